@@ -1,0 +1,1 @@
+"""Neural architecture search and auto-scaling for transformers."""
