@@ -1,0 +1,94 @@
+"""Axes that tensors share, derived: shrink one gene and see which dimensions move."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from .architecture import Architecture
+from .layout import Layout
+from .probe import Probe, Probed
+from .trial import Gene
+
+
+@dataclass(frozen=True)
+class Member:
+    """One factor of one dimension of one parameter."""
+
+    parameter: str
+    dim: int
+    factor: int
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Dimensions that move together when `gene` shrinks, in nets like `architecture`.
+
+    size, small: length of the axis with the gene at its top and at its bottom. A dimension that holds `unit`
+    consecutive entries for each step of the gene (head_dim rows for each head) is permuted in blocks of `unit`.
+    """
+
+    gene: str
+    architecture: Architecture
+    size: int
+    small: int
+    unit: int
+    members: tuple[Member, ...]
+
+
+def axes_of(space: Probed) -> list[Axis]:
+    """All shared axes of the space: for each nested gene, the dimensions that it moves, grouped by their sizes."""
+    first_seen: dict[str, Probe] = {}
+    for probe in space.probes:
+        for name in probe.genes:
+            first_seen.setdefault(name, probe)
+    nested = [g for g in space.genes.values() if g.nested and len(g.options) > 1]
+    return [axis for gene in nested for axis in _axes(space, gene, first_seen[gene.name])]
+
+
+def _axes(space: Probed, gene: Gene, large: Probe) -> Iterator[Axis]:
+    small = space.probe({**large.architecture, gene.name: gene.options[0]})
+    groups: dict[tuple[int, int], list[Member]] = {}
+    for name in large.layouts.keys() & small.layouts.keys():
+        for member, sizes in _moves(name, large.layouts[name], small.layouts[name]):
+            groups.setdefault(sizes, []).append(member)
+    for (size, less), members in sorted(groups.items()):
+        ordered = tuple(sorted(members, key=lambda m: (m.parameter, m.dim, m.factor)))
+        yield Axis(gene.name, large.architecture, size, less, _unit(gene, size, less), ordered)
+
+
+def _moves(name: str, large: Layout, small: Layout) -> Iterator[tuple[Member, tuple[int, int]]]:
+    for dim, (a, b) in enumerate(zip(large, small, strict=False)):
+        for factor, sizes in enumerate(zip(a, b, strict=False)):
+            if sizes[0] != sizes[1]:
+                yield Member(name, dim, factor), sizes
+
+
+def _unit(gene: Gene, size: int, small: int) -> int:
+    """Entries for each step of an integer gene that the sizes are proportional to, else 1."""
+    low, top = gene.options[0], gene.options[-1]
+    if (
+        isinstance(top, int)
+        and isinstance(low, int)
+        and 0 < low < top
+        and size % top == 0
+        and size * low == small * top
+    ):
+        return size // top
+    return 1
+
+
+def permute(
+    parameters: Mapping[str, Tensor], layouts: Mapping[str, Layout], axis: Axis, order: Tensor
+) -> dict[str, Tensor]:
+    """The parameters with every member of `axis` permuted by `order` (a permutation of its size // unit blocks)."""
+    entries = (order.unsqueeze(1) * axis.unit + torch.arange(axis.unit)).flatten()
+    result = dict(parameters)
+    for m in axis.members:
+        layout, tensor = layouts[m.parameter], result[m.parameter]
+        at = sum(len(factors) for factors in layout[: m.dim]) + m.factor
+        factored = tensor.reshape(list(chain(*layout)))
+        result[m.parameter] = factored.index_select(at, entries).reshape(tensor.shape)
+    return result

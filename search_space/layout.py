@@ -1,0 +1,101 @@
+"""Dimensions that mix several axes: which factors a parameter's dimension is made of.
+
+A query projection of 4 key/value heads x 2 query heads each x 16 channels has 128 rows, but its axes are (4, 2, 16).
+The corner of a smaller net is taken axis by axis, so every dimension knows its factors. A *layout* is one tuple of
+factors for each dimension; the product of the factors is the size.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from math import prod
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+Factors = tuple[int, ...]
+Layout = tuple[Factors, ...]
+Rule = Sequence[int] | Mapping[int, Sequence[int]] | Callable[[nn.Module], Mapping[int, Sequence[int]]]
+"""Factors of dimension 0 (`(3, -1)`; one -1 is inferred), of several (`{0: (3, -1)}`), or a function of the module."""
+
+
+@runtime_checkable
+class Factored(Protocol):
+    """A module that declares the layouts of its own parameters, by their local names."""
+
+    layouts: Mapping[str, Layout]
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` whose sides may be products of axes: `Linear(64, (kv_heads, group, head_dim))`.
+
+    Input (..., prod(inputs)), output (..., prod(outputs)). It is `nn.Linear` that remembers its axes.
+    """
+
+    def __init__(self, inputs: int | Sequence[int], outputs: int | Sequence[int], bias: bool = True) -> None:
+        rows, columns = _factors(outputs), _factors(inputs)
+        super().__init__(prod(columns), prod(rows), bias)
+        self.layouts: Mapping[str, Layout] = {"weight": (rows, columns), "bias": (rows,)}
+
+
+def _factors(size: int | Sequence[int]) -> Factors:
+    return (size,) if isinstance(size, int) else tuple(size)
+
+
+def _fused(module: nn.Module, names: Sequence[str], parts: int) -> dict[str, Layout]:
+    """Layouts of parameters that stack `parts` projections along dimension 0."""
+    owned = dict(module.named_parameters(recurse=False))
+    return {
+        name: ((parts, parameter.shape[0] // parts), *((n,) for n in parameter.shape[1:]))
+        for name, parameter in owned.items()
+        if any(fnmatchcase(name, pattern) for pattern in names)
+    }
+
+
+def module_layouts(module: nn.Module) -> Mapping[str, Layout]:
+    """Layouts that a module brings: declared by itself, or known of torch's own fused modules."""
+    if isinstance(module, nn.MultiheadAttention):
+        return _fused(module, ["in_proj_*"], 3)
+    if isinstance(module, nn.LSTM):
+        return _fused(module, ["weight_*h_l*", "bias_*h_l*"], 4)
+    if isinstance(module, nn.GRU):
+        return _fused(module, ["weight_*h_l*", "bias_*h_l*"], 3)
+    return module.layouts if isinstance(module, Factored) else {}
+
+
+def _apply_rule(name: str, parameter: Tensor, rule: Mapping[int, Sequence[int]]) -> Layout:
+    layout: list[Factors] = [(n,) for n in parameter.shape]
+    for dim, factors in rule.items():
+        if dim >= parameter.dim():
+            continue  # the rule of a weight also meets its bias
+        size, known = parameter.shape[dim], prod(f for f in factors if f != -1)
+        filled = tuple(size // known if f == -1 else f for f in factors)
+        if prod(filled) != size:
+            raise UserError(f"layout rule {tuple(factors)} does not divide dimension {dim} of {name} (size {size})")
+        layout[dim] = filled
+    return tuple(layout)
+
+
+def _owners(root: nn.Module) -> Iterator[tuple[str, str, nn.Module, Tensor]]:
+    """(full name, local name, owner, parameter) of every parameter, each once (ties keep their first name)."""
+    seen: set[int] = set()
+    for prefix, module in root.named_modules():
+        for local, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield f"{prefix}.{local}" if prefix else local, local, module, parameter
+
+
+def layouts_of(root: nn.Module, rules: Mapping[str, Rule]) -> dict[str, Layout]:
+    """The layout of every parameter by its full name. `rules` (name pattern: rule) win over what modules declare."""
+    result: dict[str, Layout] = {}
+    for name, local, module, parameter in _owners(root):
+        plain = tuple((n,) for n in parameter.shape)
+        layout = module_layouts(module).get(local, plain)
+        for pattern, rule in rules.items():
+            if fnmatchcase(name, pattern):
+                found = rule(module) if callable(rule) else rule
+                layout = _apply_rule(name, parameter, found if isinstance(found, Mapping) else {0: found})
+        result[name] = layout
+    return result

@@ -1,0 +1,196 @@
+"""SearchSpace: a function from a trial to an ordinary `nn.Module`, and what can be learnt by running it."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .architecture import Architecture, GeneValue
+from .check import Finding, check
+from .gene_space import GeneSpace
+from .layout import Layout, Rule, layouts_of
+from .probe import Probe
+from .trial import Gene, RecordingTrial
+
+SpaceFunction = Callable[[Any], nn.Module]
+CACHED_SKELETONS = 128
+RANDOM_PROBES = 24
+
+
+class SearchSpace(GeneSpace):
+    """The space of nets that `function(trial)` can build.
+
+    Genes are discovered by running the function on the meta device: with every number at its top, then once for every
+    other alternative (and for smaller numbers, to see which genes and dimensions depend on them). `probes` keeps what
+    was seen. The conditions under which a gene exists are learnt from those runs and verified on random ones. A
+    function whose genes follow no such rule, or whose options depend on other genes, is run again for every walk:
+    slower, and as exact.
+
+    layouts: for modules that are not ours and stack axes in one dimension, pattern of parameter names -> factors
+        (`{"*.c_attn.*": (3, -1)}`), see `layout.Rule`.
+    """
+
+    def __init__(self, function: SpaceFunction, *, layouts: Mapping[str, Rule] | None = None) -> None:
+        super().__init__({})
+        self.function = function
+        self.layout_rules = dict(layouts or {})
+        self._skeletons: OrderedDict[Architecture, nn.Module] = OrderedDict()
+        self._has_constants = False
+        self._sizes: dict[str, dict[GeneValue, int]] = {}
+        self.probes = self._discover()
+
+    def walk(self, choose: Callable[[Gene], GeneValue]) -> Architecture:
+        if self._ruled:
+            return super().walk(choose)
+        trial = RecordingTrial(choose)
+        with torch.device("meta"):
+            self.function(trial)
+        return trial.architecture
+
+    # Building
+
+    def build(self, choices: Mapping[str, GeneValue], device: str = "cpu") -> nn.Module:
+        """A new module of the architecture, initialised by its own code (on "meta": no values, real constants).
+
+        Draws from torch's global generator, as any module does; `torch.random.fork_rng` leaves that alone.
+        """
+        architecture = self.architecture(choices)
+        return self._run(lambda gene: architecture[gene.name], device)[0]
+
+    def skeleton(self, architecture: Architecture) -> nn.Module:
+        """The module on the meta device, cached. Its parameters have no values; its buffers (constants) are real."""
+        if architecture in self._skeletons:
+            self._skeletons.move_to_end(architecture)
+        else:
+            self._skeletons[architecture] = self.build(architecture, "meta")
+            if len(self._skeletons) > CACHED_SKELETONS:
+                self._skeletons.popitem(last=False)
+        return self._skeletons[architecture]
+
+    def layouts(self, module: nn.Module) -> dict[str, Layout]:
+        """The layout of every parameter of a module of this space."""
+        return layouts_of(module, self.layout_rules)
+
+    def check(self, example: Tensor | None = None) -> list[Finding]:
+        """Doubts about the nesting of the space (see `check.check`); none when every shared axis is really one."""
+        return check(self, example)
+
+    def _run(self, choose: Callable[[Gene], GeneValue], device: str) -> tuple[nn.Module, RecordingTrial]:
+        """Run the function. On meta, modules that hold constants are built for real and lose their parameters only."""
+        if device == "meta" and not self._has_constants:
+            module, trial = self._call(choose, "meta")
+            self._has_constants = _has_meta_constants(module)
+            if not self._has_constants:
+                return module, trial
+        with torch.random.fork_rng(devices=[], enabled=device == "meta"):
+            module, trial = self._call(choose, "cpu")
+        if device == "meta":
+            replace_parameters(module, lambda p: nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad))
+        return module, trial
+
+    def _call(self, choose: Callable[[Gene], GeneValue], device: str) -> tuple[nn.Module, RecordingTrial]:
+        trial = RecordingTrial(choose)
+        with torch.device(device):
+            module = self.function(trial)
+        if not isinstance(module, nn.Module):
+            raise UserError(f"the space function returned {type(module).__name__}; it must return a torch.nn.Module")
+        return module, trial
+
+    # Discovery
+
+    def probe(self, choices: Mapping[str, GeneValue]) -> Probe:
+        """Run the function with `choices`; what they leave open takes its top."""
+
+        def choose(gene: Gene) -> GeneValue:
+            value = choices.get(gene.name, gene.top)
+            return value if value in gene.options else gene.top
+
+        return self._probe(choose)
+
+    def _probe(self, choose: Callable[[Gene], GeneValue]) -> Probe:
+        module, trial = self._run(choose, "meta")
+        shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
+        return Probe(trial.architecture, trial.genes, shapes, self.layouts(module))
+
+    def _discover(self) -> tuple[Probe, ...]:
+        base = self.probe({})
+        probes, known = [base], dict(base.genes)
+        conditions: dict[str, dict[str, frozenset[GeneValue]]] = {}
+        queue = deque((gene, base) for gene in base.genes.values())
+        while queue:
+            gene, context = queue.popleft()
+            self._sizes[gene.name] = {context.architecture[gene.name]: context.size}
+            for option in _others(gene, context.architecture[gene.name]):
+                probe = self.probe({**context.architecture, gene.name: option})
+                probes.append(probe)
+                self._sizes[gene.name][option] = probe.size
+                _learn(gene, option, context, probe, conditions)
+                new = [g for name, g in probe.genes.items() if name not in known]
+                known.update({g.name: g for g in new})
+                queue.extend((g, probe) for g in new)
+                if gene.nested and probe.genes.keys() == context.genes.keys():
+                    break  # the smallest number changes no gene: those between will not either (random probes verify)
+        self.genes, self._conditions = known, conditions
+        return (*probes, *self._verify(probes))
+
+    def _verify(self, probes: list[Probe]) -> list[Probe]:
+        """Random runs; if they or the others contradict what was learnt, walk by running the function from now on."""
+        rng = np.random.default_rng(0)
+        drawn = [self._probe(lambda g: g.options[int(rng.integers(len(g.options)))]) for _ in range(RANDOM_PROBES)]
+        for probe in (*probes, *drawn):
+            foreseen = all(self.genes.get(name) == gene for name, gene in probe.genes.items()) and (
+                super().walk(lambda g, p=probe: p.architecture.get(g.name, g.top)) == probe.architecture  # type: ignore[misc]
+            )
+            if not foreseen:
+                self._ruled, self._conditions = False, {}
+                for gene in probe.genes.values():
+                    self.genes[gene.name] = _united(self.genes.get(gene.name, gene), gene)
+        return drawn
+
+    def _extreme_option(self, gene: Gene, large: bool) -> GeneValue:
+        if gene.nested:
+            return gene.options[-1 if large else 0]
+        sizes = self._sizes.get(gene.name, {})
+        return (max if large else min)(gene.options, key=lambda o: sizes.get(o, 0))
+
+
+def _others(gene: Gene, value: GeneValue) -> list[GeneValue]:
+    """The other options; of a nested gene the smallest first."""
+    return [o for o in gene.options if o != value]
+
+
+def _learn(
+    gene: Gene, option: GeneValue, context: Probe, probe: Probe, conditions: dict[str, dict[str, frozenset[GeneValue]]]
+) -> None:
+    """From one flip of `gene`: the genes that it hid do not go with `option`, those that it showed do."""
+    for hidden in context.genes.keys() - probe.genes.keys():
+        allowed = conditions.setdefault(hidden, {}).get(gene.name, frozenset(gene.options))
+        conditions[hidden][gene.name] = allowed - {option}
+    for shown in probe.genes.keys() - context.genes.keys():
+        allowed = conditions.setdefault(shown, {}).get(gene.name, frozenset())
+        conditions[shown][gene.name] = allowed | {option}
+
+
+def _united(a: Gene, b: Gene) -> Gene:
+    options = tuple(dict.fromkeys((*a.options, *b.options)))
+    return Gene(a.name, tuple(sorted(options)) if a.nested else options, a.nested)  # type: ignore[type-var]
+
+
+def _has_meta_constants(root: nn.Module) -> bool:
+    """Whether tensors that are no parameters (buffers, plain attributes) were lost to the meta device."""
+    return any(b.is_meta for b in root.buffers()) or any(
+        isinstance(value, Tensor) and value.is_meta for module in root.modules() for value in vars(module).values()
+    )
+
+
+def replace_parameters(root: nn.Module, make: Callable[[nn.Parameter], nn.Parameter]) -> None:
+    """Replace every parameter in place by `make(parameter)`; tied ones stay tied."""
+    made: dict[int, nn.Parameter] = {}
+    for module in root.modules():
+        for local, parameter in list(module.named_parameters(recurse=False)):
+            made.setdefault(id(parameter), make(parameter))
+            setattr(module, local, made[id(parameter)])
