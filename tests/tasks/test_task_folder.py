@@ -1,0 +1,158 @@
+"""Image folders made here."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from nas.errors import UserError
+from nas.tasks import Task, load_task
+from PIL import Image
+
+
+def _paint(path: Path, seed: int, size: tuple[int, int] = (12, 10)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = torch.randint(256, (*size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    Image.fromarray(pixels.numpy()).save(path)
+
+
+def _fill(root: Path, count: int, seed: int = 0) -> None:
+    for index in range(count):
+        _paint(root / ("cat", "dog")[index % 2] / f"{index}.png", seed + index)
+
+
+def _load(root: Path, options: str = "?size=8") -> Task:
+    return load_task(f"image-folder:{root}{options}")
+
+
+def _sizes(task: Task) -> list[int]:
+    return [len(task.train), len(task.validation), len(task.test)]
+
+
+def _contents(task: Task) -> list[set[bytes]]:
+    return [{image.numpy().tobytes() for image in split.raw} for split in (task.train, task.validation, task.test)]
+
+
+def test_one_folder_is_split_by_content(tmp_path: Path) -> None:
+    _fill(tmp_path, 200)
+    task = _load(tmp_path)
+    assert sum(_sizes(task)) == 200
+    assert 145 <= len(task.train) <= 175
+    assert task.labels == ("cat", "dog")
+    assert task.input_shape == (3, 8, 8)
+    assert "80/10/10" in task.source
+
+
+def test_renaming_and_adding_files_moves_no_image(tmp_path: Path) -> None:
+    _fill(tmp_path, 60)
+    before = _contents(_load(tmp_path))
+    for path in list((tmp_path / "cat").iterdir()):
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    _fill(tmp_path / "cat" / "deeper", 20, seed=1000)
+    shutil.copy(tmp_path / "dog" / "1.png", tmp_path / "dog" / "copy.png")
+    after = _contents(_load(tmp_path))
+    assert all(old <= new for old, new in zip(before, after, strict=True))
+    assert not after[0] & (after[1] | after[2])
+
+
+def test_all_three_folders_are_used_as_given(tmp_path: Path) -> None:
+    for count, part in ((8, "train"), (4, "val"), (6, "test")):
+        _fill(tmp_path / part, count, seed=100 * count)
+    assert _sizes(_load(tmp_path)) == [8, 4, 6]
+
+
+def test_without_test_half_of_validation_is_kept_for_it(tmp_path: Path) -> None:
+    _fill(tmp_path / "train", 8)
+    _fill(tmp_path / "validation", 40, seed=100)
+    task = _load(tmp_path)
+    assert len(task.train) == 8
+    assert len(task.validation) + len(task.test) == 40
+    assert task.source.endswith("test: half of validation")
+
+
+def test_without_validation_a_tenth_of_train_is_kept_for_it(tmp_path: Path) -> None:
+    _fill(tmp_path / "train", 60)
+    _fill(tmp_path / "test", 6, seed=100)
+    task = _load(tmp_path)
+    assert len(task.train) + len(task.validation) == 60
+    assert len(task.test) == 6
+    assert task.source.endswith("validation: a tenth of train")
+
+
+def test_images_are_cut_to_a_square_upright_and_in_the_asked_channels(tmp_path: Path) -> None:
+    _fill(tmp_path, 60)
+    wide = torch.zeros(8, 16, 3, dtype=torch.uint8)
+    wide[:, 4:12, 0] = 200  # the centre is red
+    wide[:2, 4:12, 0] = 100  # and darker on top
+    exif = Image.Exif()
+    exif[0x0112] = 3  # stored upside down
+    for part in ("train", "val", "test"):
+        _fill(tmp_path / "given" / part, 4)
+        Image.fromarray(wide.numpy()).rotate(180).save(tmp_path / "given" / part / "cat" / "0.png", exif=exif)
+    image = _load(tmp_path / "given").train.raw[0]
+    assert torch.equal(image, wide[:, 4:12].permute(2, 0, 1))
+    assert _load(tmp_path, "?size=9&channels=1").input_shape == (1, 9, 9)
+    assert _load(tmp_path, "").input_shape == (3, 64, 64)
+
+
+def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
+    _fill(tmp_path, 60)
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "cat" / "._1.png").write_bytes(b"not an image")
+    (tmp_path / ".cache").mkdir()
+    assert sum(_sizes(_load(tmp_path))) == 60
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    _fill(tmp_path, 20)
+    whole = (tmp_path / "cat" / "2.png").read_bytes()
+    for content in (b"no image", whole[: len(whole) // 2], b""):
+        (tmp_path / "cat" / "2.png").write_bytes(content)
+        with pytest.raises(UserError, match=r"cannot read the image .*2\.png"):
+            _load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("?sise=8", "unknown image-folder option 'sise'; valid: size, channels"),
+        ("?size=big", "size must be a whole number"),
+        ("?size=2", "size must be a whole number from 8"),
+        ("?channels=4", "channels must be 1"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path: Path, options: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        _load(tmp_path, options)
+
+
+def test_folders_that_cannot_be_a_task_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="image-folder:PATH"):
+        load_task("image-folder")
+    with pytest.raises(UserError, match="is not a folder"):
+        _load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="0 class folders"):
+        _load(tmp_path)
+    _fill(tmp_path / "few" / "train", 2)
+    _paint(tmp_path / "few" / "val" / "cat" / "0.png", 5)
+    with pytest.raises(UserError, match="no image for the"):
+        _load(tmp_path / "few")
+    _fill(tmp_path / "some", 40)
+    (tmp_path / "some" / "empty").mkdir()
+    with pytest.raises(UserError, match="no training image of empty"):
+        _load(tmp_path / "some")
+    _fill(tmp_path / "parts" / "test", 2)
+    with pytest.raises(UserError, match="no train folder"):
+        _load(tmp_path / "parts")
+    _fill(tmp_path / "parts" / "train", 2)
+    _paint(tmp_path / "parts" / "test" / "cow" / "0.png", 0)
+    with pytest.raises(UserError, match="classes that train lacks: cow"):
+        _load(tmp_path / "parts")
+
+
+def test_classes_are_counted_right(tmp_path: Path) -> None:
+    _fill(tmp_path, 61)
+    task = _load(tmp_path)
+    total = Counter(task.train.targets.tolist() + task.validation.targets.tolist() + task.test.targets.tolist())
+    assert total == {0: 31, 1: 30}
