@@ -1,0 +1,53 @@
+"""In-place distillation: smaller subnets learn from the outputs of the largest in the same step."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import kl_div, log_softmax, softmax
+
+from ..errors import unknown
+
+Distillation = Callable[[Tensor, Tensor], Tensor]
+"""(student logits, teacher logits), both (batch, ..., classes), to a scalar. The teacher gets no gradient."""
+
+
+def kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student), mean over the batch (Hinton et al. 2015, temperature 1)."""
+    log_q, log_p = (log_softmax(x.flatten(0, -2).float(), dim=-1) for x in (student, teacher.detach()))
+    return kl_div(log_q, log_p, log_target=True, reduction="batchmean")
+
+
+def alpha(student: Tensor, teacher: Tensor, low: float = -1.0, high: float = 1.0, clip: float = 5.0) -> Tensor:
+    """AlphaNet's adaptive alpha-divergence (Wang et al. 2021): of two alphas the larger divergence, for each sample.
+
+    Alpha < 0 punishes a student that is too sure, alpha = 1 (KL) one that is not sure enough. Importance ratios are
+    clipped at `clip` so that one rare class cannot carry the gradient.
+    """
+    pairs = [_alpha_divergence(student, teacher.detach(), a, clip) for a in (low, high)]
+    values, surrogates = zip(*pairs, strict=True)
+    pick = torch.stack(values).argmax(dim=0, keepdim=True)
+    return torch.stack(surrogates).gather(0, pick).mean()
+
+
+def _alpha_divergence(student: Tensor, teacher: Tensor, a: float, clip: float) -> tuple[Tensor, Tensor]:
+    """(divergence, surrogate whose gradient is the divergence's), each (batch,)."""
+    log_q = log_softmax(student.flatten(0, -2).float(), dim=-1)
+    p, q = softmax(teacher.flatten(0, -2).float(), dim=-1), log_q.exp().detach()
+    log_ratio = p.log() - q.log()
+    if abs(a - 1) < 1e-3:  # the limit is KL(teacher || student)
+        return (p * log_ratio).sum(-1), -(p * log_q).sum(-1)
+    powered = (a * log_ratio).exp().clamp(0, clip)
+    value = (q * (powered - 1)).sum(-1) / (a * (a - 1))
+    rho = powered / a + 1 / (a * (a - 1))
+    return value, -(q * rho * log_q).sum(-1)
+
+
+DISTILLATIONS: dict[str, Distillation] = {"kl": kl, "alpha": alpha}
+
+
+def distillation(name: str) -> Distillation:
+    """The divergence of that name."""
+    if name not in DISTILLATIONS:
+        raise unknown("distillation", name, DISTILLATIONS)
+    return DISTILLATIONS[name]

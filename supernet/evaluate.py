@@ -1,0 +1,37 @@
+"""Quality of subnets with the weights they inherit."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..search_space.architecture import GeneValue
+from ..tasks import Split, Task
+from .store import Supernet
+
+EVALUATION_BATCH = 512
+
+
+@torch.inference_mode()
+def outputs_of(model: Callable[[Tensor], Any], split: Split) -> tuple[Tensor, Tensor]:
+    """All outputs of `model` on a split, and the targets."""
+    batches = [(model(x), y) for x, y in split.batches(EVALUATION_BATCH)]
+    return torch.cat([outputs for outputs, _ in batches]), torch.cat([y for _, y in batches])
+
+
+def evaluate(model: nn.Module, task: Task, split: str = "validation") -> float:
+    """The task's metric of a plain module (an extracted net) on "train", "validation" or "test"; in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        return task.metric(*outputs_of(model, getattr(task, split)))
+    finally:
+        model.train(was_training)
+
+
+def evaluate_subnet(
+    supernet: Supernet, task: Task, architecture: Mapping[str, GeneValue], split: str = "validation"
+) -> float:
+    """The task's metric of a subnet with inherited weights."""
+    return evaluate(supernet.extract(architecture), task, split)

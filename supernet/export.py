@@ -1,0 +1,147 @@
+"""Files to ship: a plain module as safetensors, ONNX or a torch.export program, checked against the module."""
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from ..errors import UserError, unknown
+from ..files import write_atomic
+from ..search_space.architecture import Architecture
+from ..search_space.locate import Description, space_from
+from ..search_space.space import SearchSpace, replace_parameters
+
+ONNX_TOLERANCE = 1e-4
+
+
+def export(
+    module: nn.Module, example: Tensor, folder: str | Path, formats: Sequence[str] = ("safetensors", "onnx")
+) -> dict[str, Path]:
+    """Write `module` to `folder` in every format; the first dimension of `example` is the batch and stays free.
+
+    formats: "safetensors" (weights), "onnx" (ONNX Runtime must agree within 1e-4), "torch" (torch.export program).
+    Returns the file of each format.
+    """
+    for name in formats:
+        if name not in WRITERS:
+            raise unknown("format", name, WRITERS)
+    was_training = module.training
+    module.eval()
+    try:
+        return {name: WRITERS[name](module, example, Path(folder)) for name in formats}
+    finally:
+        module.train(was_training)
+
+
+def _write_safetensors(module: nn.Module, example: Tensor, folder: Path) -> Path:
+    del example
+    tensors = {name: t.detach().contiguous().cpu().clone() for name, t in named_tensors(module).items()}
+    return write_atomic(folder / "model.safetensors", save(tensors))
+
+
+def _write_onnx(module: nn.Module, example: Tensor, folder: Path) -> Path:
+    program = _exported(module, example)
+    with _quiet():
+        onnx = torch.onnx.export(program, dynamo=True, verbose=False)
+    if onnx is None:
+        raise UserError("torch could not translate this module to ONNX")
+    content = onnx.model_proto.SerializeToString()
+    error = _onnx_error(content, module, example)
+    if not error <= ONNX_TOLERANCE:
+        raise UserError(
+            f"the ONNX file differs from the module by {error:.1e} (tolerance {ONNX_TOLERANCE:g}); not written"
+        )
+    return write_atomic(folder / "model.onnx", content)
+
+
+def _write_torch(module: nn.Module, example: Tensor, folder: Path) -> Path:
+    buffer = io.BytesIO()
+    with _quiet():
+        torch.export.save(_exported(module, example), buffer)
+    return write_atomic(folder / "model.pt2", buffer.getvalue())
+
+
+WRITERS: Mapping[str, Callable[[nn.Module, Tensor, Path], Path]] = {
+    "safetensors": _write_safetensors,
+    "onnx": _write_onnx,
+    "torch": _write_torch,
+}
+
+
+def _exported(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    """The traced program with a free batch. Two rows are traced: a batch of one would be taken for a constant."""
+    pair = torch.cat([example[:1]] * 2)
+    batch = torch.export.Dim("batch", min=1)
+    with _quiet():
+        return torch.export.export(module, (pair,), dynamic_shapes=({0: batch},))
+
+
+def _onnx_error(model: bytes, module: nn.Module, example: Tensor) -> float:
+    """Largest difference to torch over a batch of three noise inputs, relative to the outputs where they exceed 1."""
+    shape = (3, *example.shape[1:])
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(example.dtype)
+    with torch.no_grad():
+        expected = module(x).numpy()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    return float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch's exporter prints its progress and warns of its own internals; none of it helps a user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, each tensor once (ties keep their first name)."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def save_bundle(folder: Path, architecture: Architecture, space: Description, facts: Mapping[str, Any]) -> None:
+    """Write `architecture.json` (the genes alone) and `model.json` (what `load` needs beside the weights; facts)."""
+    write_atomic(folder / "architecture.json", architecture.to_json())
+    content = {"architecture": dict(architecture), "space": dict(space), **facts}
+    write_atomic(folder / "model.json", json.dumps(content, indent=1))
+
+
+def load(folder: str | Path, space: SearchSpace | None = None) -> nn.Module:
+    """The extracted model of `folder` (`best/` of a search, or of `nas extract`), in evaluation mode, ready to call.
+
+    space: needed only where the space was a Python function that has moved or changed since.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / "model.json").read_text())
+        tensors = load_file(folder / "model.safetensors")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no model: {error}; expected model.json and model.safetensors") from None
+    space = space_from(content["space"]) if space is None else space
+    module = space.build(content["architecture"], "meta")
+    expected = named_tensors(module)
+    if expected.keys() != tensors.keys():
+        odd = sorted(expected.keys() ^ tensors.keys())
+        raise UserError(f"model.safetensors in {folder} does not fit model.json: {', '.join(odd[:4])}")
+    values = {id(p): tensors[name] for name, p in module.named_parameters()}
+    replace_parameters(module, lambda p: nn.Parameter(values[id(p)], p.requires_grad))
+    for name, buffer in module.named_buffers():
+        buffer.copy_(tensors[name])
+    return module.eval()

@@ -1,0 +1,82 @@
+"""Can the supernet be trusted? Rank correlation with nets trained alone, and consistency across sizes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import kendalltau
+
+from ..search_space.architecture import Architecture
+from ..tasks import Task
+from .evaluate import evaluate, outputs_of
+from .recipe import Recipe
+from .single import train_alone
+from .store import Supernet
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Health:
+    """What `check_health` found.
+
+    table: a row for each net: id, params, inherited (validation metric with shared weights), alone (trained by itself),
+        agreement (share of validation inputs on which it predicts what the largest net predicts).
+    tau: Kendall's rank correlation of inherited and alone (NaN where all nets tie); p_value: of no correlation.
+    tau_params: that of the parameter count and alone, the baseline a supernet must beat.
+    """
+
+    table: pd.DataFrame
+    tau: float
+    p_value: float
+    tau_params: float
+
+    @property
+    def agreement(self) -> float:
+        """Mean agreement with the largest net."""
+        return float(self.table["agreement"].mean())
+
+
+def check_health(
+    supernet: Supernet, task: Task, *, nets: int = 8, steps: int = 150, seed: int = 0, progress: Progress | None = None
+) -> Health:
+    """Compare `nets` architectures, spread evenly over size, with the same ones trained alone for `steps` steps."""
+    chosen = spread(supernet, nets, seed)
+    largest = _predictions(supernet, task, supernet.space.largest)
+    rows = []
+    for i, architecture in enumerate(chosen):
+        net = supernet.extract(architecture)
+        alone = train_alone(supernet.space, architecture, task, Recipe(steps=steps, sampling="uniform", seed=seed))
+        rows.append(
+            {
+                "id": architecture.id,
+                "params": sum(p.numel() for p in net.parameters()),
+                "inherited": evaluate(net, task),
+                "alone": evaluate(alone, task),
+                "agreement": float((_predictions(supernet, task, architecture) == largest).float().mean()),
+            }
+        )
+        if progress is not None:
+            progress(i + 1, nets)
+    table = pd.DataFrame(rows)
+    tau, p_value = kendalltau(table["inherited"], table["alone"])
+    return Health(table, float(tau), float(p_value), float(kendalltau(table["params"], table["alone"])[0]))
+
+
+def spread(supernet: Supernet, nets: int, seed: int) -> list[Architecture]:
+    """Architectures at even steps of parameter count, from 20 times as many random ones and the two extremes."""
+    space, rng = supernet.space, np.random.default_rng(seed)
+    drawn = dict.fromkeys([space.smallest, space.largest, *(space.sample(rng) for _ in range(20 * nets))])
+
+    def params(architecture: Architecture) -> int:
+        return sum(torch.Size(c.shape).numel() for c in supernet.corners(architecture).values())
+
+    ordered = sorted(drawn, key=params)
+    return list(dict.fromkeys(ordered[round(i)] for i in np.linspace(0, len(ordered) - 1, nets)))
+
+
+def _predictions(supernet: Supernet, task: Task, architecture: Architecture) -> torch.Tensor:
+    outputs, _ = outputs_of(supernet.extract(architecture), task.validation)
+    return outputs.argmax(dim=-1)

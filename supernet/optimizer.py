@@ -1,0 +1,92 @@
+"""AdamW that moves only the entries which the step's subnets use.
+
+Plain AdamW moves rows whose gradient is zero: by momentum and by weight decay. In a supernet that lets weights drift
+which no subnet of the step has used, the outer rows of wide nets most. Here such entries keep their value, and their
+moments too.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+from .corner import Corner
+
+# beta2 = 0.99 (not 0.999): an entry that is touched for the first time late has moments that start from zero; its first
+# step is then (1 - beta1) / sqrt(1 - beta2) = 1 learning rate long, as an early entry's, and not 3.
+BETAS = (0.9, 0.99)
+EPSILON = 1e-8
+
+Region = tuple[Corner, Tensor | None]
+"""The smallest corner that holds the step's corners, and which of its entries they cover (None: all)."""
+
+
+class CornerAdamW:
+    """AdamW (Loshchilov & Hutter 2019) on corners of `parameters` (name: tensor). Vectors are not decayed."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], weight_decay: float) -> None:
+        self.parameters = dict(parameters)
+        self.weight_decay = weight_decay
+        self.mean = {n: torch.zeros_like(p) for n, p in self.parameters.items()}
+        self.square = {n: torch.zeros_like(p) for n, p in self.parameters.items()}
+        self.steps = {n: torch.zeros(()) for n in self.parameters}
+
+    @torch.no_grad()
+    def step(self, lr: float, used: Mapping[str, Sequence[Corner]]) -> None:
+        """One update. `used`: the corners of every parameter that the step's subnets had."""
+        named = {n: region(corners) for n, corners in used.items() if self.parameters[n].grad is not None}
+        for decayed in (True, False):
+            group = {n: r for n, r in named.items() if (self.parameters[n].dim() > 1) == decayed}
+            if group:
+                self._update(lr, self.weight_decay if decayed else 0.0, group)
+
+    def _update(self, lr: float, weight_decay: float, group: Mapping[str, Region]) -> None:
+        def views(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+            return [corner.view(tensors[n]) for n, (corner, _) in group.items()]
+
+        gradients = {n: self.parameters[n].grad for n in group}
+        moving = (views(self.parameters), views(self.mean), views(self.square))
+        partly = {i: covered for i, (_, covered) in enumerate(group.values()) if covered is not None}
+        before = {i: [v[i].clone() for v in moving] for i in partly}
+        adamw(
+            moving[0],
+            views(gradients),  # type: ignore[arg-type]
+            moving[1],
+            moving[2],
+            max_exp_avg_sqs=[],
+            state_steps=[self.steps[n] for n in group],
+            foreach=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=lr,
+            weight_decay=weight_decay,
+            eps=EPSILON,
+            maximize=False,
+        )
+        for i, covered in partly.items():
+            for view, old in zip((v[i] for v in moving), before[i], strict=True):
+                view.copy_(torch.where(covered, view, old))
+
+    def state(self) -> dict[str, Tensor]:
+        """All state as named tensors."""
+        groups = {"mean": self.mean, "square": self.square, "steps": self.steps}
+        return {f"{group}:{n}": t for group, named in groups.items() for n, t in named.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state` gave."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+
+
+def region(corners: Sequence[Corner]) -> Region:
+    """The bounding corner of `corners`, with a mask where they do not fill it (one net wider here, another there)."""
+    bounds = tuple(max(c.kept[i].stop for c in corners) for i in range(len(corners[0].axes)))
+    bounding = Corner(corners[0].axes, tuple(slice(b) for b in bounds), (), ())
+    if any(c.kept == bounding.kept for c in corners):
+        return bounding, None
+    covered = torch.zeros(bounds, dtype=torch.bool)
+    for c in corners:
+        covered[c.kept] = True
+    return bounding, covered

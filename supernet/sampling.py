@@ -1,0 +1,83 @@
+"""Which subnets one training step runs: each sampling is a function from a space and a generator to passes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import UserError, unknown
+from ..search_space.architecture import Architecture
+from ..search_space.gene_space import GeneSpace
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One subnet's forward and backward in a step.
+
+    part: (i, n) runs on the i-th of n equal parts of the batch; weight: of its loss; distils: it learns from the
+    outputs of the step's first pass (the largest net) where the recipe distils.
+    """
+
+    architecture: Architecture
+    part: tuple[int, int] = (0, 1)
+    weight: float = 1.0
+    distils: bool = False
+
+
+Sampling = Callable[[GeneSpace, np.random.Generator], list[Pass]]
+
+
+def uniform(space: GeneSpace, rng: np.random.Generator) -> list[Pass]:
+    """One random subnet a step (SPOS, Guo et al. 2020; AutoFormer, Chen et al. 2021)."""
+    return [Pass(space.sample(rng))]
+
+
+def sandwich(space: GeneSpace, rng: np.random.Generator) -> list[Pass]:
+    """The largest net, two random ones, the smallest; gradients added (Yu & Huang 2019; BigNAS, Yu et al. 2020)."""
+    others = [space.sample(rng), space.sample(rng), space.smallest]
+    return [Pass(space.largest), *(Pass(a, distils=True) for a in others)]
+
+
+def matformer(space: GeneSpace, rng: np.random.Generator) -> list[Pass]:
+    """Every nested granularity on the same batch, losses added (MatFormer, Devvrit et al. 2023).
+
+    Granularity g: each gene called `ffn_ratio` or `ffn` (numbers) takes its g-th option in all layers at once; the
+    other genes are at their largest.
+    """
+    del rng
+    return [Pass(a, distils=i > 0) for i, a in enumerate(granularities(space))]
+
+
+def granularities(space: GeneSpace) -> list[Architecture]:
+    """The nets of `matformer`, the largest first."""
+    nested = {n: g for n, g in space.genes.items() if g.nested and n.rsplit(".", 1)[-1] in ("ffn_ratio", "ffn")}
+    if not nested:
+        raise UserError("the matformer sampling needs nested FFN genes named ffn or ffn_ratio; this space has none")
+    largest = space.largest
+    depth = max(len(g.options) for g in nested.values())
+
+    def at(level: int) -> Architecture:
+        chosen = {n: g.options[max(len(g.options) - 1 - level, 0)] for n, g in nested.items()}
+        return space.walk(lambda gene: chosen.get(gene.name, largest.get(gene.name, gene.top)))
+
+    return [at(level) for level in range(depth)]
+
+
+def multi_arch(space: GeneSpace, rng: np.random.Generator) -> list[Pass]:
+    """Four random subnets, each on a quarter of the batch (ViT-ResNAS, Liao et al. 2021)."""
+    return [Pass(space.sample(rng), part=(i, 4), weight=0.25) for i in range(4)]
+
+
+SAMPLINGS: dict[str, Sampling] = {
+    "uniform": uniform,
+    "sandwich": sandwich,
+    "matformer": matformer,
+    "multi-arch": multi_arch,
+}
+
+
+def sampling(name: str) -> Sampling:
+    """The sampling of that name."""
+    if name not in SAMPLINGS:
+        raise unknown("sampling", name, SAMPLINGS)
+    return SAMPLINGS[name]

@@ -1,0 +1,141 @@
+"""The supernet: one tensor for every parameter name of a space; a subnet is the leading corner of every tensor."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..errors import UserError
+from ..search_space.architecture import Architecture, GeneValue
+from ..search_space.layout import Layout
+from ..search_space.probe import Probe
+from ..search_space.space import SearchSpace, replace_parameters
+from .corner import Corner, corner, fits
+
+
+class Supernet(nn.Module):
+    """Shared weights of every net of `space`. `supernet(x, architecture)` runs a subnet; gradients reach its part only.
+
+    `store` mirrors the names of the nets' parameters: `supernet.store.state_dict()` has their keys. Each tensor has
+    the largest shape that the space gives to its name and starts as the space function initialises it (by `seed`).
+    Errors: a parameter whose shapes have no largest one among them cannot be nested and is refused.
+    """
+
+    def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
+        super().__init__()
+        self.space = space
+        owners = {name: _largest(name, space.probes) for name in _names(space.probes)}
+        self.layouts: dict[str, Layout] = {name: probe.layouts[name] for name, probe in owners.items()}
+        self.store = _module_tree(_initial_values(space, owners, seed))
+        self._corners: dict[Architecture, dict[str, Corner]] = {}
+
+    def forward(self, x: Any, architecture: Mapping[str, GeneValue], *args: Any, **kwargs: Any) -> Any:
+        """Outputs of the subnet `architecture` for the input `x` (and whatever else its forward takes)."""
+        skeleton = self.skeleton(architecture)
+        return functional_call(skeleton, self.parameters_of(architecture), (x, *args), kwargs)
+
+    def skeleton(self, architecture: Mapping[str, GeneValue]) -> nn.Module:
+        """The subnet's module without values, in the supernet's mode (training or evaluation)."""
+        skeleton = self.space.skeleton(self._canonical(architecture))
+        if skeleton.training != self.training:
+            skeleton.train(self.training)
+        return skeleton
+
+    def parameters_of(self, architecture: Mapping[str, GeneValue]) -> dict[str, Tensor]:
+        """The subnet's parameters by name: corners of the supernet's, differentiable."""
+        full = dict(self.store.named_parameters())
+        return {name: corner.of(full[name]) for name, corner in self.corners(architecture).items()}
+
+    def corners(self, architecture: Mapping[str, GeneValue]) -> dict[str, Corner]:
+        """Where every parameter of a subnet lies in the supernet's tensors."""
+        architecture = self._canonical(architecture)
+        if architecture not in self._corners:
+            layouts = self.space.layouts(self.space.skeleton(architecture))
+            self._corners[architecture] = {name: self._corner(name, layout) for name, layout in layouts.items()}
+        return self._corners[architecture]
+
+    def _corner(self, name: str, layout: Layout) -> Corner:
+        if name not in self.layouts:
+            raise UserError(
+                f"parameter {name} was in none of the probed nets; its existence hangs on several genes at once"
+            )
+        if not fits(layout, self.layouts[name]):
+            raise _not_nested(name, layout, self.layouts[name])
+        return corner(layout, self.layouts[name])
+
+    def extract(self, architecture: Mapping[str, GeneValue]) -> nn.Module:
+        """The subnet as a plain module with its own copy of the weights, in evaluation mode.
+
+        Bit for bit what `supernet(x, architecture)` computes, running statistics (BatchNorm) included.
+        """
+        architecture = self._canonical(architecture)
+        module = self.space.build(architecture, "meta")
+        values = {name: value.detach().clone() for name, value in self.parameters_of(architecture).items()}
+        named = {id(p): values[name] for name, p in module.named_parameters()}
+        replace_parameters(module, lambda p: nn.Parameter(named[id(p)], p.requires_grad))
+        buffers = dict(self.space.skeleton(architecture).named_buffers())
+        for name, buffer in module.named_buffers():
+            buffer.copy_(buffers[name])
+        return module.eval()
+
+    def _canonical(self, architecture: Mapping[str, GeneValue]) -> Architecture:
+        """The caller's architecture, validated; the space's own (already seen) pass at once."""
+        if isinstance(architecture, Architecture) and architecture in self._corners:
+            return architecture
+        return self.space.architecture(architecture)
+
+
+def _names(probes: Sequence[Probe]) -> list[str]:
+    return list(dict.fromkeys(name for probe in probes for name in probe.shapes))
+
+
+def _largest(name: str, probes: Sequence[Probe]) -> Probe:
+    """The probe that shows `name` at a shape which holds all its other shapes as corners."""
+    owners = [p for p in probes if name in p.layouts]
+    best = max(owners, key=lambda p: torch.Size(p.shapes[name]).numel())
+    for probe in owners:
+        if not fits(probe.layouts[name], best.layouts[name]):
+            raise _not_nested(name, probe.layouts[name], best.layouts[name])
+    return best
+
+
+def _not_nested(name: str, a: Layout, b: Layout) -> UserError:
+    return UserError(
+        f"parameter {name} cannot be nested: it has shape {_text(a)} in one net and {_text(b)} in another, and "
+        "neither is a corner of the other; give alternatives their own names or sizes that grow together"
+    )
+
+
+def _text(layout: Layout) -> str:
+    """(128, 64), or (4*2*16, 64) where a dimension has factors."""
+    return "(" + ", ".join("*".join(map(str, factors)) for factors in layout) + ")"
+
+
+def _initial_values(space: SearchSpace, owners: Mapping[str, Probe], seed: int) -> dict[str, nn.Parameter]:
+    """Every parameter at its largest shape, taken from a real build of the net that has it so."""
+    by_owner: dict[Architecture, list[str]] = {}
+    for name, probe in owners.items():
+        by_owner.setdefault(probe.architecture, []).append(name)
+    values: dict[str, nn.Parameter] = {}
+    for architecture, names in by_owner.items():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            built = dict(space.build(architecture).named_parameters())
+        values.update({name: nn.Parameter(built[name].detach().clone(), built[name].requires_grad) for name in names})
+    return {name: values[name] for name in owners}
+
+
+def _module_tree(parameters: Mapping[str, nn.Parameter]) -> nn.Module:
+    """Nested empty modules that hold the parameters under their dotted names."""
+    root = nn.Module()
+    for name, parameter in parameters.items():
+        *path, leaf = name.split(".")
+        module = root
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, nn.Module())
+            module = module.get_submodule(part)
+        module.register_parameter(leaf, parameter)
+    return root

@@ -1,0 +1,233 @@
+"""Training of a supernet: sampled subnets, in-place distillation, checkpoints that resume to the same weights."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..tasks import Task
+from .alarm import Alarm
+from .checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from .corner import Corner
+from .distill import distillation
+from .optimizer import CornerAdamW
+from .recipe import Recipe
+from .sampling import Pass, sampling
+from .store import Supernet
+
+MOST_ROLLBACKS = 5
+Progress = Callable[[int, int, Mapping[str, float]], None]
+
+
+@dataclass
+class History:
+    """What happened: one row for each step (`step`, `loss`, `largest_loss`, `lr`) and sentences for rare events."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+
+def train(
+    supernet: Supernet,
+    task: Task,
+    recipe: Recipe | None = None,
+    *,
+    run: str | Path | None = None,
+    progress: Progress | None = None,
+    **knobs: Any,
+) -> History:
+    """Train the shared weights of `supernet` on `task` and leave it in evaluation mode.
+
+    recipe or knobs: see `Recipe` (`nas.train(supernet, task, steps=600, sampling="sandwich")`).
+    run: a folder for checkpoints. If it holds an unfinished training of the same recipe, space and task, that one
+        goes on and ends with the same weights, bit for bit on a CPU, as if it had not been interrupted.
+    progress: called after each step with (steps done, steps in all, the step's row).
+    Errors: a run folder of another training; a loss that diverges again after five rollbacks.
+    """
+    trainer = Trainer(supernet, task, _recipe(recipe, knobs), Path(run) / "checkpoints" if run else None)
+    trainer.resume()
+    while trainer.step < trainer.recipe.steps:
+        row = trainer.advance()
+        if progress is not None:
+            progress(trainer.step, trainer.recipe.steps, row)
+    trainer.finish()
+    return trainer.history
+
+
+def _recipe(recipe: Recipe | None, knobs: Mapping[str, Any]) -> Recipe:
+    try:
+        return Recipe(**{**(recipe.model_dump(exclude_unset=True) if recipe else {}), **knobs})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "recipe"
+        raise UserError(f"training knob {where}: {first['msg']} (got {first['input']!r})") from None
+
+
+def fingerprint(supernet: Supernet, task: Task, recipe: Recipe) -> str:
+    """Identity of a training: recipe, names and shapes of the weights, genes, task."""
+    genes = {n: g.options for n, g in supernet.space.genes.items()}
+    text = json.dumps([recipe.model_dump(), genes, supernet.layouts, task.name, len(task.train)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Trainer:
+    """The state of one training. All randomness of a step is a function of (seed, step, rollbacks): none is stored."""
+
+    def __init__(self, supernet: Supernet, task: Task, recipe: Recipe, folder: Path | None) -> None:
+        self.supernet, self.task, self.recipe, self.folder = supernet, task, recipe, folder
+        self.parameters: dict[str, nn.Parameter] = dict(supernet.store.named_parameters())
+        self.device = next(iter(self.parameters.values())).device
+        self.optimizer = CornerAdamW(self.parameters, recipe.weight_decay)
+        self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if recipe.ema else {}
+        self.history, self.alarm = History(), Alarm()
+        self.sampling = sampling(recipe.sampling)
+        self.step, self.rollbacks, self.lr_scale = 0, 0, 1.0
+        self.good = self._state()  # the newest state that the alarm found healthy
+
+    # One step
+
+    def advance(self) -> dict[str, float]:
+        """One optimizer step, or a rollback if its loss is not healthy. Returns the row of the last good step."""
+        loss, largest_loss = self._gradients()
+        norm = float(
+            nn.utils.clip_grad_norm_([p for p in self.parameters.values() if p.grad is not None], self.recipe.clip)
+        )
+        if self.alarm.rings(loss) or not math.isfinite(norm):
+            self._roll_back(loss)
+            return self.history.rows[-1] if self.history.rows else {"step": 0.0, "loss": loss}
+        lr = self.recipe.learning_rate(self.step) * self.lr_scale
+        self.optimizer.step(lr, self._used)
+        self._average()
+        self.step += 1
+        row = {"step": float(self.step), "loss": loss, "largest_loss": largest_loss, "lr": lr}
+        self.history.rows.append(row)
+        if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
+            self._keep()
+        return row
+
+    def _gradients(self) -> tuple[float, float]:
+        """Forward and backward of every pass. Returns (mean loss of the passes, loss of the first)."""
+        for p in self.parameters.values():
+            p.grad = None
+        passes = self.sampling(
+            self.supernet.space, np.random.default_rng([self.recipe.seed, self.step, self.rollbacks])
+        )
+        self._used = self._corners(passes)
+        inputs, targets = (
+            t.to(self.device) for t in self.task.batch(self.step, self.recipe.batch_size, self.recipe.seed)
+        )
+        self.supernet.train()
+        teacher: Tensor | None = None
+        losses: list[float] = []
+        with torch.random.fork_rng(devices=[]):  # dropout has no generator argument
+            torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
+            for one in passes:
+                rows = _part(len(inputs), one.part)
+                outputs = self._forward(inputs[rows], one)
+                loss = self._loss(outputs, targets[rows], teacher if one.distils else None)
+                (loss * one.weight).backward()  # type: ignore[no-untyped-call]
+                teacher = outputs.detach() if teacher is None else teacher
+                losses.append(float(loss.detach()))
+        return sum(losses) / len(losses), losses[0]
+
+    def _forward(self, inputs: Tensor, one: Pass) -> Tensor:
+        half = self.recipe.precision == "bf16" or (self.recipe.precision == "auto" and self.device.type == "cuda")
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            outputs: Tensor = self.supernet(inputs, one.architecture)
+        return outputs.float()
+
+    def _loss(self, outputs: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
+        hard = self.task.loss(outputs, targets, label_smoothing=self.recipe.label_smoothing)
+        if teacher is None or self.recipe.distill == "none":
+            return hard
+        share = self.recipe.distill_weight
+        return (1 - share) * hard + share * distillation(self.recipe.distill)(outputs, teacher)
+
+    def _corners(self, passes: list[Pass]) -> dict[str, list[Corner]]:
+        used: dict[str, list[Corner]] = {}
+        for one in passes:
+            for name, corner in self.supernet.corners(one.architecture).items():
+                used.setdefault(name, []).append(corner)
+        return used
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        if self.average:
+            decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
+
+    # State
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {f"weight:{n}": p for n, p in self.parameters.items()} | self.optimizer.state()
+        tensors |= {f"average:{n}": t for n, t in self.average.items()}
+        state = {"step": self.step, "recent": self.alarm.recent, "rows": len(self.history.rows)}
+        return {n: t.detach().clone() for n, t in tensors.items()}, state
+
+    @torch.no_grad()
+    def _restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        for name, p in self.parameters.items():
+            p.copy_(tensors[f"weight:{name}"])
+        for name, t in self.average.items():
+            t.copy_(tensors[f"average:{name}"])
+        self.optimizer.load_state(tensors)
+        self.step = state["step"]
+        self.alarm.restore(state["recent"])
+        del self.history.rows[state["rows"] :]
+
+    def _keep(self) -> None:
+        self.good = self._state()
+        if self.folder is not None:
+            whole = {
+                **self.good[1],
+                "fingerprint": fingerprint(self.supernet, self.task, self.recipe),
+                "recipe": self.recipe.model_dump(),
+                "rollbacks": self.rollbacks,
+                "lr_scale": self.lr_scale,
+                "history": {"rows": self.history.rows, "events": self.history.events},
+            }
+            save_checkpoint(self.folder, self.step, self.good[0], whole)
+
+    def _roll_back(self, loss: float) -> None:
+        self.rollbacks += 1
+        self.lr_scale /= 2
+        back = self.good[1]["step"]
+        event = f"step {self.step + 1}: loss {loss:.3g} diverged; back to step {back}, rate x{self.lr_scale:g}"
+        self.history.events.append(event)
+        if self.rollbacks > MOST_ROLLBACKS:
+            raise UserError(f"the training diverges again and again ({event}); lower lr (now {self.recipe.lr:g})")
+        self._restore(*self.good)
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint in the folder, if there is one."""
+        found = checkpoints(self.folder) if self.folder is not None else []
+        if not found:
+            return
+        tensors, state = load_checkpoint(found[-1])
+        if state["fingerprint"] != fingerprint(self.supernet, self.task, self.recipe):
+            raise UserError(f"{self.folder} holds a training of another recipe, space or task; name another run folder")
+        self.history = History(**state["history"])
+        self._restore(tensors, state)
+        self.rollbacks, self.lr_scale = state["rollbacks"], state["lr_scale"]
+        self.good = self._state()
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Put the averaged weights in place (where the recipe keeps them) and switch to evaluation."""
+        for name, t in self.average.items():
+            self.parameters[name].copy_(t)
+        self.supernet.eval()
+
+
+def _part(rows: int, part: tuple[int, int]) -> slice:
+    i, n = part
+    return slice(rows * i // n, rows * (i + 1) // n)

@@ -1,0 +1,296 @@
+"""Training: samplings, distillation, no drift, resumption to the bit, the divergence alarm."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from example_spaces import vit
+from torch import nn
+
+from nas.errors import UserError
+from nas.search_space.space import SearchSpace
+from nas.supernet import train as train_module
+from nas.supernet.alarm import Alarm
+from nas.supernet.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from nas.supernet.corner import corner
+from nas.supernet.distill import alpha, kl
+from nas.supernet.evaluate import evaluate_subnet
+from nas.supernet.health import check_health
+from nas.supernet.optimizer import CornerAdamW, region
+from nas.supernet.recipe import Recipe
+from nas.supernet.sampling import SAMPLINGS, granularities, sampling
+from nas.supernet.store import Supernet
+from nas.supernet.train import Trainer, train
+from nas.tasks import load_task
+
+SPACE = SearchSpace(vit)
+TASK = load_task("digits").subset(train=256, validation=64, test=64)
+
+
+class Net(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, hidden), nn.ReLU()
+        )
+        self.head = nn.Linear(hidden, 10)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+def mlp(trial):
+    return Net(trial.suggest_categorical("width", [8, 16, 32]), trial.suggest_categorical("ffn", [8, 16, 32]))
+
+
+MLP = SearchSpace(mlp)
+
+
+def weights(supernet):
+    return {n: p.detach().clone() for n, p in supernet.store.named_parameters()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+
+
+@pytest.mark.parametrize("name", SAMPLINGS)
+def test_every_sampling_runs_members_and_trains(name):
+    rng = np.random.default_rng(0)
+    passes = sampling(name)(MLP, rng)
+    assert all(p.architecture in MLP for p in passes)
+    assert not passes[0].distils
+    supernet = Supernet(MLP)
+    history = train(supernet, TASK, steps=60, batch_size=64, sampling=name, lr=1e-2)
+    assert len(history.rows) == 60
+    first, last = (np.mean([r["loss"] for r in rows]) for rows in (history.rows[:10], history.rows[-10:]))
+    assert last < 0.8 * first
+    assert evaluate_subnet(supernet, TASK, MLP.largest) > 0.4
+
+
+def test_sandwich_runs_the_largest_first_and_the_smallest():
+    passes = sampling("sandwich")(MLP, np.random.default_rng(0))
+    assert (passes[0].architecture, passes[-1].architecture) == (MLP.largest, MLP.smallest)
+    assert [p.distils for p in passes] == [False, True, True, True]
+
+
+def test_matformer_runs_every_granularity_of_the_ffn_alone():
+    found = granularities(MLP)
+    assert [a["ffn"] for a in found] == [32, 16, 8]
+    assert {a["width"] for a in found} == {32}
+
+
+def test_multi_arch_covers_the_batch_once():
+    parts = [p.part for p in sampling("multi-arch")(MLP, np.random.default_rng(0))]
+    rows = [r for part in parts for r in range(10)[train_module._part(10, part)]]
+    assert rows == list(range(10))
+
+
+def test_multi_arch_equals_the_mean_over_parts():
+    """One step's gradient is that of the separate subnets on their rows."""
+    supernet = Supernet(MLP)
+    trainer = Trainer(supernet, TASK, Recipe(steps=2, batch_size=32, sampling="multi-arch", seed=3), None)
+    supernet.eval()
+    trainer.supernet.train = lambda mode=True: supernet  # dropout off, for the comparison
+    trainer._gradients()
+    found = {n: p.grad.clone() for n, p in supernet.store.named_parameters()}
+    supernet.zero_grad()
+    x, y = TASK.batch(0, 32, 3)
+    passes = sampling("multi-arch")(MLP, np.random.default_rng([3, 0, 0]))
+    losses = [TASK.loss(supernet.extract(p.architecture)(x), y) for p in passes]
+    assert len(losses) == 4
+    total = sum(
+        TASK.loss(supernet(x[i * 8 : i * 8 + 8], p.architecture), y[i * 8 : i * 8 + 8]) / 4 for i, p in enumerate(passes)
+    )
+    total.backward()
+    for n, p in supernet.store.named_parameters():
+        torch.testing.assert_close(found[n], p.grad, atol=1e-6, rtol=1e-5)
+
+
+# No drift
+
+
+def adamw_reference(values, gradients, lr, decay):
+    p = nn.Parameter(values.clone())
+    optimizer = torch.optim.AdamW([p], lr=lr, weight_decay=decay, betas=(0.9, 0.99))
+    for g in gradients:
+        p.grad = g.clone()
+        optimizer.step()
+    return p.detach()
+
+
+def test_on_whole_tensors_it_is_torchs_adamw():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(6, 4, generator=generator)
+    gradients = [torch.randn(6, 4, generator=generator) for _ in range(5)]
+    p = nn.Parameter(values.clone())
+    optimizer = CornerAdamW({"w": p}, weight_decay=0.1)
+    for g in gradients:
+        p.grad = g.clone()
+        optimizer.step(0.01, {"w": [corner(((6,), (4,)), ((6,), (4,)))]})
+    torch.testing.assert_close(p.detach(), adamw_reference(values, gradients, 0.01, 0.1))
+
+
+def test_entries_outside_the_corners_keep_value_and_moments():
+    full = ((6,), (6,))
+    wide, tall = corner(((2,), (6,)), full), corner(((6,), (2,)), full)
+    bounding, covered = region([wide, tall])
+    assert bounding.kept == (slice(6), slice(6))
+    assert covered.sum() == 12 + 12 - 4
+    p = nn.Parameter(torch.ones(6, 6))
+    optimizer = CornerAdamW({"w": p}, weight_decay=0.5)
+    p.grad = torch.ones(6, 6)
+    optimizer.step(0.1, {"w": [corner(full, full)]})  # now every entry has momentum
+    before, moment = p.detach().clone(), optimizer.mean["w"].clone()
+    p.grad = torch.ones(6, 6)
+    optimizer.step(0.1, {"w": [wide, tall]})
+    assert torch.equal(p[2:, 2:], before[2:, 2:])
+    assert torch.equal(optimizer.mean["w"][2:, 2:], moment[2:, 2:])
+    assert (p != before).sum() == covered.sum()
+
+
+def test_a_step_moves_only_what_its_subnets_use():
+    supernet = Supernet(SPACE)
+    trainer = Trainer(supernet, TASK, Recipe(steps=4, batch_size=16, sampling="uniform"), None)
+    trainer.advance()
+    trainer.advance()
+    before, trainer_step = weights(supernet), trainer.step
+    trainer.advance()
+    (one,) = sampling("uniform")(SPACE, np.random.default_rng([0, trainer_step, 0]))
+    corners = supernet.corners(one.architecture)
+    for n, p in supernet.store.named_parameters():
+        moved = (p.detach() != before[n]).clone()
+        if n in corners:
+            corners[n].view(moved).zero_()
+        assert not moved.any(), n
+
+
+# Resumption
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("knobs", [{}, {"ema": 0.9, "sampling": "uniform"}, {"distill": "alpha"}])
+def test_a_killed_training_ends_with_the_same_weights(tmp_path, knobs):
+    recipe = Recipe(steps=12, batch_size=32, checkpoint_every=5, **knobs)
+    undisturbed = Supernet(MLP)
+    expected = train(undisturbed, TASK, recipe)
+
+    def kill(step, steps, row):
+        if step == 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(Supernet(MLP), TASK, recipe, run=tmp_path, progress=kill)
+    resumed = Supernet(MLP, seed=99)  # its start does not matter: the checkpoint holds all
+    history = train(resumed, TASK, recipe, run=tmp_path)
+    assert same(weights(undisturbed), weights(resumed))
+    assert history == expected
+    again = Supernet(MLP, seed=98)
+    train(again, TASK, recipe, run=tmp_path)  # a finished training is loaded, not repeated
+    assert same(weights(undisturbed), weights(again))
+
+
+def test_another_training_in_the_folder_is_refused(tmp_path):
+    train(Supernet(MLP), TASK, steps=2, batch_size=8, run=tmp_path)
+    with pytest.raises(UserError, match="another recipe, space or task"):
+        train(Supernet(MLP), TASK, steps=3, batch_size=8, run=tmp_path)
+
+
+def test_a_checkpoint_without_its_json_does_not_count(tmp_path):
+    save_checkpoint(tmp_path, 5, {"w": torch.ones(2)}, {"step": 5})
+    (tmp_path / "step-000009.safetensors").write_bytes(b"half")
+    (path,) = checkpoints(tmp_path)
+    tensors, state = load_checkpoint(path)
+    assert state == {"step": 5}
+    assert tensors["w"].tolist() == [1, 1]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "step-000009.safetensors").write_bytes(b"half")
+    (tmp_path / "step-000009.json").write_text(json.dumps({}))
+    with pytest.raises(UserError, match="step-000009"):
+        load_checkpoint(tmp_path / "step-000009.json")
+
+
+def test_unknown_knobs_are_named():
+    with pytest.raises(UserError, match="training knob stepps"):
+        train(Supernet(MLP), TASK, stepps=3)
+    with pytest.raises(UserError, match="no largest net in the step"):
+        train(Supernet(MLP), TASK, sampling="uniform", distill="kl")
+
+
+# Divergence
+
+
+def test_alarm():
+    alarm = Alarm(patience=3)
+    assert not any(alarm.rings(x) for x in (2.0, 1.9, 1.8, 2.5))
+    assert alarm.rings(float("nan"))
+    assert alarm.rings(50.0)
+    assert not alarm.rings(1.7)
+
+
+def test_a_diverged_step_is_rolled_back_and_said(monkeypatch):
+    trainer = Trainer(Supernet(MLP), TASK, Recipe(steps=10, batch_size=32, checkpoint_every=4), None)
+    for _ in range(5):
+        trainer.advance()
+    kept = {n: t.clone() for n, t in trainer.good[0].items()}
+    with torch.no_grad():
+        trainer.parameters["head.weight"].fill_(float("nan"))
+    trainer.advance()
+    assert trainer.step == 4
+    assert trainer.lr_scale == 0.5
+    assert "diverged; back to step 4" in trainer.history.events[0]
+    assert all(torch.equal(t, kept[n]) for n, t in trainer._state()[0].items())
+    trainer.advance()
+    assert trainer.step == 5
+
+
+def test_a_hopeless_training_ends_with_advice():
+    with pytest.raises(UserError, match="lower lr"):
+        train(Supernet(MLP), TASK, steps=40, batch_size=32, lr=1e30, warmup=0, sampling="uniform")
+
+
+# Distillation
+
+
+def test_kl_is_zero_at_the_teacher_and_known_elsewhere():
+    teacher = torch.tensor([[0.0, 1.0]])
+    assert kl(teacher, teacher).item() == pytest.approx(0, abs=1e-7)
+    p, q = torch.softmax(teacher, -1), torch.tensor([[0.5, 0.5]])
+    assert kl(torch.zeros(1, 2), teacher).item() == pytest.approx((p * (p / q).log()).sum().item())
+
+
+@pytest.mark.parametrize("a", [-1.0, 0.5, 2.0])
+def test_the_surrogate_has_the_gradient_of_the_alpha_divergence(a):
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(5, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    p, q = teacher.softmax(-1), student.softmax(-1)
+    exact = ((q * ((p / q) ** a - 1)).sum(-1) / (a * (a - 1))).mean()
+    (expected,) = torch.autograd.grad(exact, student)
+    (found,) = torch.autograd.grad(alpha(student, teacher, low=a, high=a, clip=1e9), student)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_adaptive_alpha_takes_the_larger_divergence():
+    student, teacher = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+    student.requires_grad_()
+    (g,) = torch.autograd.grad(alpha(student, teacher), student)
+    (low,) = torch.autograd.grad(alpha(student, teacher, low=-1, high=-1), student)
+    (high,) = torch.autograd.grad(alpha(student, teacher, low=1, high=1), student)
+    assert torch.equal(g, low) or torch.equal(g, high)
+    assert not torch.equal(low, high)
+
+
+def test_health_reports_correlation_and_agreement():
+    supernet = Supernet(MLP)
+    train(supernet, TASK, steps=80, batch_size=64, lr=1e-2)
+    health = check_health(supernet, TASK, nets=4, steps=40)
+    assert len(health.table) == 4
+    assert -1 <= health.tau <= 1
+    assert health.table.loc[health.table["params"].idxmax(), "agreement"] == 1.0
