@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 from example_spaces import vit
-from torch import nn
-
 from nas.errors import UserError
 from nas.search_space.space import SearchSpace
 from nas.supernet import train as train_module
@@ -23,6 +21,7 @@ from nas.supernet.sampling import SAMPLINGS, granularities, sampling
 from nas.supernet.store import Supernet
 from nas.supernet.train import Trainer, train
 from nas.tasks import load_task
+from torch import nn
 
 SPACE = SearchSpace(vit)
 TASK = load_task("digits").subset(train=256, validation=64, test=64)
@@ -92,18 +91,15 @@ def test_multi_arch_equals_the_mean_over_parts():
     supernet = Supernet(MLP)
     trainer = Trainer(supernet, TASK, Recipe(steps=2, batch_size=32, sampling="multi-arch", seed=3), None)
     supernet.eval()
-    trainer.supernet.train = lambda mode=True: supernet  # dropout off, for the comparison
+    trainer.supernet.train = lambda: supernet  # dropout off, for the comparison
     trainer._gradients()
     found = {n: p.grad.clone() for n, p in supernet.store.named_parameters()}
     supernet.zero_grad()
     x, y = TASK.batch(0, 32, 3)
     passes = sampling("multi-arch")(MLP, np.random.default_rng([3, 0, 0]))
-    losses = [TASK.loss(supernet.extract(p.architecture)(x), y) for p in passes]
-    assert len(losses) == 4
-    total = sum(
-        TASK.loss(supernet(x[i * 8 : i * 8 + 8], p.architecture), y[i * 8 : i * 8 + 8]) / 4 for i, p in enumerate(passes)
-    )
-    total.backward()
+    parts = [slice(8 * i, 8 * i + 8) for i in range(4)]
+    losses = [TASK.loss(supernet(x[rows], p.architecture), y[rows]) for rows, p in zip(parts, passes, strict=True)]
+    (sum(losses) / 4).backward()
     for n, p in supernet.store.named_parameters():
         torch.testing.assert_close(found[n], p.grad, atol=1e-6, rtol=1e-5)
 
@@ -179,7 +175,7 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, knobs):
     undisturbed = Supernet(MLP)
     expected = train(undisturbed, TASK, recipe)
 
-    def kill(step, steps, row):
+    def kill(step, *_):
         if step == 8:
             raise Killed
 
@@ -234,7 +230,7 @@ def test_alarm():
     assert not alarm.rings(1.7)
 
 
-def test_a_diverged_step_is_rolled_back_and_said(monkeypatch):
+def test_a_diverged_step_is_rolled_back_and_said():
     trainer = Trainer(Supernet(MLP), TASK, Recipe(steps=10, batch_size=32, checkpoint_every=4), None)
     for _ in range(5):
         trainer.advance()
