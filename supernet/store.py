@@ -34,7 +34,10 @@ class Supernet(nn.Module):
     def forward(self, x: Any, architecture: Mapping[str, GeneValue], *args: Any, **kwargs: Any) -> Any:
         """Outputs of the subnet `architecture` for the input `x` (and whatever else its forward takes)."""
         skeleton = self.skeleton(architecture)
-        return functional_call(skeleton, self.parameters_of(architecture), (x, *args), kwargs)
+        values = self.parameters_of(architecture)
+        filled = {slot: values[name] for slot, name in _slots(skeleton).items()}
+        # Slots name every tie: torch's own tying leaves a module that is used under two names with our tensors in it.
+        return functional_call(skeleton, filled, (x, *args), kwargs, tie_weights=False)
 
     def skeleton(self, architecture: Mapping[str, GeneValue]) -> nn.Module:
         """The subnet's module without values, in the supernet's mode (training or evaluation)."""
@@ -85,6 +88,17 @@ class Supernet(nn.Module):
         if isinstance(architecture, Architecture) and architecture in self._corners:
             return architecture
         return self.space.architecture(architecture)
+
+
+def _slots(module: nn.Module) -> dict[str, str]:
+    """Every place that holds a parameter (each module once), to the name of the parameter: ties share a name."""
+    names = {id(p): name for name, p in module.named_parameters()}
+    return {
+        f"{prefix}.{local}" if prefix else local: names[id(p)]
+        for prefix, owner in module.named_modules()
+        for local, p in owner._parameters.items()
+        if p is not None
+    }
 
 
 def _names(probes: Sequence[Probe]) -> list[str]:

@@ -195,3 +195,28 @@ def test_the_seed_decides_the_weights():
     a, b, c = (Supernet(space, seed=s).store.state_dict() for s in (0, 0, 1))
     assert all(torch.equal(a[n], b[n]) for n in a)
     assert not all(torch.equal(a[n], c[n]) for n in a)
+
+
+class Recursive(nn.Module):
+    """One module under two names, run several times."""
+
+    def __init__(self, width, times):
+        super().__init__()
+        self.inp, self.block, self.out = nn.Linear(4, width), nn.Linear(width, width), nn.Linear(width, 2)
+        self.again, self.times = self.block, times
+
+    def forward(self, x):
+        x = self.inp(x)
+        for i in range(self.times):
+            x = x + (self.again if i % 2 else self.block)(x).tanh()
+        return self.out(x)
+
+
+def test_a_module_used_twice_keeps_one_tensor_and_the_skeleton_stays_empty():
+    space = SearchSpace(lambda t: Recursive(t.suggest_categorical("width", [4, 8]), t.suggest_int("times", 1, 3)))
+    supernet = Supernet(space)
+    x = torch.randn(3, 4)
+    for architecture in space.enumerate():
+        assert torch.equal(supernet(x, architecture), supernet.extract(architecture)(x))
+        assert all(p.is_meta for p in space.skeleton(architecture).parameters())
+    assert "again.weight" not in supernet.store.state_dict()
