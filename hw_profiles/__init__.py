@@ -1,0 +1,23 @@
+"""Devices: what a net costs, and how long a device takes for it."""
+
+from .cost import Cost, OperatorCost, fused, trace_cost
+from .device import Device, device_names, load_device
+from .latency import Latency, LatencyModel
+from .measure import Measurement, Protocol, calibrate, measure, measure_all
+
+__all__ = [
+    "Cost",
+    "Device",
+    "Latency",
+    "LatencyModel",
+    "Measurement",
+    "OperatorCost",
+    "Protocol",
+    "calibrate",
+    "device_names",
+    "fused",
+    "load_device",
+    "measure",
+    "measure_all",
+    "trace_cost",
+]

@@ -1,0 +1,145 @@
+"""The fit recovers a device that is known, its intervals hold what they promise, and measuring keeps its protocol."""
+
+from math import log
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas.errors import UserError
+from nas.hw_profiles.cost import Cost, OperatorCost
+from nas.hw_profiles.device import Device, load_device
+from nas.hw_profiles.latency import analytic, fit, interval_half_width, predict
+from nas.hw_profiles.measure import Measurement, Protocol, calibrate, measure, measure_all
+from nas.hw_profiles.priors import KINDS, Prior, Rates, prior_of
+
+TRUE = Rates(2e12, 3e10, 8.0)
+PRIOR = Prior(Rates(5e12, 1e11, 3.0))
+
+
+def net(rng: np.random.Generator) -> Cost:
+    """A random net: some kernels bound by compute, some by memory, some by their launch."""
+    kernels = int(rng.integers(5, 80))
+    flops, moved = 10 ** rng.uniform(4, 8.5, kernels), 10 ** rng.uniform(3, 6.5, kernels)
+    return Cost.from_operators([OperatorCost("k", "matmul", f, b, 0) for f, b in zip(flops, moved, strict=True)])
+
+
+def true_ms(cost: Cost) -> float:
+    seconds = 0.0
+    for op in cost.operators:
+        seconds += max(op.flops / TRUE.flops_per_s, op.bytes / TRUE.bytes_per_s) + TRUE.launch_us * 1e-6
+    return 1e3 * seconds
+
+
+def observed(n: int, seed: int, noise: float) -> tuple[list[Cost], list[float]]:
+    rng = np.random.default_rng(seed)
+    costs = [net(rng) for _ in range(n)]
+    return costs, [true_ms(c) * float(np.exp(noise * rng.standard_normal())) for c in costs]
+
+
+def test_the_roofline_is_the_sum_over_kernels() -> None:
+    model = analytic(Prior(TRUE), "fp32", fuses=False)
+    cost = net(np.random.default_rng(0))
+    assert predict(model, cost).mean_ms == pytest.approx(true_ms(cost))
+
+
+def test_fit_recovers_the_rates() -> None:
+    costs, latencies = observed(40, seed=1, noise=0.02)
+    model = fit(costs, latencies, PRIOR, tier="B", precision="fp32", fuses=False)
+    assert model.rates.log() == pytest.approx(TRUE.log(), abs=0.1)
+
+
+def test_few_points_stay_near_the_prior_where_they_say_nothing() -> None:
+    # One kernel, bound by memory: nothing is learnt of the compute rate.
+    cost = Cost.from_operators([OperatorCost("k", "elementwise", 1.0, 1e9, 0)])
+    model = fit([cost] * 5, [1e3 * 1e9 / 3e10] * 5, PRIOR, tier="B", precision="fp32", fuses=False)
+    assert model.rates.flops_per_s == pytest.approx(PRIOR.rates.flops_per_s, rel=0.01)
+    assert model.rates.bytes_per_s == pytest.approx(3e10, rel=0.05)
+
+
+@pytest.mark.parametrize("n", [6, 12, 24])
+def test_intervals_hold_nine_in_ten(n: int) -> None:
+    inside = []
+    for seed in range(12):
+        costs, latencies = observed(n + 20, seed=seed, noise=0.15)
+        model = fit(costs[:n], latencies[:n], PRIOR, tier="B", precision="fp32", fuses=False)
+        for cost, truth in zip(costs[n:], latencies[n:], strict=True):
+            p = predict(model, cost)
+            inside.append(p.low_ms <= truth <= p.high_ms)
+    assert np.mean(inside) > 0.85
+    assert len(inside) == 240
+
+
+def test_few_residuals_give_wide_intervals() -> None:
+    residuals = np.random.default_rng(0).normal(0, 0.1, 200)
+    widths = [interval_half_width(residuals[:n]) for n in (4, 15, 200)]
+    assert widths[0] > 0.5 * widths[1]
+    assert widths[2] == pytest.approx(0.1 * 1.645, rel=0.2)
+    assert interval_half_width(np.zeros(50)) == pytest.approx(log(1.05))
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_what_the_datasheet_lacks_makes_the_prior_weaker(kind: str) -> None:
+    known, partly, unknown = prior_of(kind, 1e12, 1e10), prior_of(kind, 1e12, None), prior_of(kind, None, None)
+    assert known.factor < partly.factor < unknown.factor
+    assert known.spread[1] < unknown.spread[1]
+    assert known.rates.flops_per_s < 1e12
+
+
+def as_measured(latencies: list[float]) -> list[Measurement]:
+    return [Measurement(ms, 1.1 * ms, 0.01, 50) for ms in latencies]
+
+
+def test_calibrate_gives_a_tier_and_keeps_the_device() -> None:
+    costs, latencies = observed(30, seed=3, noise=0.03)
+    device = load_device("xeon-e5-2640")
+    fitted = calibrate(list(zip(costs, as_measured(latencies), strict=True)), device)
+    assert fitted.model is not None
+    assert fitted.model.rates.log()[:2] == pytest.approx(TRUE.log()[:2], abs=0.15)
+    assert (fitted.model.tier, fitted.model.source) == ("B", "calibrated")
+    assert fitted.name == device.name
+    assert Device.from_json(fitted.to_json()).latency(costs[0]) == fitted.latency(costs[0])
+
+
+def test_a_hundred_nets_are_tier_a() -> None:
+    costs, latencies = observed(100, seed=4, noise=0.03)
+    model = calibrate(list(zip(costs, as_measured(latencies), strict=True)), load_device("h100")).model
+    assert model is not None
+    assert model.tier == "A"
+
+
+def test_too_few_measurements_are_refused() -> None:
+    costs, latencies = observed(4, seed=5, noise=0)
+    with pytest.raises(UserError, match="5 measured nets or more, not 4"):
+        calibrate(list(zip(costs, as_measured(latencies), strict=True)), load_device("h100"))
+
+
+class Counting(nn.Module):
+    def __init__(self, log: list[str], name: str) -> None:
+        super().__init__()
+        self.log, self.name = log, name
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert torch.is_inference_mode_enabled()
+        assert not self.training
+        self.log.append(self.name)
+        return x + 1
+
+
+def test_nets_are_timed_in_turns() -> None:
+    calls: list[str] = []
+    protocol = Protocol(warmup=1, least_repeats=6, most_repeats=6)
+    modules = [Counting(calls, name) for name in "abc"]
+    results = measure_all([(m, torch.zeros(2)) for m in modules], protocol=protocol)
+    assert calls == list("abc") * 7
+    assert [r.repeats for r in results] == [6, 6, 6]
+    assert all(0 < r.median_ms <= r.p95_ms and r.noise >= 0 for r in results)
+    assert all(m.training for m in modules)
+
+
+def test_measuring_ends_at_its_time_limit() -> None:
+    result = measure(
+        nn.Linear(8, 8), torch.zeros(1, 8), protocol=Protocol(seconds=0.02, precision=0.0, most_repeats=10**9)
+    )
+    assert result.repeats >= 1
