@@ -14,6 +14,7 @@ from .evaluate import evaluate, outputs_of
 from .recipe import Recipe
 from .single import train_alone
 from .store import Supernet
+from .train import make_recipe
 
 Progress = Callable[[int, int], None]
 
@@ -40,15 +41,26 @@ class Health:
 
 
 def check_health(
-    supernet: Supernet, task: Task, *, nets: int = 8, steps: int = 150, seed: int = 0, progress: Progress | None = None
+    supernet: Supernet,
+    task: Task,
+    *,
+    nets: int = 8,
+    steps: int = 150,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    progress: Progress | None = None,
 ) -> Health:
-    """Compare `nets` architectures, spread evenly over size, with the same ones trained alone for `steps` steps."""
+    """Compare `nets` architectures, spread evenly over size, with the same ones trained alone for `steps` steps.
+
+    recipe: the supernet's, whose rate, batch size and decay the nets alone are trained with.
+    """
+    alone_recipe = make_recipe(recipe, {"steps": steps, "sampling": "uniform", "distill": "none", "seed": seed})
     chosen = spread(supernet, nets, seed)
     largest = _predictions(supernet, task, supernet.space.largest)
     rows = []
     for i, architecture in enumerate(chosen):
         net = supernet.extract(architecture)
-        alone = train_alone(supernet.space, architecture, task, Recipe(steps=steps, sampling="uniform", seed=seed))
+        alone = train_alone(supernet.space, architecture, task, alone_recipe)
         rows.append(
             {
                 "id": architecture.id,

@@ -53,7 +53,7 @@ def train(
     progress: called after each step with (steps done, steps in all, the step's row).
     Errors: a run folder of another training; a loss that diverges again after five rollbacks.
     """
-    trainer = Trainer(supernet, task, _recipe(recipe, knobs), Path(run) / "checkpoints" if run else None)
+    trainer = Trainer(supernet, task, make_recipe(recipe, knobs), Path(run) / "checkpoints" if run else None)
     trainer.resume()
     while trainer.step < trainer.recipe.steps:
         row = trainer.advance()
@@ -63,7 +63,8 @@ def train(
     return trainer.history
 
 
-def _recipe(recipe: Recipe | None, knobs: Mapping[str, Any]) -> Recipe:
+def make_recipe(recipe: Recipe | None, knobs: Mapping[str, Any]) -> Recipe:
+    """`recipe` (or the default one) with some knobs set. A wrong knob is a UserError that names it."""
     try:
         return Recipe(**{**(recipe.model_dump(exclude_unset=True) if recipe else {}), **knobs})
     except ValidationError as error:

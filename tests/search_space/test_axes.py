@@ -3,11 +3,12 @@
 import pytest
 import torch
 from example_spaces import GPT_LAYOUTS, gpt, rnn, vit
+from torch import nn
+
 from nas.errors import UserError
 from nas.search_space.axes import axes_of
 from nas.search_space.layout import Linear, layouts_of
 from nas.search_space.space import SearchSpace
-from torch import nn
 
 
 def test_axes_of_the_vit():

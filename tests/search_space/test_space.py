@@ -9,12 +9,13 @@ import torch
 from example_spaces import GPT_LAYOUTS, gpt, rnn, vit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+
 from nas.errors import UserError
 from nas.search_space.architecture import Architecture
 from nas.search_space.encoding import columns, encode
 from nas.search_space.gene_space import GeneSpace
 from nas.search_space.space import SearchSpace
-from torch import nn
 
 VIT = SearchSpace(vit)
 

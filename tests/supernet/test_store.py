@@ -5,6 +5,8 @@ import torch
 from example_spaces import GPT_LAYOUTS, gpt, rnn, vit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+
 from nas.errors import UserError
 from nas.search_space.axes import axes_of
 from nas.search_space.layout import Linear
@@ -12,7 +14,6 @@ from nas.search_space.presets import load_preset, preset_names
 from nas.search_space.space import SearchSpace
 from nas.supernet.corner import corner, fits
 from nas.supernet.store import Supernet
-from torch import nn
 
 
 def preset(name):

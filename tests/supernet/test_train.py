@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from example_spaces import vit
+from torch import nn
+
 from nas.errors import UserError
 from nas.search_space.space import SearchSpace
 from nas.supernet import train as train_module
@@ -21,7 +23,6 @@ from nas.supernet.sampling import SAMPLINGS, granularities, sampling
 from nas.supernet.store import Supernet
 from nas.supernet.train import Trainer, train
 from nas.tasks import load_task
-from torch import nn
 
 SPACE = SearchSpace(vit)
 TASK = load_task("digits").subset(train=256, validation=64, test=64)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torch import Tensor
+
 from nas.errors import UserError
 from nas.tasks import Split, Task, load_task, task_names
 from nas.tasks.fashion import DEBIAN
-from PIL import Image
-from torch import Tensor
 
 
 def _make_images(root: Path) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+
 from nas.errors import UserError
 from nas.tasks import Task, load_task
-from PIL import Image
 
 
 def _paint(path: Path, seed: int, size: tuple[int, int] = (12, 10)) -> None:

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from nas.errors import UserError
 from nas.tasks import fashion, load_task
 from nas.tasks.idx import parse_idx, read_idx

@@ -4,12 +4,13 @@ import hashlib
 
 import pytest
 import torch
+from torch import Tensor
+
 from nas.errors import UserError
 from nas.tasks import Split, Task, load_task, task_names
 from nas.tasks.augment import chain, half_of, mirror, shift
 from nas.tasks.images import fit_normalise
 from nas.tasks.registry import register
-from torch import Tensor
 
 
 def test_names() -> None:
