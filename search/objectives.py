@@ -1,0 +1,81 @@
+"""What a search optimises and what it must keep: objectives with a stated direction, and bounds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import UserError
+from ..search_space.architecture import Architecture
+
+Direction = Literal["minimize", "maximize"]
+Metric = Callable[[Architecture], float] | Callable[[list[Architecture]], Sequence[float]]
+"""One architecture to a number; or, where `batched` is stated, a list of them to as many numbers."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A number to be made small or large. NaN or infinity says that the architecture failed; the search goes on."""
+
+    function: Metric
+    direction: Direction
+    batched: bool = False
+
+    @property
+    def sign(self) -> int:
+        """What turns the number into a loss."""
+        return 1 if self.direction == "minimize" else -1
+
+
+def minimize(function: Metric, *, batched: bool = False) -> Objective:
+    """Smaller is better. `batched`: the function takes a list of architectures and returns as many numbers."""
+    return Objective(function, "minimize", batched)
+
+
+def maximize(function: Metric, *, batched: bool = False) -> Objective:
+    """Larger is better. `batched`: the function takes a list of architectures and returns as many numbers."""
+    return Objective(function, "maximize", batched)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Bounds, inclusive, on the objective of that name; or on `function`, which is then evaluated beside it."""
+
+    name: str
+    upper: float | None = None
+    lower: float | None = None
+    function: Metric | None = None
+    batched: bool = False
+
+    def __post_init__(self) -> None:
+        if self.upper is None and self.lower is None:
+            raise UserError(f"constraint {self.name!r} has no bound; state upper=, lower= or both")
+
+    def violations(self, value: float) -> list[float]:
+        """By how much each bound is exceeded, relative to the bound where that is not zero; at most 0 where it holds.
+
+        Relative, so that milliseconds and parameters weigh alike when the search compares two infeasible nets.
+        """
+        above = [] if self.upper is None else [(value - self.upper) / (abs(self.upper) or 1.0)]
+        below = [] if self.lower is None else [(self.lower - value) / (abs(self.lower) or 1.0)]
+        return above + below
+
+
+def as_objective(name: str, given: object) -> Objective:
+    """An Objective as it is, or from a pair of function and direction in either order. Error: no direction stated."""
+    match given:
+        case Objective():
+            return given
+        case (function, "minimize" | "maximize" as direction) | ("minimize" | "maximize" as direction, function) if (
+            callable(function)
+        ):
+            return Objective(function, direction)
+    raise UserError(
+        f"objective {name!r} states no direction; write minimize(f), maximize(f) or the pair (f, 'minimize'|'maximize')"
+    )
+
+
+def as_objectives(given: Mapping[str, Any]) -> dict[str, Objective]:
+    """The objectives by name, at least one."""
+    if not given:
+        raise UserError("a search needs at least one objective, as {'latency_ms': minimize(f)}")
+    return {name: as_objective(name, objective) for name, objective in given.items()}

@@ -1,0 +1,153 @@
+"""Evaluations in an Optuna study: a search resumes from it, and optuna-dashboard opens it."""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from ..errors import UserError
+from ..search_space.gene_space import GeneSpace
+from ..search_space.trial import Gene
+from .evaluation import Evaluation
+from .problem import Problem
+
+FINGERPRINT, ARCHITECTURE, ASKED_AFTER = "nas", "architecture", "asked_after"
+FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
+
+
+class Store:
+    """The evaluations of one search in an Optuna study.
+
+    Every evaluation is one trial, written in one transaction: a killed search leaves whole trials only.
+    """
+
+    def __init__(self, study: optuna.Study, space: GeneSpace, problem: Problem) -> None:
+        self.study = study
+        self._space = space
+        self._problem = problem
+        self._distributions = {name: distribution(gene) for name, gene in space.genes.items()}
+
+    def load(self) -> tuple[list[Evaluation], int]:
+        """The evaluations in their order, and how many were known when the last of them was asked for."""
+        found: dict[str, Evaluation] = {}
+        asked_after = 0
+        for trial in self.study.get_trials(deepcopy=False, states=FINISHED):
+            if ARCHITECTURE in trial.user_attrs:
+                found.setdefault(trial.user_attrs[ARCHITECTURE], self._read(trial))
+                asked_after = trial.user_attrs[ASKED_AFTER]
+        return list(found.values()), asked_after
+
+    def add(self, evaluation: Evaluation, asked_after: int) -> None:
+        """Write one evaluation. A failed one is a failed trial: Optuna knows no NaN values."""
+        values = [evaluation.metrics[name] for name in self._problem.objectives]
+        extra = evaluation.metrics.keys() - ({} if evaluation.failed else self._problem.objectives.keys())
+        trial = optuna.trial.create_trial(
+            state=TrialState.FAIL if evaluation.failed else TrialState.COMPLETE,
+            values=None if evaluation.failed else values,
+            params=dict(evaluation.architecture),
+            distributions={name: self._distributions[name] for name in evaluation.architecture},
+            user_attrs={ARCHITECTURE: evaluation.architecture.id, ASKED_AFTER: asked_after}
+            | {name: v for name, v in evaluation.metrics.items() if name in extra and not math.isnan(v)},
+            # The list is the form that Optuna 4 and 5 both read; `study.best_trials` then respects feasibility.
+            system_attrs={} if evaluation.failed else {"constraints": list(evaluation.violations)},
+        )
+        self.study.add_trial(trial)
+
+    def _read(self, trial: FrozenTrial) -> Evaluation:
+        architecture = self._space.architecture(trial.params)
+        if architecture.id != trial.user_attrs[ARCHITECTURE]:
+            raise UserError(f"trial {trial.number} of study {self.study.study_name!r} is no architecture of this space")
+        values = dict(zip(self._problem.objectives, trial.values or (), strict=False))
+        return self._problem.judge(
+            architecture, {n: values.get(n, trial.user_attrs.get(n, math.nan)) for n in self._problem.metrics}
+        )
+
+
+def open_store(
+    storage: str | os.PathLike[str] | None,
+    name: str,
+    space: GeneSpace,
+    problem: Problem,
+    fingerprint: Mapping[str, Any],
+) -> Store:
+    """The study `name` in a SQLite file or at an Optuna URL (None: in memory), made where it does not exist yet.
+
+    Error: the study belongs to a search with another fingerprint.
+    """
+    with quiet():
+        study = optuna.create_study(
+            storage=_url(storage),
+            study_name=name,
+            directions=[o.direction for o in problem.objectives.values()],
+            load_if_exists=True,
+        )
+        stored = study.user_attrs.get(FINGERPRINT)
+        if stored is None and not study.get_trials(deepcopy=False):  # new, or killed before its first trial
+            study.set_metric_names(list(problem.objectives))
+            study.set_user_attr(FINGERPRINT, dict(fingerprint))
+            stored = fingerprint
+    for key, value in fingerprint.items():
+        if stored is None or stored.get(key) != value:
+            other = "was not made by this search" if stored is None else f"was made with another {key}"
+            raise UserError(
+                f"study {name!r} in {storage} {other}; repeat its arguments, or choose another name or storage"
+            )
+    return Store(study, space, problem)
+
+
+def fingerprint_of(space: GeneSpace, problem: Problem, algorithm: str, seed: int) -> dict[str, Any]:
+    """What must be equal for two searches to be the same search. The code of the objectives cannot be seen."""
+    genes = [[gene.name, list(gene.options)] for gene in space.genes.values()]
+    known = json.dumps([genes, space.smallest.id, space.largest.id])
+    return {
+        "space": hashlib.sha256(known.encode()).hexdigest()[:16],
+        "objectives": [[name, o.direction] for name, o in problem.objectives.items()],
+        "constraints": [[c.name, c.upper, c.lower] for c in problem.constraints],
+        "algorithm": algorithm,
+        "seed": seed,
+    }
+
+
+def distribution(gene: Gene) -> BaseDistribution:
+    """Even integers steps as an integer range (a numeric axis in the dashboard), anything else as categories.
+
+    Both give back exactly the value that was stored.
+    """
+    options: Sequence[Any] = gene.options
+    if gene.nested and len(options) > 1 and all(isinstance(o, int) for o in options):
+        step = options[1] - options[0]
+        if list(options) == list(range(options[0], options[-1] + 1, step)):
+            return IntDistribution(options[0], options[-1], step=step)
+    return CategoricalDistribution(options)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna without its greetings and its notes on experimental features; the user's own settings come back after."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        logger.setLevel(max(level, logging.WARNING))
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _url(storage: str | os.PathLike[str] | None) -> str | None:
+    if storage is None or "://" in str(storage):
+        return None if storage is None else str(storage)
+    path = Path(storage).expanduser().resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{path}"

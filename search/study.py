@@ -1,0 +1,158 @@
+"""The result of a search, to be looked at: trials, front, knee, best."""
+
+import math
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..errors import Infeasible, UserError, unknown
+from ..files import write_atomic
+from ..search_space.architecture import Architecture
+from ..search_space.gene_space import GeneSpace
+from . import pareto
+from .evaluation import Evaluation
+from .problem import Problem
+from .storage import Store, open_store, quiet
+
+
+class Study:
+    """All that a search has evaluated so far, in that order. Numbers have the user's own signs and units."""
+
+    def __init__(
+        self, space: GeneSpace, problem: Problem, seen: Sequence[Evaluation] = (), store: Store | None = None
+    ) -> None:
+        self.space = space
+        self.problem = problem
+        self.evaluations: list[Evaluation] = list(seen)
+        self._store = store
+
+    def __len__(self) -> int:
+        return len(self.evaluations)
+
+    def add(self, evaluation: Evaluation, asked_after: int) -> None:
+        """Keep one evaluation, and write it to the storage if there is one."""
+        if self._store is not None:
+            self._store.add(evaluation, asked_after)
+        self.evaluations.append(evaluation)
+
+    # Tables
+
+    def trials(self) -> pd.DataFrame:
+        """One row per architecture: number, id, its genes (None where it has no such gene), the metrics, feasible.
+
+        A metric is NaN where the evaluation failed.
+        """
+        kept = self.evaluations
+        columns: dict[str, pd.Series[Any]] = {
+            "number": pd.Series(range(len(kept)), dtype="int64"),
+            "id": pd.Series([e.architecture.id for e in kept], dtype="str"),
+        }
+        for name in self.space.genes:
+            columns[name] = _gene_column([e.architecture.get(name) for e in kept])
+        for name in self.problem.metrics:
+            columns[name] = pd.Series([e.metrics[name] for e in kept], dtype="float64")
+        columns["feasible"] = pd.Series([e.feasible for e in kept], dtype="bool")
+        return pd.DataFrame(columns)
+
+    def front(self) -> pd.DataFrame:
+        """The rows of `trials()` that are feasible and not dominated, sorted by the first objective, its best first."""
+        rows = self._front()
+        order = sorted(rows, key=lambda i: (self.evaluations[i].losses, i))
+        return self.trials().iloc[order].reset_index(drop=True)
+
+    def csv(self, path: str | os.PathLike[str]) -> Path:
+        """Write `trials()` as CSV, whole or not at all."""
+        return write_atomic(path, self.trials().to_csv(index=False))
+
+    # Single answers
+
+    @property
+    def architectures(self) -> list[Architecture]:
+        return [e.architecture for e in self.evaluations]
+
+    def architecture(self, which: "str | pd.Series[Any] | Mapping[Hashable, Any]") -> Architecture:
+        """The architecture of that id, or of that row of `trials()` or `front()`."""
+        wanted = which if isinstance(which, str) else str(which["id"])
+        known = {e.architecture.id: e.architecture for e in self.evaluations}
+        if wanted not in known:
+            raise unknown("architecture", wanted, known)
+        return known[wanted]
+
+    def best(self, objective: str | None = None) -> "pd.Series[Any]":
+        """The feasible row that is best in `objective` (default: the first). Of equals, the earliest."""
+        names = list(self.problem.objectives)
+        if objective is not None and objective not in names:
+            raise unknown("objective", objective, names)
+        index = names.index(objective or names[0])
+        feasible = self._some([i for i, e in enumerate(self.evaluations) if e.feasible])
+        return self.trials().iloc[min(feasible, key=lambda i: self.evaluations[i].losses[index])]
+
+    def knee(self) -> "pd.Series[Any]":
+        """The row of the front farthest below the line between the front's extremes, objectives scaled to [0, 1]."""
+        front = self._some(self._front())
+        return self.trials().iloc[front[pareto.knee(self._losses(front))]]
+
+    def hypervolume(self, reference: Mapping[str, float] | Sequence[float] | None = None) -> float:
+        """What the front dominates up to `reference`: one value per objective, in the signs of the objectives.
+
+        Default: the worst value of every objective among all evaluations, moved out by a tenth of its range. That moves
+        as a study grows: to compare studies, state the reference.
+        """
+        done = self._losses([i for i, e in enumerate(self.evaluations) if not e.failed])
+        if reference is not None:
+            corner = self._corner(reference)
+        elif len(done):
+            corner = done.max(axis=0) + 0.1 * np.ptp(done, axis=0)
+        else:
+            return 0.0
+        return pareto.hypervolume(self._losses(self._front()), corner)
+
+    @property
+    def optuna(self) -> optuna.Study:
+        """The Optuna study: the stored one, or a copy in memory."""
+        if self._store is not None:
+            return self._store.study
+        store = open_store(None, "nas", self.space, self.problem, {})
+        with quiet():
+            for evaluation in self.evaluations:
+                store.add(evaluation, 0)
+        return store.study
+
+    # Inside
+
+    def _front(self) -> list[int]:
+        feasible = np.array([i for i, e in enumerate(self.evaluations) if e.feasible], dtype=np.int64)
+        return [int(i) for i in feasible[pareto.non_dominated(self._losses(feasible))]]
+
+    def _losses(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
+        table = [self.evaluations[i].losses for i in rows]
+        return np.array(table, dtype=np.float64).reshape(len(table), len(self.problem.objectives))
+
+    def _corner(self, reference: Mapping[str, float] | Sequence[float]) -> NDArray[np.float64]:
+        names = self.problem.objectives
+        values = [reference.get(n, math.nan) for n in names] if isinstance(reference, Mapping) else list(reference)
+        if len(values) != len(names) or not np.isfinite(values).all():
+            raise UserError(f"a reference point needs one finite value per objective: {', '.join(names)}")
+        return np.array([o.sign * v for o, v in zip(names.values(), values, strict=True)], dtype=np.float64)
+
+    def _some(self, rows: list[int]) -> list[int]:
+        if rows:
+            return rows
+        bounds = ", ".join(
+            f"{c.name} {word} {bound:g}"
+            for c in self.problem.constraints
+            for word, bound in (("at most", c.upper), ("at least", c.lower))
+            if bound is not None
+        )
+        raise Infeasible(f"none of the {len(self)} evaluated architectures keeps every bound ({bounds})")
+
+
+def _gene_column(values: list[Any]) -> "pd.Series[Any]":
+    """Absent genes stay None and numbers stay as they are: pandas would make floats of whole numbers."""
+    return pd.Series(values, dtype=object if None in values else None)

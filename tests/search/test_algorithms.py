@@ -1,0 +1,104 @@
+"""The contract of every registered algorithm. A new file in search/algorithms is tested by being there."""
+
+import numpy as np
+import pytest
+
+import nas
+from nas.errors import UserError
+from nas.search.algorithms import Algorithm, algorithms, load_algorithm
+from nas.search.evaluation import Evaluation
+
+EVERY = pytest.mark.parametrize("name", algorithms())
+
+
+def test_the_registry_has_the_baseline_and_names_the_nearest() -> None:
+    assert {"nsga2", "random"} <= set(algorithms())
+    with pytest.raises(UserError, match="valid: nsga2"):
+        load_algorithm("nsga")
+
+
+def conditional_space() -> nas.GeneSpace:
+    space = nas.GeneSpace({"heads": [1, 2, 3, 4], "kv": [1, 2, 3, 4], "ffn": [1, 2, 4, 8], "norm": ["rms", "layer"]})
+    space.require(lambda a: a["heads"] % a["kv"] == 0, "heads must be divisible by kv")
+    return space
+
+
+def cost(a: nas.Architecture) -> float:
+    return a["heads"] * 3 + a["ffn"] + a["kv"]
+
+
+def quality(a: nas.Architecture) -> float:
+    return a["heads"] * a["ffn"] ** 0.5 - (a["norm"] == "rms") * a["kv"]
+
+
+OBJECTIVES = {"cost": nas.minimize(cost), "quality": nas.maximize(quality)}
+
+
+@EVERY
+def test_asks_only_for_members_and_never_twice_until_nothing_is_left(name: str) -> None:
+    space = conditional_space()
+    study = nas.search(space, OBJECTIVES, algorithm=name, evaluations=10_000)
+    assert len(study) == space.size == len(set(study.architectures))
+    assert all(a in space for a in study.architectures)
+
+
+@EVERY
+def test_same_seed_same_search_and_another_seed_another(name: str) -> None:
+    def run(seed: int) -> list:
+        return nas.search(conditional_space(), OBJECTIVES, algorithm=name, evaluations=30, seed=seed).evaluations
+
+    np.random.seed(1)  # noqa: NPY002  the global generator must not matter
+    first = run(0)
+    np.random.seed(2)  # noqa: NPY002
+    assert run(0) == first
+    assert run(1) != first
+
+
+@EVERY
+def test_asking_is_pure(name: str) -> None:
+    algorithm, space = load_algorithm(name), conditional_space()
+    assert isinstance(algorithm, Algorithm)
+    study = nas.search(space, OBJECTIVES, algorithm=name, evaluations=25)
+
+    def ask() -> list:
+        return algorithm.ask(space, study.evaluations, 7, np.random.default_rng(3))
+
+    asked = ask()
+    assert len(asked) == 7
+    assert ask() == asked
+    assert not set(asked) & set(study.architectures)
+
+
+@EVERY
+def test_survives_failures_and_infeasible_architectures(name: str) -> None:
+    space = conditional_space()
+    drawn = [space.sample(seed) for seed in range(12)]
+    failed = [Evaluation(a, {}, (float("nan"),), (), failed=True) for a in dict.fromkeys(drawn)]
+    infeasible = [Evaluation(e.architecture, {}, (1.0,), (0.5,), failed=False) for e in failed]
+    for history in (failed, infeasible, [*failed[:3], *infeasible[3:]]):
+        assert len(load_algorithm(name).ask(space, history, 5, np.random.default_rng(0))) == 5
+
+
+@EVERY
+def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(name: str, tmp_path) -> None:
+    def run(evaluations: int, file: str) -> list:
+        path = tmp_path / file
+        return nas.search(
+            conditional_space(), OBJECTIVES, algorithm=name, evaluations=evaluations, storage=path
+        ).evaluations
+
+    undisturbed = run(23, "whole.db")
+    for evaluations in (7, 20, 23):  # stops within a batch, and at the end of one
+        assert run(evaluations, "parts.db") == undisturbed[:evaluations]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in algorithms() if n != "random"])
+def test_beats_random_and_finds_the_known_front(name: str, known) -> None:
+    def share(algorithm: str, seed: int) -> float:
+        return known.share(nas.search(known.space, known.objectives, algorithm=algorithm, evaluations=200, seed=seed))
+
+    ours = [share(name, seed) for seed in range(5)]
+    baseline = [share("random", seed) for seed in range(5)]
+    assert all(a > b for a, b in zip(ours, baseline, strict=True)), (ours, baseline)
+    assert min(ours) >= 0.98, ours
