@@ -1,1 +1,65 @@
-"""Neural architecture search and auto-scaling for transformers."""
+"""Neural architecture search and auto-scaling for transformers: one supernet, the best subnetwork for your device.
+
+import nas
+space = nas.SearchSpace(function)         # a function from a trial to an ordinary torch.nn.Module
+supernet = nas.Supernet(space)            # one tensor for every parameter name, at its largest shape
+nas.train(supernet, nas.load_task("digits"))
+study = nas.search(space, {"accuracy": nas.maximize(f), "latency_ms": nas.minimize(g)})
+"""
+
+from .errors import Infeasible, UserError
+from .hw_profiles import Cost, Device, Latency, device_names, load_device, trace_cost
+from .search.objectives import Constraint, maximize, minimize
+from .search.run import search
+from .search.study import Study
+from .search_space.architecture import Architecture
+from .search_space.axes import axes_of
+from .search_space.gene_space import GeneSpace
+from .search_space.layout import Linear
+from .search_space.presets import load_preset, preset_names
+from .search_space.space import SearchSpace
+from .supernet.evaluate import evaluate, evaluate_subnet
+from .supernet.export import export, load
+from .supernet.health import check_health
+from .supernet.recipe import Recipe
+from .supernet.single import train_alone
+from .supernet.store import Supernet
+from .supernet.train import train
+from .tasks import Task, load_task, task_names
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Architecture",
+    "Constraint",
+    "Cost",
+    "Device",
+    "GeneSpace",
+    "Infeasible",
+    "Latency",
+    "Linear",
+    "Recipe",
+    "SearchSpace",
+    "Study",
+    "Supernet",
+    "Task",
+    "UserError",
+    "axes_of",
+    "check_health",
+    "device_names",
+    "evaluate",
+    "evaluate_subnet",
+    "export",
+    "load",
+    "load_device",
+    "load_preset",
+    "load_task",
+    "maximize",
+    "minimize",
+    "preset_names",
+    "search",
+    "task_names",
+    "trace_cost",
+    "train",
+    "train_alone",
+]

@@ -1,0 +1,328 @@
+"""The `nas` command: it reads what users write, calls the rooms, and prints. Nothing is decided here."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .errors import Infeasible, UserError
+
+console = Console()
+app = typer.Typer(
+    name="nas",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Neural architecture search for transformers: train one supernet, extract the best net for a device.",
+)
+space_app = typer.Typer(no_args_is_help=True, help="Look at search spaces.")
+app.add_typer(space_app, name="space")
+
+RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder. Default: one in ~/.cache/nas.")]
+TaskOption = Annotated[str | None, typer.Option("--task", help="digits, fashion-mnist[:FOLDER], image-folder:PATH.")]
+SpaceOption = Annotated[str | None, typer.Option("--space", help="PRESET, FILE.yaml or FILE.py:FUNCTION.")]
+StepsOption = Annotated[int | None, typer.Option("--steps", help="Optimizer steps of the supernet's training.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all that is random.")]
+
+
+@app.command()
+def search(
+    target: Annotated[str, typer.Option("--target", help="Device name (`nas devices`) or device file.")] = "local-cpu",
+    budget: Annotated[str | None, typer.Option("--budget", help="Latency: 5ms, 800us, 0.1s or 60%.")] = None,
+    run: RunOption = None,
+    task: TaskOption = None,
+    space: SpaceOption = None,
+    max_params: Annotated[str | None, typer.Option(help="Largest number of parameters: 2M.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Weights and activations at most: 50MiB.")] = None,
+    max_flops: Annotated[str | None, typer.Option(help="FLOPs (2 x multiply-adds) at most: 1G.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size of the deployed net.")] = 1,
+    evaluations: Annotated[int, typer.Option(min=1, help="Architectures to evaluate.")] = 200,
+    algorithm: Annotated[str, typer.Option(help="nsga2 or random.")] = "nsga2",
+    steps: StepsOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Find the best net of a space for a device and a budget, and write it to files.
+
+    **Examples**
+
+    `nas search --target jetson-orin --budget 5ms`
+
+    `nas search --target local-cpu --budget 60% --task fashion-mnist --run runs/fashion`
+
+    `nas search --target my-board.yaml --budget 800us --max-params 200K --space my_space.py:vit`
+    """
+    from .search import answer_files, pipeline, units
+
+    limits = pipeline.Limits(
+        budget=units.parse_budget(budget) if budget else None,
+        params=units.parse_count(max_params, "--max-params") if max_params else None,
+        memory_mib=units.parse_mebibytes(max_memory, "--max-memory") if max_memory else None,
+        flops=units.parse_count(max_flops, "--max-flops") if max_flops else None,
+    )
+    from .hw_profiles import load_device
+    from .search.algorithms import load_algorithm
+    from .search.candidates import Candidates
+    from .supernet.store import Supernet
+
+    device = load_device(target)
+    load_algorithm(algorithm)
+    chosen_run = _run(run, task, space, steps, seed)
+    if not chosen_run.is_trained() and not device.measurable:  # said before the minutes of training
+        pipeline.check_budget(Candidates(Supernet(chosen_run.space), chosen_run.task, device, batch), limits.budget)
+    supernet = _trained(chosen_run)
+    candidates = Candidates(supernet, chosen_run.task, device, batch)
+    if device.measurable:
+        with _bar("Timing nets on this machine") as progress:
+            candidates.device = pipeline.calibrate_here(candidates, progress)
+    with _bar("Searching") as progress:
+        answer = pipeline.find(
+            candidates,
+            limits,
+            evaluations=evaluations,
+            algorithm=algorithm,
+            seed=seed,
+            storage=chosen_run.folder / "study.db",
+            progress=progress,
+        )
+    command = "nas " + " ".join(sys.argv[1:])
+    with console.status("Writing files"):
+        facts = answer_files.write(chosen_run, candidates, answer, limits, command)
+    _print_answer(chosen_run.folder, answer, facts)
+
+
+def _run(folder: Path | None, task: str | None, space: str | None, steps: int | None, seed: int | None) -> Any:
+    from .search.run_folder import prepare_run
+
+    knobs = {name: value for name, value in {"steps": steps, "seed": seed or None}.items() if value is not None}
+    return prepare_run(folder, task, space, knobs)
+
+
+def _trained(run: Any) -> Any:
+    """The run's supernet; it is trained first where that has not been done."""
+    if run.is_trained():
+        return run.supernet()
+    console.print(f"Training the supernet of [bold]{run.task_name}[/] once, kept in {run.folder}")
+    with _bar("Training") as progress:
+        supernet = run.train(lambda done, total, row: progress(done, total, f"loss {row['loss']:.3f}"))
+    for event in run.history().events:
+        console.print(f"[yellow]{event}[/]")
+    return supernet
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[..., None]]:
+    """A progress bar with an ETA; yields a function (done, total, remark)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}"),
+    )
+    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+        bar = progress.add_task(title, total=None, remark="")
+        yield lambda done, total, remark="": progress.update(bar, completed=done, total=total, remark=remark)
+
+
+def _print_answer(folder: Path, answer: Any, facts: dict[str, str]) -> None:
+    table = Table(title=f"Net {answer.architecture.id}", show_header=False, title_justify="left")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    console.print(table)
+    _print_front(answer)
+    for note in answer.notes:
+        console.print(f"[yellow]Note:[/] {note}")
+    console.print(f"Written to {folder}: best/, front.csv, study.db, report.html")
+
+
+def _print_front(answer: Any) -> None:
+    metric = next(c for c in answer.front.columns if c not in ("number", "id") and c == answer.metric)
+    table = Table(title=f"Front ({len(answer.front)} nets)", title_justify="left")
+    for column in ("", "id", metric, "latency ms", "90 % interval", "params", "FLOPs"):
+        table.add_column(column, justify="left" if column in ("", "id") else "right")
+    from .search.units import human
+
+    for i, (_, row) in enumerate(answer.front.head(12).iterrows()):
+        mark = "*" if row["id"] == answer.architecture.id else str(i + 1)
+        interval = f"{row['latency_low_ms']:.3g}-{row['latency_high_ms']:.3g}"
+        cells = (mark, row["id"], f"{row[metric]:.2%}", f"{row['latency_ms']:.3g}", interval)
+        table.add_row(*cells, human(row["params"]), human(row["flops"]))
+    console.print(table)
+
+
+@app.command()
+def train(
+    run: RunOption = None,
+    task: TaskOption = None,
+    space: SpaceOption = None,
+    steps: StepsOption = None,
+    sampling: Annotated[str | None, typer.Option(help="uniform, sandwich, matformer or multi-arch.")] = None,
+    distill: Annotated[str | None, typer.Option(help="kl, alpha or none.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train a supernet, or go on with an interrupted training.
+
+    **Examples**
+
+    `nas train --task fashion-mnist --run runs/fashion --steps 2000`
+
+    `nas train --space matformer --sampling matformer --run runs/matformer`
+    """
+    from .search.run_folder import prepare_run
+
+    knobs: dict[str, Any] = {"steps": steps, "sampling": sampling, "distill": distill, "lr": lr}
+    knobs |= {"batch_size": batch_size, "seed": seed or None}
+    chosen_run = prepare_run(run, task, space, {n: v for n, v in knobs.items() if v is not None})
+    _trained(chosen_run)
+    console.print(f"Trained: {chosen_run.folder}")
+
+
+@app.command()
+def extract(
+    arch: Annotated[list[str], typer.Option("--arch", help="best, front:N, largest, smallest or FILE.json.")],
+    run: Annotated[Path, typer.Option("--run", help="Run folder with a trained supernet.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the models. Default: RUN/extracted.")] = None,
+    formats: Annotated[str, typer.Option("--format", help="safetensors,onnx,torch.")] = "safetensors,onnx",
+) -> None:
+    """Extract nets from a trained supernet as files: no training, the weights are shared.
+
+    **Examples**
+
+    `nas extract --run runs/fashion --arch best --arch front:3`
+
+    `nas extract --run runs/fashion --arch smallest --format safetensors,onnx,torch --out models`
+    """
+    from .search.bundle import named_architecture, write_bundle
+    from .search.run_folder import open_run
+    from .supernet.evaluate import evaluate
+
+    opened = open_run(run)
+    named = {name: named_architecture(opened, name) for name in arch}
+    supernet = opened.supernet()
+    for name, architecture in named.items():
+        folder = (out or run / "extracted") / Path(name).stem.replace(":", "-")
+        quality = evaluate(supernet.extract(architecture), opened.task)
+        facts = {f"validation {opened.task.metric_name}": f"{quality:.2%}"}
+        write_bundle(opened, supernet, architecture, folder, facts, formats.split(","))
+        console.print(f"{name}: net {architecture.id}, {quality:.2%} on validation, in {folder}")
+
+
+@app.command()
+def health(
+    run: Annotated[Path, typer.Argument(help="Run folder with a trained supernet.")],
+    nets: Annotated[int, typer.Option(min=3, help="Architectures to train alone.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each stand-alone training.")] = 150,
+    seed: SeedOption = 0,
+) -> None:
+    """Can inherited accuracy be trusted? Rank correlation with nets trained alone, agreement across sizes.
+
+    **Examples**
+
+    `nas health runs/fashion`
+
+    `nas health runs/fashion --nets 15 --steps 400`
+    """
+    from .search.run_folder import open_run
+    from .supernet.health import check_health
+
+    opened = open_run(run)
+    with _bar("Training nets alone") as progress:
+        found = check_health(
+            opened.supernet(), opened.task, nets=nets, steps=steps, seed=seed, recipe=opened.recipe, progress=progress
+        )
+    table = Table(*found.table.columns, title=f"{nets} nets, {steps} steps alone", title_justify="left")
+    for _, row in found.table.iterrows():
+        values = (f"{row[c]:.2%}" for c in ("inherited", "alone", "agreement"))
+        table.add_row(row["id"], str(row["params"]), *values)
+    console.print(table)
+    console.print(
+        f"Kendall tau of inherited and alone: {found.tau:.2f} (p = {found.p_value:.2g}); "
+        f"of parameter count and alone: {found.tau_params:.2f}; agreement with the largest net: {found.agreement:.1%}"
+    )
+
+
+@app.command()
+def devices() -> None:
+    """List the devices that nets can be searched for.
+
+    **Example**
+
+    `nas devices`
+    """
+    from .hw_profiles import device_names, load_device
+
+    table = Table("name", "device", "runtime", "precision", "latency is", "tier", title="Tiers: A, B measured here; "
+                  "C published points; D datasheet only", title_justify="left")
+    for name in device_names():
+        device = load_device(name)
+        model = device.model
+        source = "measured here" if device.measurable else (model.source if model else "analytic")
+        tier = model.tier if model else "D"
+        table.add_row(
+            name, device.title, device.runtime or "datasheet only", device.precision, source, tier
+        )
+    console.print(table)
+
+
+@space_app.command("show")
+def space_show(
+    name: Annotated[str, typer.Argument(help="PRESET, FILE.yaml or FILE.py:FUNCTION.")],
+    task: Annotated[str, typer.Option("--task", help="The task whose inputs the nets take.")] = "digits",
+) -> None:
+    """Show the genes of a space, its size and what is doubtful about its weight sharing.
+
+    **Examples**
+
+    `nas space show vit-digits`
+
+    `nas space show my_space.py:vit --task fashion-mnist`
+    """
+    from .search_space.locate import describe_space, space_from
+    from .supernet.store import Supernet
+    from .tasks import load_task
+
+    loaded = load_task(task)
+    space = space_from(describe_space(name, loaded.input_shape, loaded.classes))
+    table = Table("gene", "kind", "options", title=f"{name}: {len(space.genes)} genes", title_justify="left")
+    for gene in space.genes.values():
+        table.add_row(gene.name, "nested" if gene.nested else "alternative", ", ".join(map(str, gene.options)))
+    console.print(table)
+    largest, smallest = (
+        sum(p.numel() for p in space.skeleton(a).parameters()) for a in (space.largest, space.smallest)
+    )
+    shared = sum(p.numel() for p in Supernet(space).parameters())
+    size = f"{space.size:,}" if space.size < 10**9 else f"{space.size:.3g}"
+    console.print(
+        f"{'' if space.size_is_exact else 'at most '}{size} architectures, {smallest:,} to {largest:,} parameters"
+    )
+    console.print(f"The supernet holds {shared:,} parameters.")
+    for finding in space.check(loaded.example.repeat(2, *(1 for _ in loaded.input_shape))):
+        console.print(f"[yellow]Doubt:[/] {finding.message}")
+
+
+def main() -> None:
+    """Entry point: errors become one sentence and an exit code (2 wrong input, 3 infeasible, 130 interrupted)."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error), 2)
+    except Infeasible as error:
+        _fail(str(error), 3)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where this one stopped", 130)
+
+
+def _fail(message: str, code: int) -> None:
+    Console(stderr=True).print(f"[red]nas:[/] {message}", highlight=False, soft_wrap=True)
+    raise SystemExit(code)

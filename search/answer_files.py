@@ -1,0 +1,61 @@
+"""What a search leaves in its run folder: `best/`, `front.csv`, `report.html`."""
+
+from datetime import UTC, datetime
+
+from .bundle import write_bundle, write_front
+from .candidates import Candidates
+from .pipeline import Answer, Limits
+from .report import Report, write_report
+from .run_folder import Run
+from .units import human
+
+FORMATS = ("safetensors", "onnx")
+
+
+def write(run: Run, candidates: Candidates, answer: Answer, limits: Limits, command: str) -> dict[str, str]:
+    """Write all files; returns the facts about the chosen net that they state, label to text."""
+    facts = facts_of(run, candidates, answer, limits)
+    write_front(run.folder / "front.csv", answer.front, answer.front_architectures)
+    write_bundle(run, candidates.supernet, answer.architecture, run.folder / "best", facts, FORMATS)
+    history = run.history()
+    by_kind = candidates.cost(answer.architecture).by_kind()
+    kernels: dict[str, int] = {}
+    for op in candidates.cost(answer.architecture).operators:
+        kernels[op.kind] = kernels.get(op.kind, 0) + 1
+    report = Report(
+        title=command,
+        facts={**facts, "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")},
+        notes=answer.notes,
+        trials=answer.trials,
+        front=answer.front,
+        chosen=answer.architecture.id,
+        budget_ms=answer.bound_ms,
+        architecture=answer.architecture,
+        space_genes=run.space.genes,
+        cost_by_kind={kind: (c.flops, c.bytes, kernels[kind]) for kind, c in by_kind.items()},
+        history=history.rows,
+        events=history.events,
+    )
+    write_report(run.folder / "report.html", report)
+    return facts
+
+
+def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Limits) -> dict[str, str]:
+    """Label to text, in the order of reading."""
+    cost, device, latency = candidates.cost(answer.architecture), candidates.device, answer.latency
+    metric, task = run.task.metric_name, run.task
+    return {
+        f"{metric} on validation": f"{answer.validation:.2%} of {len(task.validation)}",
+        f"{metric} on test": f"{answer.test:.2%} of {len(task.test)} (looked at once, for this net)",
+        "latency": (
+            f"{latency.mean_ms:.3g} ms, {latency.low_ms:.3g} to {latency.high_ms:.3g} "
+            f"({latency.source}, tier {latency.tier}, batch {candidates.batch})"
+        ),
+        "parameters": human(cost.params),
+        "FLOPs": human(cost.flops),
+        "memory": f"{candidates.memory_mib(answer.architecture):.3g} MiB ({device.precision})",
+        "device": f"{device.name}: {device.title}, {device.unit}, {device.runtime or 'no runtime: datasheet only'}",
+        "budget": limits.budget.text if limits.budget else "none",
+        "bounded by": answer.bounded_by,
+        "evaluated": f"{len(answer.trials)} nets",
+    }

@@ -1,0 +1,43 @@
+"""What the objectives ask of a net: quality with inherited weights, cost, latency. Each is computed once."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..hw_profiles import Cost, Device, Latency, trace_cost
+from ..search_space.architecture import Architecture
+from ..supernet.evaluate import evaluate_subnet
+from ..supernet.store import Supernet
+from ..tasks import Task
+
+
+@dataclass
+class Candidates:
+    """Subnets of `supernet` on `device` at batch size `batch`; quality on the task's validation split."""
+
+    supernet: Supernet
+    task: Task
+    device: Device
+    batch: int = 1
+    _costs: dict[Architecture, Cost] = field(default_factory=dict, repr=False)
+
+    @property
+    def example(self) -> Tensor:
+        """A zero input of the wanted batch size."""
+        return torch.zeros(self.batch, *self.task.input_shape)
+
+    def cost(self, architecture: Architecture) -> Cost:
+        if architecture not in self._costs:
+            skeleton = self.supernet.space.skeleton(architecture)
+            self._costs[architecture] = trace_cost(skeleton, self.example, self.device.precision)
+        return self._costs[architecture]
+
+    def latency(self, architecture: Architecture) -> Latency:
+        return self.device.latency(self.cost(architecture))
+
+    def quality(self, architecture: Architecture) -> float:
+        return evaluate_subnet(self.supernet, self.task, architecture)
+
+    def memory_mib(self, architecture: Architecture) -> float:
+        return self.cost(architecture).memory_bytes / 2**20

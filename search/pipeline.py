@@ -1,0 +1,226 @@
+"""The main job: from a run, a device and a budget to the best net, verified and written to files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import Infeasible
+from ..hw_profiles import Device, Latency, Protocol, calibrate, measure_all
+from ..search_space.architecture import Architecture
+from ..supernet.evaluate import evaluate
+from ..supernet.health import spread
+from .candidates import Candidates
+from .feasibility import blame, least, sentence
+from .objectives import Constraint, maximize, minimize
+from .run import search
+from .study import Study
+from .units import Budget
+
+Progress = Callable[[int, int], None]
+CALIBRATION_NETS = 20
+VERIFIED = 6
+MEASURED_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the net may cost. None: no limit."""
+
+    budget: Budget | None = None
+    params: float | None = None
+    memory_mib: float | None = None
+    flops: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The chosen net and how it came to be chosen. Accuracies from 0 to 1.
+
+    front and trials: what `Study.front()` and `.trials()` gave, with latency intervals and counted costs; bound_ms: the
+    latency budget in milliseconds; notes: what a user should know.
+    """
+
+    architecture: Architecture
+    metric: str
+    validation: float
+    test: float
+    latency: Latency
+    predicted: Latency
+    front: pd.DataFrame
+    front_architectures: list[Architecture]
+    trials: pd.DataFrame
+    bound_ms: float | None = None
+    notes: list[str] = field(default_factory=list)
+    bounded_by: str = ""
+
+
+def calibrate_here(candidates: Candidates, progress: Progress | None = None) -> Device:
+    """This machine as a device fitted to nets of the space, timed now: spread evenly over size, in turns."""
+    nets = spread(candidates.supernet, CALIBRATION_NETS, seed=0)
+    pairs = [(candidates.supernet.extract(a), candidates.example) for a in nets]
+    measured = measure_all(pairs, protocol=Protocol(seconds=MEASURED_SECONDS))
+    if progress is not None:
+        progress(len(nets), len(nets))
+    return calibrate([(candidates.cost(a), m) for a, m in zip(nets, measured, strict=True)], candidates.device)
+
+
+def check_budget(candidates: Candidates, budget: Budget | None) -> tuple[float | None, list[str]]:
+    """(bound on the latency in ms, notes). Error: Infeasible, with the fastest net and what holds it up.
+
+    A budget in ms bounds the upper end of the interval. One in per cent bounds the mean against the mean of the largest
+    net: what is not known of the device stretches both alike.
+    """
+    if budget is None:
+        return None, []
+    space, upper = candidates.supernet.space, _upper(candidates, budget)
+    largest = candidates.latency(space.largest)
+    bound = budget.ms if budget.ms is not None else (budget.share or 0) * largest.mean_ms
+    if upper(space.smallest) > bound:
+        fastest = least(space, upper)
+        if upper(fastest) > bound:
+            raise Infeasible(_infeasible(candidates, budget, fastest, largest.mean_ms))
+    if upper(space.largest) <= bound:
+        return bound, [f"The budget does not bind: even the largest net takes {upper(space.largest):.3g} ms."]
+    return bound, []
+
+
+def _upper(candidates: Candidates, budget: Budget) -> Callable[[Architecture], float]:
+    """The number that a budget bounds."""
+
+    def upper(architecture: Architecture) -> float:
+        latency = candidates.latency(architecture)
+        return latency.mean_ms if budget.ms is None else latency.high_ms
+
+    return upper
+
+
+def _infeasible(candidates: Candidates, budget: Budget, fastest: Architecture, largest_ms: float) -> str:
+    latency, upper = candidates.latency(fastest), _upper(candidates, budget)
+    blames = blame(candidates.supernet.space, fastest, upper)
+    nearest = f"{upper(fastest) * 1.01:.3g}ms" if budget.ms is not None else f"{100 * upper(fastest) / largest_ms:.0f}%"
+    end = "upper end" if budget.ms is not None else "mean"
+    return (
+        f"no net of the space keeps {budget.text} on {candidates.device.name}. The fastest, {fastest.id}, takes "
+        f"{latency.mean_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g}, {latency.source}); the budget "
+        f"bounds the {end}. It is held up by {sentence(blames) or 'what no gene moves'}. "
+        f"The nearest feasible budget is {nearest}."
+    )
+
+
+def find(
+    candidates: Candidates,
+    limits: Limits,
+    *,
+    evaluations: int = 200,
+    algorithm: str = "nsga2",
+    seed: int = 0,
+    storage: str | Path | None = None,
+    name: str = "nas",
+    progress: Progress | None = None,
+) -> Answer:
+    """Search, verify, choose. The test split is looked at once, for the chosen net.
+
+    storage, name: the Optuna storage and the study in it. Errors: Infeasible, if nothing that was evaluated fits.
+    """
+    bound, notes = check_budget(candidates, limits.budget)
+    constraints = _constraints(candidates, limits, bound)
+    study = search(
+        candidates.supernet.space,
+        {
+            candidates.task.metric_name: maximize(candidates.quality),
+            "latency_ms": minimize(lambda a: candidates.latency(a).mean_ms),
+        },
+        constraints=constraints,
+        algorithm=algorithm,
+        evaluations=evaluations,
+        seed=seed,
+        storage=storage,
+        name=name,
+        progress=None if progress is None else lambda done, total, _: progress(done, total),
+    )
+    front = study.front()
+    if front.empty:
+        raise Infeasible(f"none of {evaluations} nets keeps all limits; raise --evaluations or loosen the limits")
+    chosen, latency, more = _verify(candidates, study, bound)
+    quality = candidates.quality(chosen)
+    return Answer(
+        architecture=chosen,
+        metric=candidates.task.metric_name,
+        validation=quality,
+        test=evaluate(candidates.supernet.extract(chosen), candidates.task, "test"),
+        latency=latency,
+        predicted=candidates.latency(chosen),
+        front=_with_costs(candidates, study, front),
+        front_architectures=[study.architecture(i) for i in front["id"]],
+        bound_ms=bound,
+        trials=_with_costs(candidates, study, study.trials()),
+        notes=[*notes, *more],
+        bounded_by=_bounded_by(study, candidates.task.metric_name, quality, constraints),
+    )
+
+
+def _constraints(candidates: Candidates, limits: Limits, bound: float | None) -> list[Constraint]:
+    found = []
+    if limits.budget is not None and bound is not None:
+        found.append(Constraint("latency_bound_ms", upper=bound, function=_upper(candidates, limits.budget)))
+    if limits.params is not None:
+        found.append(Constraint("params", upper=limits.params, function=lambda a: candidates.cost(a).params))
+    if limits.memory_mib is not None:
+        found.append(Constraint("memory_mib", upper=limits.memory_mib, function=candidates.memory_mib))
+    if limits.flops is not None:
+        found.append(Constraint("flops", upper=limits.flops, function=lambda a: candidates.cost(a).flops))
+    return found
+
+
+def _verify(candidates: Candidates, study: Study, bound: float | None) -> tuple[Architecture, Latency, list[str]]:
+    """The most accurate net of the front; on a device at hand, of those whose measured latency keeps the bound."""
+    ranked = _ranked(candidates, study)
+    if not candidates.device.measurable:
+        latency = candidates.latency(ranked[0])
+        said = f"Latency is {latency.source}, not measured: {candidates.device.title} is not at hand."
+        return ranked[0], latency, [said]
+    notes: list[str] = []
+    for start in range(0, len(ranked), VERIFIED):
+        group = ranked[start : start + VERIFIED]
+        pairs = [(candidates.supernet.extract(a), candidates.example) for a in group]
+        for architecture, m in zip(group, measure_all(pairs, protocol=Protocol(seconds=MEASURED_SECONDS)), strict=True):
+            if bound is None or m.median_ms * (1 + m.noise) <= bound:
+                low, high = m.median_ms * (1 - m.noise), max(m.p95_ms, m.median_ms * (1 + m.noise))
+                tier = candidates.latency(architecture).tier
+                return architecture, Latency(m.median_ms, low, high, "measured", tier), notes
+            notes.append(f"Net {architecture.id} was measured at {m.median_ms:.3g} ms, missed the budget and fell out.")
+    raise Infeasible(
+        "every net of the front missed the budget when it was measured; raise the budget or calibrate anew"
+    )
+
+
+def _ranked(candidates: Candidates, study: Study) -> list[Architecture]:
+    """The front, most accurate first."""
+    front = study.front().sort_values([candidates.task.metric_name, "latency_ms"], ascending=[False, True])
+    return [study.architecture(i) for i in front["id"]]
+
+
+def _with_costs(candidates: Candidates, study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with latency intervals and counted costs beside each net."""
+    nets = [study.architecture(i) for i in table["id"]]
+    latencies, costs = [candidates.latency(a) for a in nets], [candidates.cost(a) for a in nets]
+    return table.assign(
+        latency_low_ms=[x.low_ms for x in latencies],
+        latency_high_ms=[x.high_ms for x in latencies],
+        latency_source=[x.source for x in latencies],
+        params=[c.params for c in costs],
+        flops=[c.flops for c in costs],
+        memory_mib=[c.memory_bytes / 2**20 for c in costs],
+    )
+
+
+def _bounded_by(study: Study, metric: str, quality: float, constraints: Sequence[Constraint]) -> str:
+    """The limits that kept a more accurate net from being chosen."""
+    trials = study.trials()
+    better = trials[(trials[metric] > quality) & ~trials["feasible"].astype(bool)]
+    names = [c.name for c in constraints if c.upper is not None and (better[c.name] > c.upper).any()]
+    if not names:
+        return "nothing: no net that was evaluated is more accurate"
+    return f"{', '.join(names)}: {len(better)} more accurate nets exceed it (best {better[metric].max():.2%})"

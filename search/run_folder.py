@@ -1,0 +1,128 @@
+"""A run: one folder that holds a trained supernet and what searches made of it.
+
+run.json              task, space and recipe: enough to open the run again
+checkpoints/          an unfinished (or the last) training state
+supernet.safetensors  the trained shared weights
+history.json          training curve and events
+study.db, front.csv, report.html, best/   of the newest search
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+
+from ..errors import UserError
+from ..files import write_atomic
+from ..search_space.locate import Description, describe_space, space_from
+from ..search_space.space import SearchSpace
+from ..supernet.recipe import Recipe
+from ..supernet.store import Supernet
+from ..supernet.train import History, Progress, make_recipe, train
+from ..tasks import Task, load_task
+
+
+def cache_folder() -> Path:
+    """Where runs without a folder of their own live: $NAS_CACHE, else ~/.cache/nas."""
+    return Path(os.environ.get("NAS_CACHE", Path.home() / ".cache" / "nas"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is of. The task, the space and the supernet are loaded when they are first asked for."""
+
+    folder: Path
+    task_name: str
+    description: Description
+    recipe: Recipe = field(default_factory=Recipe)
+
+    @cached_property
+    def task(self) -> Task:
+        return load_task(self.task_name)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        return space_from(self.description)
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "supernet.safetensors"
+
+    def is_trained(self) -> bool:
+        return self.weights.exists()
+
+    def supernet(self) -> Supernet:
+        """The trained supernet. Error: it has not been trained."""
+        if not self.is_trained():
+            raise UserError(f"{self.folder} holds no trained supernet; run `nas train --run {self.folder}` first")
+        supernet = Supernet(self.space, seed=self.recipe.seed)
+        supernet.store.load_state_dict(load_file(self.weights))
+        return supernet.eval()
+
+    def train(self, progress: Progress | None = None) -> Supernet:
+        """Train (or go on training) the supernet and keep it. A trained one is loaded."""
+        if self.is_trained():
+            return self.supernet()
+        self.save()
+        supernet = Supernet(self.space, seed=self.recipe.seed)
+        history = train(supernet, self.task, self.recipe, run=self.folder, progress=progress)
+        write_atomic(self.folder / "history.json", json.dumps({"rows": history.rows, "events": history.events}))
+        state = {name: t.detach().contiguous() for name, t in supernet.store.state_dict().items()}
+        write_atomic(self.weights, save(state))  # last: its presence says that all else is there
+        return supernet
+
+    def history(self) -> History:
+        """The training curve (empty where there is none)."""
+        path = self.folder / "history.json"
+        return History(**json.loads(path.read_text())) if path.exists() else History()
+
+    def save(self) -> None:
+        """Write run.json."""
+        content = {"task": self.task_name, "space": dict(self.description), "recipe": self.recipe.model_dump()}
+        write_atomic(self.folder / "run.json", json.dumps(content, indent=1))
+
+
+def open_run(folder: Path) -> Run:
+    """The run that a folder holds. Error: it holds none."""
+    try:
+        content = json.loads((folder / "run.json").read_text())
+        return Run(folder, content["task"], content["space"], Recipe(**content["recipe"]))
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{folder} holds no run (run.json); make one with `nas train --run {folder}`") from None
+
+
+def prepare_run(folder: Path | None, task: str | None, space: str | None, knobs: Mapping[str, Any]) -> Run:
+    """The run for a task, a space and training knobs: an existing folder is opened, and must agree with what is asked.
+
+    folder None: one in the cache, named after task, space and recipe. knobs: of `Recipe`.
+    """
+    if folder is not None and (folder / "run.json").exists():
+        run = open_run(folder)
+        _agree(run, task, space, make_recipe(run.recipe, knobs))
+        return run
+    task = task or "digits"
+    loaded = load_task(task)
+    description = describe_space(space or loaded.space, loaded.input_shape, loaded.classes)
+    recipe = make_recipe(None, knobs)
+    if folder is None:
+        key = json.dumps([task, description, recipe.model_dump()], sort_keys=True, default=str)
+        name = f"{task.split(':')[0]}-{Path((space or loaded.space).split(':')[0]).stem}"
+        folder = cache_folder() / "runs" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    return Run(folder, task, description, recipe)
+
+
+def _agree(run: Run, task: str | None, space: str | None, recipe: Recipe) -> None:
+    if task is not None and task != run.task_name:
+        raise UserError(f"{run.folder} is a run of task {run.task_name!r}, not {task!r}; name another --run")
+    if space is not None:
+        asked = describe_space(space, run.task.input_shape, run.task.classes)
+        if asked != dict(run.description):
+            raise UserError(f"{run.folder} is a run of another space than {space!r}; name another --run")
+    if recipe != run.recipe:
+        raise UserError(f"{run.folder} is a run with other training knobs; leave them out or name another --run")

@@ -1,0 +1,69 @@
+"""What users write for budgets: `5ms`, `60%`, `2M`, `50MiB`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import UserError
+
+MILLISECONDS: Mapping[str, float] = {"ms": 1.0, "us": 1e-3, "s": 1e3}
+COUNTS: Mapping[str, float] = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+MEBIBYTES: Mapping[str, float] = {
+    "B": 2**-20,
+    "KiB": 2**-10,
+    "MiB": 1.0,
+    "GiB": 1024.0,
+    "KB": 1e3 / 2**20,
+    "MB": 1e6 / 2**20,
+    "GB": 1e9 / 2**20,
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A latency budget: milliseconds, or a share of the largest net's latency. `text` is what the user wrote."""
+
+    text: str
+    ms: float | None = None
+    share: float | None = None
+
+
+def parse_budget(text: str) -> Budget:
+    """`5ms`, `800us`, `0.01s` or `60%`."""
+    number, unit = _split(text, "budget", [*MILLISECONDS, "%"], "5ms or 60%")
+    if unit == "%":
+        if number > 100:
+            raise UserError(f"budget {text!r} is more than the largest net takes; at most 100% is right")
+        return Budget(text, share=number / 100)
+    return Budget(text, ms=number * MILLISECONDS[unit])
+
+
+def parse_count(text: str, what: str) -> float:
+    """`2M`, `1G`, `150000`."""
+    number, unit = _split(text, what, COUNTS, "2M")
+    return number * COUNTS[unit]
+
+
+def parse_mebibytes(text: str, what: str) -> float:
+    """`50MiB`, `1GB`."""
+    number, unit = _split(text, what, MEBIBYTES, "50MiB")
+    return number * MEBIBYTES[unit]
+
+
+def _split(text: str, what: str, units: Mapping[str, float] | list[str], example: str) -> tuple[float, str]:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-z%]*)\s*", text)
+    by_case = {u.lower(): u for u in units}
+    if match is None or match[2].lower() not in by_case:
+        named = ", ".join(u or "none" for u in units)
+        raise UserError(f"{what} {text!r} is not understood; write a number and a unit ({named}), as in {example}")
+    if float(match[1]) <= 0:
+        raise UserError(f"{what} {text!r} must be more than zero, as in {example}")
+    return float(match[1]), by_case[match[2].lower()]
+
+
+def human(value: float, unit: str = "") -> str:
+    """1234567 as 1.23 M."""
+    for name, scale in reversed(list(COUNTS.items())):
+        if value >= scale:
+            return f"{value / scale:.3g} {name}{unit}".rstrip()
+    return f"{value:.3g} {unit}".rstrip()

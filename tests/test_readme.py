@@ -1,0 +1,27 @@
+"""The README's Python runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    scope: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), scope)
+    study = scope["study"]
+    assert len(study.trials()) == scope["space"].size == 24
+    assert (study.front()["params"] <= 10_000).all()
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"model.safetensors", "model.onnx"}
+
+
+@pytest.mark.parametrize("name", ["install", "test-install", "test"])
+def test_ci_finds_its_commands(name):
+    lines = README.splitlines()
+    at = lines.index(f"<!-- ci: {name} -->")
+    assert lines[at + 1] == "```sh"
+    assert lines[at + 3] == "```"
