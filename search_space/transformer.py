@@ -12,7 +12,7 @@ from ..errors import UserError, unknown
 from .architecture import GeneValue
 from .blocks import Block, Transformer
 from .operators.activations import activation_function
-from .operators.base import NONE, Kind, Operator, check_placement, operator, operators
+from .operators.base import NONE, TOKEN_STD, Kind, Operator, check_placement, operator, operators
 from .options import Count, Integers, Names, Numbers, Values, user_error
 from .trial import Trial
 
@@ -198,6 +198,4 @@ class _Assembly:
     def prefix(self, readout: Operator) -> nn.Parameter | None:
         if not readout.capabilities.needs_prefix:
             return None
-        tokens = nn.Parameter(torch.empty(1, self.width))
-        nn.init.trunc_normal_(tokens, std=0.02)
-        return tokens
+        return nn.Parameter(torch.empty(1, self.width).normal_(std=TOKEN_STD))

@@ -1,0 +1,1 @@
+"""Mixers: tokens exchange information. Every file here is found by itself."""

@@ -1,0 +1,1 @@
+"""Normalisations. Every file here is found by itself."""

@@ -1,0 +1,27 @@
+"""Token numbers to vectors."""
+
+from torch import Tensor, nn
+
+from ....errors import UserError
+from ..base import TOKEN_STD, Capabilities, Context, layouts, register
+
+
+@register("stem", "tokens", Capabilities(layouts=layouts("sequence"), causal=True))
+class Tokens(nn.Module):
+    """One learned vector for every entry of a vocabulary. `input_shape` is (length,)."""
+
+    def __init__(self, width: int, input_shape: tuple[int, ...], vocabulary: int) -> None:
+        super().__init__()
+        if len(input_shape) != 1 or vocabulary < 1:
+            raise UserError(
+                f"stem 'tokens' needs input of shape (length,) and a vocabulary, not {tuple(input_shape)}, {vocabulary}"
+            )
+        self.grid: tuple[int, int] | None = None
+        self.tokens = input_shape[0]
+        self.embedding = nn.Embedding(vocabulary, width)
+        nn.init.normal_(self.embedding.weight, std=TOKEN_STD)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        del context
+        y: Tensor = self.embedding(x)
+        return y

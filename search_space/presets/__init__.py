@@ -1,0 +1,43 @@
+"""Ready-made transformer spaces: one YAML file each, whose fields are those of `TransformerSpace`."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from ...errors import UserError, unknown
+from ..transformer import TransformerSpace
+
+
+def preset_names() -> list[str]:
+    """Names of the presets, sorted."""
+    return sorted(Path(f.name).stem for f in files(__name__).iterdir() if f.name.endswith(".yaml"))
+
+
+def load_preset(name: str) -> TransformerSpace:
+    """The preset of that name. Error: unknown, with the valid names."""
+    if name not in preset_names():
+        raise unknown("preset", name, preset_names())
+    return _parse(f"preset {name}", (files(__name__) / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def load_space_file(path: str | Path) -> TransformerSpace:
+    """The space that a YAML file describes. Errors: the file and the field that is wrong, in one sentence."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"space file {path} cannot be read: {error}") from None
+    return _parse(str(path), text)
+
+
+def _parse(source: str, text: str) -> TransformerSpace:
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{source} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(fields, dict):
+        raise UserError(f"{source} must be a mapping of field: options, such as `width: [32, 64]`")
+    try:
+        return TransformerSpace(**{str(name): value for name, value in fields.items()})
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None

@@ -1,0 +1,81 @@
+"""Presets: every file is a space that can be built."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nas.errors import UserError
+from nas.search_space.presets import load_preset, load_space_file, preset_names
+from nas.search_space.space import SearchSpace
+
+SHAPES = {"vit-digits": (1, 8, 8), "vit-image": (3, 64, 64), "vit-mobile": (3, 224, 224)}  # the others: 28 x 28 grey
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_builds_its_largest_smallest_and_random_nets(name: str) -> None:
+    preset = load_preset(name)
+    assert preset.summary.endswith(".")
+    shape = SHAPES.get(name, (1, 28, 28))
+    space = SearchSpace(preset.bind(shape, classes=10))
+    sizes = []
+    for architecture in (space.smallest, space.sample(0), space.sample(1), space.largest):
+        net = space.build(architecture, "meta")
+        sizes.append(parameters(net))
+        assert net(torch.empty(2, *shape, device="meta")).shape == (2, 10)
+    assert sizes[0] == min(sizes)
+    assert sizes[-1] == max(sizes)
+    assert sizes[0] < sizes[-1]
+    assert space.build(space.sample(2))(torch.randn(1, *shape)).isfinite().all()
+
+
+def test_digits_are_small_and_have_every_kind_of_gene() -> None:
+    space = SearchSpace(load_preset("vit-digits").bind((1, 8, 8), classes=10))
+    assert parameters(space.build(space.largest, "meta")) < 300_000
+    kinds = {name.rsplit(".", 1)[-1] for name in space.genes}
+    assert kinds >= {"width", "keep", "kv_heads", "group", "mixer", "ffn_ratio"}
+
+
+def test_matformer_and_attention_mix_vary_one_thing() -> None:
+    for name, gene in (("matformer", "ffn_ratio"), ("attention-mix", "mixer")):
+        space = SearchSpace(load_preset(name).bind((1, 28, 28), classes=10))
+        assert {n.rsplit(".", 1)[-1] for n in space.genes} == {gene}
+
+
+def test_a_file_reads_as_a_preset_does(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("width: [16, 32]\nmixer: softmax\n")
+    space = load_space_file(file)
+    assert space.width == (16, 32)
+    assert space.mixer == ("softmax",)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("widht: 3", "unknown field 'widht'; valid: width"),
+        ("width: wide", "field 'width.0': input should be a valid integer"),
+        ("- width", "must be a mapping of field: options"),
+        ("width: [", "is no YAML"),
+    ],
+)
+def test_errors_name_the_file_and_the_field(tmp_path: Path, text: str, sentence: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_space_file(file)
+    assert str(caught.value).startswith(str(file))
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_do_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown preset 'vit-digit'; valid: vit-digits"):
+        load_preset("vit-digit")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_space_file(tmp_path / "none.yaml")
