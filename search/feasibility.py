@@ -12,7 +12,10 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Blame:
-    """A gene that holds the fastest net up: its value there, and what the next option would cost on top (same unit)."""
+    """A gene that holds the fastest net up: it stands at the smallest option that the space offers, and still costs.
+
+    step: what its next option would cost on top, in the unit of the measure.
+    """
 
     gene: str
     value: object
@@ -31,18 +34,18 @@ def least(space: GeneSpace, measure: Measure) -> Architecture:
 
 
 def blame(space: GeneSpace, fastest: Architecture, measure: Measure) -> list[Blame]:
-    """The genes whose next option costs most: each is at its end of the space, where a smaller one would help."""
+    """The nested genes at their smallest option whose next option costs most: a smaller one would help most there."""
     base = measure(fastest)
-    steps: dict[str, float] = {}
+    found = []
     for other in space.neighbours(fastest):
-        changed = [n for n in fastest if other.get(n, fastest[n]) != fastest[n]]
-        gain = measure(other) - base
-        for name in changed[:1]:
-            steps[name] = min(gain, steps.get(name, gain))
-    ranked = sorted(steps.items(), key=lambda s: -s[1])
-    return [Blame(name, fastest[name], step) for name, step in ranked[:MOST_NAMED] if step > 0]
+        for name, value in fastest.items():
+            options = space.genes[name].options
+            if space.genes[name].nested and value == options[0] and other.get(name) in options[1:2]:
+                found.append(Blame(name, value, measure(other) - base))
+    ranked = sorted(found, key=lambda b: (-b.step, b.gene))
+    return [b for b in ranked if b.step > 0][:MOST_NAMED]
 
 
 def sentence(blames: Sequence[Blame]) -> str:
-    """`width=32 (+0.4 ms to the next), ...`."""
-    return ", ".join(f"{b.gene}={b.value} (the next option costs {b.step:.3g} ms more)" for b in blames)
+    """`width=32 (its smallest; the next costs 0.4 ms more), ...`."""
+    return ", ".join(f"{b.gene}={b.value} (its smallest; the next costs {b.step:.3g} ms more)" for b in blames)

@@ -104,7 +104,7 @@ def _infeasible(candidates: Candidates, budget: Budget, fastest: Architecture, l
     return (
         f"no net of the space keeps {budget.text} on {candidates.device.name}. The fastest, {fastest.id}, takes "
         f"{latency.mean_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g}, {latency.source}); the budget "
-        f"bounds the {end}. It is held up by {sentence(blames) or 'what no gene moves'}. "
+        f"bounds the {end}. It is held up by {sentence(blames) or 'what no gene can make smaller'}. "
         f"The nearest feasible budget is {nearest}."
     )
 
