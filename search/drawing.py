@@ -1,0 +1,131 @@
+"""An architecture drawn as a picture (SVG), for any space: what the names of its genes say is all that is used.
+
+`layers.3.ffn_ratio` belongs to group `layers.3`; one card is drawn for each group, the input at the bottom, the
+residual stream beside the cards. Layers that the space has and this net has not are dashed.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from html import escape
+
+from ..search_space.architecture import Architecture
+from ..search_space.trial import Gene, make_gene
+from . import glyphs
+from .cards import Chosen, contents
+from .glyphs import box, text
+
+WIDTH, LEFT, PAD, BETWEEN = 430.0, 62.0, 10.0, 10.0
+STREAM = 28.0
+ENDS = {"norm": -3, "stem": -2, "position": -1, "readout": 1}
+STREAM_GENES = ("width", "dim", "d_model", "embed_dim", "n_embd", "hidden_size")
+
+
+def group_of(name: str) -> str:
+    """The part of the net that a gene is of: up to its last number, else up to its last dot; "" is the whole net."""
+    parts = name.split(".")
+    numbered = [i for i, part in enumerate(parts[:-1]) if part.isdecimal()]
+    if numbered:
+        return ".".join(parts[: numbered[-1] + 1])
+    return name if name in ENDS and name != "norm" else ".".join(parts[:-1])
+
+
+def groups(names: Iterable[str]) -> dict[str, list[str]]:
+    """Gene names by group, from the input of the net to its output."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(group_of(name), []).append(name)
+    seen = list(dict.fromkeys(map(_family, found)))
+    return {g: found[g] for g in sorted(found, key=lambda g: _place(g, seen))}
+
+
+def draw(architecture: Architecture, genes: Mapping[str, Gene]) -> str:
+    """The picture as an `<svg>` element. genes: those of the whole space, by name."""
+    members = groups([*genes, *(n for n in architecture if n not in genes)])
+    present = {g: _chosen(architecture, genes, names) for g, names in members.items()}
+    families = {_family(g) for g, chosen in present.items() if chosen}
+    stacks = {_family(g) for g in members if g.rsplit(".", 1)[-1].isdecimal()}
+    rows, y = [_terminal("output", 1)], 36.0
+    for group in reversed(members):
+        if _family(group) in families:
+            picture, height = _card(group, present[group], y, titled=len(stacks) > 1)
+            rows.append(picture)
+            y += height + BETWEEN
+    rows.append(_terminal("input", y))
+    return (
+        f'<svg class="net" viewBox="0 0 {WIDTH:g} {y + 23:g}" role="img" xmlns="http://www.w3.org/2000/svg">'
+        f"<title>Architecture {architecture.id}</title>{_stream(present.get('', []), y)}{''.join(rows)}</svg>"
+    )
+
+
+def _chosen(architecture: Architecture, genes: Mapping[str, Gene], names: Iterable[str]) -> Chosen:
+    """The genes of one group that this net has, with their values."""
+    have = [(n, architecture[n]) for n in names if n in architecture]
+    return [(genes.get(n) or make_gene(n, [value]), value) for n, value in have]
+
+
+def _family(group: str) -> str:
+    """What layers of one stack share: `layers.#`."""
+    return re.sub(r"\d+", "#", group)
+
+
+def _place(group: str, seen: list[str]) -> tuple[int, int, list[int]]:
+    """Sorting key: the whole net and the stem first, the readout last, numbers as numbers."""
+    end = -3 if not group else ENDS.get(group.split(".")[0], 0)
+    return end, seen.index(_family(group)), [int(n) for n in re.findall(r"\d+", group)]
+
+
+def _terminal(word: str, y: float) -> str:
+    return box(1, y, 2 * STREAM - 2, 21, "card", 10) + text(STREAM, y + 15, word, "small strong middle")
+
+
+def _stream(whole: Chosen, bottom: float) -> str:
+    """The residual stream, from the input up to the output; as thick as the net is wide."""
+    wide = [glyphs.share(g, v) for g, v in whole if g.name in STREAM_GENES and g.nested]
+    thick = 2 + 6 * (wide[0] if wide else 0.5)
+    arrow = f"{STREAM - 7:g},31 {STREAM:g},22 {STREAM + 7:g},31"
+    return box(STREAM - thick / 2, 30, thick, bottom - 30, "stream", 0) + f'<polygon points="{arrow}" class="stream"/>'
+
+
+def _card(group: str, chosen: Chosen, y: float, *, titled: bool) -> tuple[str, float]:
+    """One group as (picture, height)."""
+    keep = [(g, v) for g, v in chosen if glyphs.local_name(g.name) == "keep"]
+    rest = [pair for pair in chosen if pair not in keep]
+    left_out = not rest and all(value is False for _, value in keep)
+    if left_out:
+        height = 24.0
+        inside = box(LEFT, y, WIDTH - LEFT - 2, height, "ghost", 8)
+        inside += text((LEFT + WIDTH) / 2, y + 16, f"{group} is left out", "small faint middle")
+    else:
+        title = (group or "whole net") if titled or not group.rsplit(".", 1)[-1].isdecimal() else ""
+        inside, height = _full(group, title, rest, y)
+    return f'<g data-group="{escape(group)}">{inside}{_node(group, keep, y + height / 2, left_out)}</g>', height
+
+
+def _full(group: str, title: str, chosen: Chosen, y: float) -> tuple[str, float]:
+    """The card of a part that the net has."""
+    head, x, w = (17.0 if title else 0.0), LEFT + PAD, WIDTH - LEFT - 2 - 2 * PAD
+    picture, height = contents(x, y + 5 + head, w, chosen, layer=bool(group))
+    picture += text(x, y + 17, title, "small strong", room=w) if title else ""
+    height += head + 8
+    card = box(LEFT, y, WIDTH - LEFT - 2, height, "card", 8)
+    return (_branches(y, height) if group else "") + card + picture, height
+
+
+def _branches(y: float, height: float) -> str:
+    """Out of the stream at the bottom of the card, back into it at the top."""
+    out, back = y + height - 9, y + 9
+    path = f"M{STREAM:g} {out:g}H{LEFT:g}M{LEFT:g} {back:g}H{STREAM + 9:g}"
+    head = f"{STREAM + 4:g},{back:g} {STREAM + 11:g},{back - 4:g} {STREAM + 11:g},{back + 4:g}"
+    return f'<path d="{path}" class="branch"/><polygon points="{head}" class="stream"/>'
+
+
+def _node(group: str, keep: Chosen, y: float, left_out: bool) -> str:
+    """The number of a layer, on the stream. It carries the gene that keeps the layer."""
+    number = group.rsplit(".", 1)[-1]
+    if not number.isdecimal():
+        return ""
+    picture = f'<circle cx="{STREAM:g}" cy="{y:g}" r="11" class="{"node out" if left_out else "node"}"/>'
+    picture += text(STREAM, y + 4, number, "small middle faint" if left_out else "small middle strong")
+    for gene, value in keep:
+        picture = glyphs.mark(gene.name, glyphs.about(gene, value), picture)
+    return picture

@@ -1,0 +1,153 @@
+"""report.html: one page, in one file, that says what a search found. It loads nothing from anywhere."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from ..files import write_atomic
+from ..search_space.architecture import Architecture
+from ..search_space.trial import Gene
+from .drawing import draw
+from .plots import latency, pareto_figure, quality, training_figure
+from .units import human
+
+LEADING_NUMBER = re.compile(r"[\d.,]*\d ?(?:%|[mµnu]?s\b|[KMGT]?i?B\b|[KMGT]\b)?(?=$|[\s,(])")
+NO_CURVE = "<p>No training curve was kept with this run.</p>"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page says.
+
+    title: the command. facts: label -> text, in the order of reading. notes: sentences that a reader must not miss.
+    trials, front: rows with `id`, `metric`, `latency_ms`, `feasible` and the genes; `latency_low_ms`,
+        `latency_high_ms`, `measured_ms`, `params`, `flops` and `memory_mib` are shown where they are there.
+    chosen: id of the net that is the answer, whose genes are `architecture`. space_genes: those of the space, by name.
+    cost_by_kind: kind of kernel -> (FLOPs, bytes, number of kernels). history, events: of the training.
+    """
+
+    title: str
+    facts: Mapping[str, str]
+    notes: Sequence[str]
+    trials: pd.DataFrame
+    front: pd.DataFrame
+    chosen: str
+    budget_ms: float | None
+    architecture: Architecture
+    space_genes: Mapping[str, Gene]
+    cost_by_kind: Mapping[str, tuple[float, float, int]] = field(default_factory=dict)
+    history: Sequence[Mapping[str, float]] = ()
+    events: Sequence[str] = ()
+    metric: str = "accuracy"
+
+
+def write_report(path: str | PathLike[str], content: Report) -> Path:
+    """Write the page, whole or not at all. It opens without a network."""
+    page = Template(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
+    return write_atomic(path, page.substitute(_parts(content)))
+
+
+def _parts(content: Report) -> dict[str, str]:
+    """What fills the template: slot -> HTML."""
+    pareto = pareto_figure(
+        content.trials,
+        content.front,
+        metric=content.metric,
+        chosen=content.chosen,
+        budget_ms=content.budget_ms,
+        genes=list(content.space_genes),
+    )
+    return {
+        "plotly": get_plotlyjs(),
+        "title": escape(content.title),
+        "chosen": escape(content.chosen),
+        "metric": escape(content.metric),
+        "tiles": "".join(_tile(k, v) for k, v in content.facts.items() if LEADING_NUMBER.match(v)),
+        "facts": "".join(_fact(k, v) for k, v in content.facts.items() if not LEADING_NUMBER.match(v)),
+        "notes": _list(content.notes, "notes"),
+        "pareto": _div(pareto, "pareto"),
+        "drawing": draw(content.architecture, content.space_genes),
+        "work": _work(content.cost_by_kind),
+        "front": _front(content),
+        "training": _div(training_figure(content.history), "training") if content.history else NO_CURVE,
+        "events": _list(content.events, "events"),
+    }
+
+
+def _div(figure: go.Figure, name: str) -> str:
+    config = {"displayModeBar": False, "responsive": True}
+    html: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config)
+    return html
+
+
+def _tile(label: str, value: str) -> str:
+    """A fact that starts with a number, the number large."""
+    number = LEADING_NUMBER.match(value)
+    at = number.end() if number else 0
+    rest = value[at:].lstrip(" ,")
+    return f"<div><dt>{escape(label)}</dt><dd><b>{escape(value[:at])}</b> <span>{escape(rest)}</span></dd></div>"
+
+
+def _fact(label: str, value: str) -> str:
+    return f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>"
+
+
+def _list(sentences: Sequence[str], style: str) -> str:
+    items = "".join(f"<li>{escape(s)}</li>" for s in sentences)
+    return f'<ul class="{style}">{items}</ul>' if items else ""
+
+
+def _work(by_kind: Mapping[str, tuple[float, float, int]]) -> str:
+    """A table with a bar for the share of each kind in FLOPs, traffic and kernels; the most traffic first."""
+    sums = [sum(row[i] for row in by_kind.values()) or 1 for i in range(3)]
+    rows = [_head(["kernel", "FLOPs", "traffic", "kernels"])]
+    for kind, row in sorted(by_kind.items(), key=lambda item: -item[1][1]):
+        texts = human(row[0]), human(row[1], "B"), str(row[2])
+        cells = [_share(t, 100 * v / s) for t, v, s in zip(texts, row, sums, strict=True)]
+        rows.append(f"<tr><th>{escape(kind)}</th>{''.join(cells)}</tr>")
+    return f'<table class="work">{"".join(rows)}</table>' if by_kind else "<p>Not counted.</p>"
+
+
+def _share(text: str, percent: float) -> str:
+    return f'<td title="{percent:.0f} %"><i style="width:{percent:.1f}%"></i><span>{text}</span></td>'
+
+
+def _front(content: Report) -> str:
+    """The nets that no other beats; every column sorts."""
+    columns = [c for c in ("params", "flops", "memory_mib") if c in content.front]
+    names = {"params": "parameters", "flops": "FLOPs", "memory_mib": "memory"}
+    head = _head(["", "net", content.metric, "latency", *(names[c] for c in columns)])
+    rows = content.front.to_dict("records")
+    body = "".join(_row(f"front:{i}", row, content, columns) for i, row in enumerate(rows, 1))
+    return f'<table class="front">{head}<tbody>{body}</tbody></table>'
+
+
+def _row(number: str, row: Mapping[Any, Any], content: Report, columns: Sequence[str]) -> str:
+    star, style = (" ★", ' class="chosen"') if row["id"] == content.chosen else ("", "")
+    texts = {"params": human, "flops": human, "memory_mib": lambda v: f"{v:.3g} MiB"}
+    cells = [
+        _cell(int(number.split(":")[1]), number),
+        f"<td><code>{escape(str(row['id']))}</code>{star}</td>",
+        _cell(row[content.metric], quality(row[content.metric])),
+        _cell(row["latency_ms"], latency(row)),
+        *(_cell(row[c], texts[c](row[c])) for c in columns),
+    ]
+    return f"<tr{style}>{''.join(cells)}</tr>"
+
+
+def _cell(value: float, text: str) -> str:
+    return f'<td data-value="{value:g}">{escape(text)}</td>'
+
+
+def _head(names: Sequence[str]) -> str:
+    return f"<thead><tr>{''.join(f'<th>{escape(n)}</th>' for n in names)}</tr></thead>"
