@@ -11,12 +11,12 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(default=600, ge=1)
-    batch_size: int = Field(default=128, ge=1)
+    steps: int = Field(default=2000, ge=1)
+    batch_size: int = Field(default=64, ge=1)
     sampling: Literal["uniform", "sandwich", "matformer", "multi-arch"] = "sandwich"
     distill: Literal["kl", "alpha", "none"] = "kl"
     distill_weight: float = Field(default=0.5, ge=0, le=1, description="share of the distilled loss beside the task's")
-    lr: float = Field(default=2e-3, gt=0)
+    lr: float = Field(default=4e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     warmup: float = Field(default=0.1, ge=0, le=1, description="share of the steps with a rising rate")
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
