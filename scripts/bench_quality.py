@@ -4,7 +4,8 @@
 
 Part 1: a sandwich supernet; five nets spread over its front of accuracy and FLOPs (found on validation images),
 inherited against alone (the better of two learning rates), on the test split. Part 2: a MatFormer supernet; mixes of
-FFN sizes that were never trained, against the line between the trained granularities. Interrupted, the same command goes on. About 40 minutes on 2 cores.
+FFN sizes that were never trained, against the line between the trained granularities.
+Interrupted, the same command goes on. About 30 minutes on 2 cores.
 """
 
 import argparse

@@ -1,0 +1,216 @@
+"""The page is well-formed, says everything, loads nothing, and draws any space."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import example_spaces
+import pandas as pd
+import pytest
+
+import nas
+from nas.search.drawing import draw, group_of, groups
+from nas.search.plots import pareto_figure
+from nas.search.report import Report, write_report
+from nas.search_space.architecture import Architecture, GeneValue
+from nas.search_space.gene_space import GeneSpace
+from nas.search_space.presets import load_preset, preset_names
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+EVIL = '</script><script>alert("x")</script>&'
+
+
+class Page(HTMLParser):
+    """Checks that tags nest; keeps addresses, texts and what the drawing marks."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.scripts = 0
+        self.addresses: list[str | None] = []
+        self.genes: set[str | None] = set()
+        self.words = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.scripts += tag == "script"
+        self.addresses += [v for k, v in attrs if k in ("src", "href", "srcset", "data", "action", "xlink:href")]
+        self.genes |= {v for k, v in attrs if k == "data-gene"}
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "script" not in self.open and "style" not in self.open:
+            self.words += data
+
+
+def table(space: GeneSpace, n: int) -> tuple[pd.DataFrame, list[Architecture]]:
+    """Trials of random nets: the more accurate, the slower."""
+    nets = list(dict.fromkeys(space.sample(seed) for seed in range(n)))
+    rows = [
+        {
+            "number": i,
+            "id": a.id,
+            **{name: a.get(name) for name in space.genes},
+            "accuracy": 0.9 + i / 1000,
+            "latency_ms": 1.0 + i / 10,
+            "latency_low_ms": 0.8 + i / 10,
+            "latency_high_ms": 1.5 + i / 10,
+            "params": 1000 + i,
+            "flops": 1e6 * i,
+            "feasible": i < len(nets) - 1 or i == 0,
+        }
+        for i, a in enumerate(nets)
+    ]
+    return pd.DataFrame(rows), nets
+
+
+def report_of(space: GeneSpace, n: int = 6) -> Report:
+    trials, nets = table(space, n)
+    front = trials[trials["feasible"]]
+    return Report(
+        title="nas search --budget 2ms",
+        facts={"latency": "1.50 ms, 1.3 to 2 (analytic)", "device": "here: this machine", "budget": "2ms"},
+        notes=["The budget does not bind."],
+        trials=trials,
+        front=front,
+        chosen=front["id"].iloc[-1],
+        budget_ms=2.0,
+        architecture=nets[len(front) - 1],
+        space_genes=space.genes,
+        cost_by_kind={"matmul": (2e6, 3e5, 12), "gather": (0, 1e3, 1)},
+        history=[{"step": s, "loss": 2 / s, "largest_loss": 1 / s, "lr": 1e-3} for s in range(1, 50)],
+        events=["step 9: loss 99 diverged"],
+    )
+
+
+@pytest.fixture(scope="module")
+def digits() -> nas.SearchSpace:
+    return nas.SearchSpace(load_preset("vit-digits").bind((1, 8, 8), 10))
+
+
+def written(content: Report, folder: Path) -> str:
+    return write_report(folder / "report.html", content).read_text()
+
+
+def test_the_page_says_everything(digits: nas.SearchSpace, tmp_path: Path) -> None:
+    content = report_of(digits)
+    page = Page(written(content, tmp_path))
+    assert page.open == []
+    said = [*content.facts, *content.notes, *content.events, content.title, content.chosen, *content.front["id"]]
+    assert [s for s in said if s not in page.words] == []
+    assert [s for s in ("matmul", "2 M", "300 KB", "1.4 ms (1.2 to 1.9)", "90.40%") if s not in page.words] == []
+    assert page.genes == set(content.architecture)
+
+
+def test_the_page_loads_nothing(digits: nas.SearchSpace, tmp_path: Path) -> None:
+    text = written(report_of(digits), tmp_path)
+    page = Page(text)
+    assert set(page.addresses) == {"data:,"}
+    style = re.findall(r"<style>.*?</style>", text, re.DOTALL)[0]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "default-src 'none'" in text  # and the browser would refuse
+    assert len(re.findall(r"plotly\.js v\d", text)) == 1
+    assert len(text) < 6e6
+
+
+def test_what_users_name_is_escaped(tmp_path: Path) -> None:
+    space = GeneSpace({f"a.{EVIL}": [1, 2], "b": [EVIL, "other"], EVIL: [f"{EVIL}1", f"{EVIL}2"]})
+    plain = Page(written(report_of(GeneSpace({"a": [1, 2], "b": ["x", "y"]})), tmp_path))
+    content = report_of(space, 12)
+    content = replace(content, title=EVIL, notes=[EVIL], events=[EVIL], facts={EVIL: EVIL, "5": f"5 ms {EVIL}"})
+    content = replace(content, cost_by_kind={EVIL: (1, 1, 1)})
+    text = written(content, tmp_path)
+    assert 'alert("x")' not in text
+    page = Page(text)
+    assert page.open == []
+    assert page.scripts == plain.scripts
+    assert page.genes == set(content.architecture)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_gene_of_a_preset_is_drawn(name: str) -> None:
+    space = nas.SearchSpace(load_preset(name).bind((1, 224, 224) if name == "vit-image" else (1, 64, 64), 10))
+    for net in (space.largest, space.smallest, space.sample(0)):
+        assert marked(draw(net, space.genes)) == set(net)
+
+
+def marked(svg: str) -> set[str]:
+    """Genes that a drawing shows; it must be well-formed XML."""
+    return {g.attrib["data-gene"] for g in ElementTree.fromstring(svg).iter() if "data-gene" in g.attrib}
+
+
+def test_layers_left_out_are_dashed(digits: nas.SearchSpace) -> None:
+    assert "layers.2 is left out" in draw(digits.architecture({**digits.largest, "layers.2.keep": False}), digits.genes)
+    assert "left out" not in draw(digits.largest, digits.genes)
+
+
+def test_depth_genes_leave_layers_out() -> None:
+    space = nas.SearchSpace(example_spaces.vit)
+    drawing = draw(space.smallest, space.genes)
+    assert re.findall(r"layers.\d is left out", drawing) == [f"layers.{i} is left out" for i in (5, 4, 3)]
+    assert marked(drawing) == set(space.smallest)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": [0.1, 0.01], "offset": [-2, 0, 2], "bias": [True, False], "kind": [None, "adam"], "one": [3]},
+        {"encoder.layers.0.attn.heads": [1, 64], "encoder.layers.0.mlp.hidden": [8, 16], "decoder.0.heads": [2, 4]},
+        {"layers.0.keep": [False], "layers.0.heads": [0, 2], "layers.0.group": [1, 2], "layers.0.ffn": ["a", "none"]},
+    ],
+)  # fmt: skip
+def test_any_space_is_drawn(options: dict[str, list[GeneValue]]) -> None:
+    space = GeneSpace(options)
+    for net in space.enumerate():
+        assert marked(draw(net, space.genes)) == set(options)
+
+
+def test_genes_are_grouped_from_input_to_output() -> None:
+    names = ["readout", "layers.10.mixer", "layers.2.mixer", "width", "stem.patch", "layers.2.attn.heads"]
+    assert list(groups(names)) == ["", "stem", "layers.2", "layers.10", "readout"]
+    assert group_of("layers.2.attn.heads") == "layers.2"
+    assert group_of("block.norm") == "block"
+
+
+def test_a_run_without_curve_and_a_front_of_one(digits: nas.SearchSpace, tmp_path: Path) -> None:
+    content = replace(report_of(digits, 1), history=(), events=(), notes=(), cost_by_kind={}, budget_ms=None)
+    page = Page(written(content, tmp_path))
+    assert "No training curve" in page.words
+    assert page.words.count("front:") == 2  # the row, and the caption that explains it
+
+
+def test_the_figure_shows_trials_limits_and_intervals(digits: nas.SearchSpace) -> None:
+    content = report_of(digits)
+
+    def figure(budget_ms: float | None) -> dict:
+        made = pareto_figure(
+            content.trials,
+            content.front,
+            metric="accuracy",
+            chosen=content.chosen,
+            budget_ms=budget_ms,
+            genes=list(digits.genes),
+        )
+        return json.loads(made.to_json())
+
+    bad, good, front, chosen = figure(1.2)["data"]
+    assert [len(t["hovertext"]) for t in (bad, good, front, chosen)] == [1, 5, 5, 1]
+    assert chosen["hovertext"][0].startswith(f"<b>{content.chosen}</b><br>accuracy 90.40%<br>1.4 ms (1.2 to 1.9)")
+    near, far = figure(1.2)["layout"], figure(99)["layout"]
+    assert near["shapes"][0]["x0"] == 1.2
+    assert far["xaxis"]["range"] == figure(None)["layout"]["xaxis"]["range"]  # a far budget does not squeeze the nets
+    assert "beyond" in far["annotations"][0]["text"]
+    assert "shapes" not in far
