@@ -18,6 +18,7 @@ from .search_space.gene_space import GeneSpace
 from .search_space.layout import Linear
 from .search_space.presets import load_preset, preset_names
 from .search_space.space import SearchSpace
+from .search_space.transformer import TransformerSpace
 from .supernet.evaluate import evaluate, evaluate_subnet
 from .supernet.export import export, load
 from .supernet.health import check_health
@@ -43,6 +44,7 @@ __all__ = [
     "Study",
     "Supernet",
     "Task",
+    "TransformerSpace",
     "UserError",
     "axes_of",
     "check_health",

@@ -13,6 +13,7 @@ from ..errors import UserError, unknown
 from ..files import write_atomic
 from ..search_space.architecture import Architecture
 from ..supernet.export import export, save_bundle
+from ..supernet.statistics import extract_for
 from ..supernet.store import Supernet
 from .run_folder import Run
 
@@ -28,7 +29,7 @@ def write_bundle(
     formats: Sequence[str],
 ) -> nn.Module:
     """Extract `architecture` into `folder`, whole or not at all; an older bundle there is replaced."""
-    module = supernet.extract(architecture)
+    module = extract_for(supernet, run.task, architecture)
     beside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     try:

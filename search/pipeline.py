@@ -9,7 +9,7 @@ import pandas as pd
 from ..errors import Infeasible
 from ..hw_profiles import Device, Latency, Protocol, calibrate, measure_all
 from ..search_space.architecture import Architecture
-from ..supernet.evaluate import evaluate
+from ..supernet.evaluate import evaluate_subnet
 from ..supernet.health import spread
 from .candidates import Candidates
 from .feasibility import blame, least, sentence
@@ -149,7 +149,7 @@ def find(
         architecture=chosen,
         metric=candidates.task.metric_name,
         validation=quality,
-        test=evaluate(candidates.supernet.extract(chosen), candidates.task, "test"),
+        test=evaluate_subnet(candidates.supernet, candidates.task, chosen, "test"),
         latency=latency,
         predicted=candidates.latency(chosen),
         front=_with_costs(candidates, study, front),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..search_space.architecture import GeneValue
 from ..tasks import Split, Task
+from .statistics import extract_for
 from .store import Supernet
 
 EVALUATION_BATCH = 512
@@ -34,4 +35,4 @@ def evaluate_subnet(
     supernet: Supernet, task: Task, architecture: Mapping[str, GeneValue], split: str = "validation"
 ) -> float:
     """The task's metric of a subnet with inherited weights."""
-    return evaluate(supernet.extract(architecture), task, split)
+    return evaluate(extract_for(supernet, task, architecture), task, split)

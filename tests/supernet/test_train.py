@@ -20,6 +20,7 @@ from nas.supernet.health import check_health
 from nas.supernet.optimizer import CornerAdamW, region
 from nas.supernet.recipe import Recipe
 from nas.supernet.sampling import SAMPLINGS, granularities, sampling
+from nas.supernet.statistics import extract_for
 from nas.supernet.store import Supernet
 from nas.supernet.train import Trainer, train
 from nas.tasks import load_task
@@ -291,3 +292,25 @@ def test_health_reports_correlation_and_agreement():
     assert len(health.table) == 4
     assert -1 <= health.tau <= 1
     assert health.table.loc[health.table["params"].idxmax(), "agreement"] == 1.0
+
+
+class Normed(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inp, self.norm, self.head = nn.Linear(64, width), nn.BatchNorm1d(width), nn.Linear(width, 10)
+
+    def forward(self, x):
+        return self.head(self.norm(self.inp(x.flatten(1))).relu())
+
+
+def test_running_statistics_are_measured_for_every_extracted_net():
+    space = SearchSpace(lambda trial: Normed(trial.suggest_categorical("width", [8, 16])))
+    supernet = Supernet(space)
+    train(supernet, TASK, steps=40, batch_size=64, lr=1e-2)
+    for architecture in space.enumerate():
+        net = extract_for(supernet, TASK, architecture)
+        x = torch.cat([TASK.batch(i, 256, 0, augment=False)[0] for i in range(8)])
+        hidden = net.inp(x.flatten(1))
+        torch.testing.assert_close(net.norm.running_mean, hidden.mean(0), atol=1e-4, rtol=1e-3)
+        assert not net.norm.training
+        assert evaluate_subnet(supernet, TASK, architecture) > 0.5
