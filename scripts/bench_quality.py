@@ -1,6 +1,6 @@
 """Quality of shared weights: subnets of one supernet against the same nets trained alone for as many steps.
 
-    python scripts/bench_quality.py --run runs/quality [--steps 4000] [--task fashion-mnist] [--space vit-fashion]
+    python scripts/bench_quality.py --run runs/quality [--steps 3000] [--task fashion-mnist] [--space vit-fashion]
 
 Part 1: a sandwich supernet; five nets spread over its front of accuracy and FLOPs (found on validation images),
 inherited against alone (the better of two learning rates), on the test split. Part 2: a MatFormer supernet; mixes of
@@ -117,11 +117,11 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--task", default="fashion-mnist")
     parser.add_argument("--space", default="vit-fashion")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--nets", type=int, default=5)
     parser.add_argument("--part", choices=["all", "sharing", "mix"], default="all")
     args = parser.parse_args()
-    task, recipe = nas.load_task(args.task), nas.Recipe(steps=args.steps)
+    task, recipe = nas.load_task(args.task), nas.Recipe(steps=args.steps, random_nets=4)
     if args.part in ("all", "sharing"):
         sharing(task, recipe, args)
     if args.part in ("all", "mix"):

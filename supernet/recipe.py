@@ -14,6 +14,9 @@ class Recipe(BaseModel):
     steps: int = Field(default=2000, ge=1)
     batch_size: int = Field(default=64, ge=1)
     sampling: Literal["uniform", "sandwich", "matformer", "multi-arch"] = "sandwich"
+    random_nets: int = Field(
+        default=2, ge=1, description="random nets in a sandwich; multi-arch has twice as many parts"
+    )
     distill: Literal["kl", "alpha", "none"] = "kl"
     distill_weight: float = Field(default=0.5, ge=0, le=1, description="share of the distilled loss beside the task's")
     lr: float = Field(default=4e-3, gt=0)

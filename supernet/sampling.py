@@ -24,27 +24,29 @@ class Pass:
     distils: bool = False
 
 
-Sampling = Callable[[GeneSpace, np.random.Generator], list[Pass]]
+Sampling = Callable[[GeneSpace, np.random.Generator, int], list[Pass]]
+"""A space, a generator and how many random nets to draw (where the sampling draws any) to the passes of a step."""
 
 
-def uniform(space: GeneSpace, rng: np.random.Generator) -> list[Pass]:
+def uniform(space: GeneSpace, rng: np.random.Generator, randoms: int) -> list[Pass]:
     """One random subnet a step (SPOS, Guo et al. 2020; AutoFormer, Chen et al. 2021)."""
+    del randoms
     return [Pass(space.sample(rng))]
 
 
-def sandwich(space: GeneSpace, rng: np.random.Generator) -> list[Pass]:
-    """The largest net, two random ones, the smallest; gradients added (Yu & Huang 2019; BigNAS, Yu et al. 2020)."""
-    others = [space.sample(rng), space.sample(rng), space.smallest]
+def sandwich(space: GeneSpace, rng: np.random.Generator, randoms: int) -> list[Pass]:
+    """The largest net, some random ones, the smallest; gradients added (Yu & Huang 2019; BigNAS, Yu et al. 2020)."""
+    others = [*(space.sample(rng) for _ in range(randoms)), space.smallest]
     return [Pass(space.largest), *(Pass(a, distils=True) for a in others)]
 
 
-def matformer(space: GeneSpace, rng: np.random.Generator) -> list[Pass]:
+def matformer(space: GeneSpace, rng: np.random.Generator, randoms: int) -> list[Pass]:
     """Every nested granularity on the same batch, losses added (MatFormer, Devvrit et al. 2023).
 
     Granularity g: each gene called `ffn_ratio` or `ffn` (numbers) takes its g-th option in all layers at once; the
     other genes are at their largest.
     """
-    del rng
+    del rng, randoms
     return [Pass(a, distils=i > 0) for i, a in enumerate(granularities(space))]
 
 
@@ -63,9 +65,10 @@ def granularities(space: GeneSpace) -> list[Architecture]:
     return [at(level) for level in range(depth)]
 
 
-def multi_arch(space: GeneSpace, rng: np.random.Generator) -> list[Pass]:
-    """Four random subnets, each on a quarter of the batch (ViT-ResNAS, Liao et al. 2021)."""
-    return [Pass(space.sample(rng), part=(i, 4), weight=0.25) for i in range(4)]
+def multi_arch(space: GeneSpace, rng: np.random.Generator, randoms: int) -> list[Pass]:
+    """Random subnets, each on its part of the batch, the largest net not among them (ViT-ResNAS, Liao et al. 2021)."""
+    parts = 2 * randoms
+    return [Pass(space.sample(rng), part=(i, parts), weight=1 / parts) for i in range(parts)]
 
 
 SAMPLINGS: dict[str, Sampling] = {

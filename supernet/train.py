@@ -119,9 +119,8 @@ class Trainer:
         """Forward and backward of every pass. Returns (mean loss of the passes, loss of the first)."""
         for p in self.parameters.values():
             p.grad = None
-        passes = self.sampling(
-            self.supernet.space, np.random.default_rng([self.recipe.seed, self.step, self.rollbacks])
-        )
+        rng = np.random.default_rng([self.recipe.seed, self.step, self.rollbacks])
+        passes = self.sampling(self.supernet.space, rng, self.recipe.random_nets)
         self._used = self._corners(passes)
         inputs, targets = (
             t.to(self.device) for t in self.task.batch(self.step, self.recipe.batch_size, self.recipe.seed)

@@ -59,7 +59,7 @@ def same(a, b):
 @pytest.mark.parametrize("name", SAMPLINGS)
 def test_every_sampling_runs_members_and_trains(name):
     rng = np.random.default_rng(0)
-    passes = sampling(name)(MLP, rng)
+    passes = sampling(name)(MLP, rng, 2)
     assert all(p.architecture in MLP for p in passes)
     assert not passes[0].distils
     supernet = Supernet(MLP)
@@ -71,7 +71,7 @@ def test_every_sampling_runs_members_and_trains(name):
 
 
 def test_sandwich_runs_the_largest_first_and_the_smallest():
-    passes = sampling("sandwich")(MLP, np.random.default_rng(0))
+    passes = sampling("sandwich")(MLP, np.random.default_rng(0), 2)
     assert (passes[0].architecture, passes[-1].architecture) == (MLP.largest, MLP.smallest)
     assert [p.distils for p in passes] == [False, True, True, True]
 
@@ -83,7 +83,7 @@ def test_matformer_runs_every_granularity_of_the_ffn_alone():
 
 
 def test_multi_arch_covers_the_batch_once():
-    parts = [p.part for p in sampling("multi-arch")(MLP, np.random.default_rng(0))]
+    parts = [p.part for p in sampling("multi-arch")(MLP, np.random.default_rng(0), 2)]
     rows = [r for part in parts for r in range(10)[train_module._part(10, part)]]
     assert rows == list(range(10))
 
@@ -98,7 +98,7 @@ def test_multi_arch_equals_the_mean_over_parts():
     found = {n: p.grad.clone() for n, p in supernet.store.named_parameters()}
     supernet.zero_grad()
     x, y = TASK.batch(0, 32, 3)
-    passes = sampling("multi-arch")(MLP, np.random.default_rng([3, 0, 0]))
+    passes = sampling("multi-arch")(MLP, np.random.default_rng([3, 0, 0]), 2)
     parts = [slice(8 * i, 8 * i + 8) for i in range(4)]
     losses = [TASK.loss(supernet(x[rows], p.architecture), y[rows]) for rows, p in zip(parts, passes, strict=True)]
     (sum(losses) / 4).backward()
@@ -155,7 +155,7 @@ def test_a_step_moves_only_what_its_subnets_use():
     trainer.advance()
     before, trainer_step = weights(supernet), trainer.step
     trainer.advance()
-    (one,) = sampling("uniform")(SPACE, np.random.default_rng([0, trainer_step, 0]))
+    (one,) = sampling("uniform")(SPACE, np.random.default_rng([0, trainer_step, 0]), 2)
     corners = supernet.corners(one.architecture)
     for n, p in supernet.store.named_parameters():
         moved = (p.detach() != before[n]).clone()
