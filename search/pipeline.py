@@ -1,5 +1,6 @@
 """The main job: from a run, a device and a budget to the best net, verified and written to files."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,12 +118,12 @@ def find(
     algorithm: str = "nsga2",
     seed: int = 0,
     storage: str | Path | None = None,
-    name: str = "nas",
     progress: Progress | None = None,
 ) -> Answer:
     """Search, verify, choose. The test split is looked at once, for the chosen net.
 
-    storage, name: the Optuna storage and the study in it. Errors: Infeasible, if nothing that was evaluated fits.
+    storage: an Optuna storage, in which each question (device, limits, algorithm, seed) is a study of its own.
+    Errors: Infeasible, if nothing that was evaluated fits.
     """
     bound, notes = check_budget(candidates, limits.budget)
     constraints = _constraints(candidates, limits, bound)
@@ -137,7 +138,7 @@ def find(
         evaluations=evaluations,
         seed=seed,
         storage=storage,
-        name=name,
+        name=_question(candidates, limits, algorithm, seed),
         progress=None if progress is None else lambda done, total, _: progress(done, total),
     )
     front = study.front()
@@ -159,6 +160,13 @@ def find(
         notes=[*notes, *more],
         bounded_by=_bounded_by(study, candidates.task.metric_name, quality, constraints),
     )
+
+
+def _question(candidates: Candidates, limits: Limits, algorithm: str, seed: int) -> str:
+    """A name for the study: the device in words, and a hash of all that the answer depends on."""
+    model = candidates.device.model_dump_json()  # a device that was calibrated anew predicts other latencies
+    text = repr((limits, candidates.batch, algorithm, seed, model))
+    return f"{candidates.device.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _constraints(candidates: Candidates, limits: Limits, bound: float | None) -> list[Constraint]:
