@@ -1,14 +1,11 @@
 """The `nas` command: it reads what users write, calls the rooms, and prints. Nothing is decided here."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .errors import Infeasible, UserError
@@ -58,7 +55,7 @@ def search(
 
     `nas search --target my-board.yaml --budget 800us --max-params 200K --space my_space.py:vit`
     """
-    from .search import answer_files, pipeline, units
+    from .search import answer_files, pipeline, terminal, units
 
     limits = pipeline.Limits(
         budget=units.parse_budget(budget) if budget else None,
@@ -79,9 +76,9 @@ def search(
     supernet = _trained(chosen_run)
     candidates = Candidates(supernet, chosen_run.task, device, batch)
     if device.measurable:
-        with _bar("Timing nets on this machine") as progress:
-            candidates.device = pipeline.calibrate_here(candidates, progress)
-    with _bar("Searching") as progress:
+        with console.status("Timing nets on this machine"):
+            candidates.device = pipeline.calibrated(candidates, chosen_run.folder)
+    with terminal.progress_bar(console, "Searching") as progress:
         answer = pipeline.find(
             candidates,
             limits,
@@ -94,7 +91,10 @@ def search(
     command = "nas " + " ".join(sys.argv[1:])
     with console.status("Writing files"):
         facts = answer_files.write(chosen_run, candidates, answer, limits, command)
-    _print_answer(chosen_run.folder, answer, facts)
+    console.print(terminal.facts_table(answer, facts), terminal.front_table(answer))
+    for note in answer.notes:
+        console.print(f"[yellow]Note:[/] {note}")
+    console.print(f"Written to {chosen_run.folder}: best/, front.csv, study.db, report.html", soft_wrap=True)
 
 
 def _run(folder: Path | None, task: str | None, space: str | None, steps: int | None, seed: int | None) -> Any:
@@ -108,55 +108,14 @@ def _trained(run: Any) -> Any:
     """The run's supernet; it is trained first where that has not been done."""
     if run.is_trained():
         return run.supernet()
+    from .search.terminal import progress_bar
+
     console.print(f"Training the supernet of [bold]{run.task_name}[/] once, kept in {run.folder}")
-    with _bar("Training") as progress:
+    with progress_bar(console, "Training") as progress:
         supernet = run.train(lambda done, total, row: progress(done, total, f"loss {row['loss']:.3f}"))
     for event in run.history().events:
         console.print(f"[yellow]{event}[/]")
     return supernet
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[..., None]]:
-    """A progress bar with an ETA; yields a function (done, total, remark)."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[remark]}"),
-    )
-    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
-        bar = progress.add_task(title, total=None, remark="")
-        yield lambda done, total, remark="": progress.update(bar, completed=done, total=total, remark=remark)
-
-
-def _print_answer(folder: Path, answer: Any, facts: dict[str, str]) -> None:
-    table = Table(title=f"Net {answer.architecture.id}", show_header=False, title_justify="left")
-    for name, value in facts.items():
-        table.add_row(name, value)
-    console.print(table)
-    _print_front(answer)
-    for note in answer.notes:
-        console.print(f"[yellow]Note:[/] {note}")
-    console.print(f"Written to {folder}: best/, front.csv, study.db, report.html")
-
-
-def _print_front(answer: Any) -> None:
-    metric = next(c for c in answer.front.columns if c not in ("number", "id") and c == answer.metric)
-    table = Table(title=f"Front ({len(answer.front)} nets)", title_justify="left")
-    for column in ("", "id", metric, "latency ms", "90 % interval", "params", "FLOPs"):
-        table.add_column(column, justify="left" if column in ("", "id") else "right")
-    from .search.units import human
-
-    for i, (_, row) in enumerate(answer.front.head(12).iterrows()):
-        mark = "*" if row["id"] == answer.architecture.id else str(i + 1)
-        interval = f"{row['latency_low_ms']:.3g}-{row['latency_high_ms']:.3g}"
-        cells = (mark, row["id"], f"{row[metric]:.2%}", f"{row['latency_ms']:.3g}", interval)
-        table.add_row(*cells, human(row["params"]), human(row["flops"]))
-    console.print(table)
 
 
 @app.command()
@@ -234,10 +193,11 @@ def health(
     `nas health runs/fashion --nets 15 --steps 400`
     """
     from .search.run_folder import open_run
+    from .search.terminal import progress_bar
     from .supernet.health import check_health
 
     opened = open_run(run)
-    with _bar("Training nets alone") as progress:
+    with progress_bar(console, "Training nets alone") as progress:
         found = check_health(
             opened.supernet(), opened.task, nets=nets, steps=steps, seed=seed, recipe=opened.recipe, progress=progress
         )
@@ -262,16 +222,22 @@ def devices() -> None:
     """
     from .hw_profiles import device_names, load_device
 
-    table = Table("name", "device", "runtime", "precision", "latency is", "tier", title="Tiers: A, B measured here; "
-                  "C published points; D datasheet only", title_justify="left")
+    table = Table(
+        "name",
+        "device",
+        "runtime",
+        "precision",
+        "latency is",
+        "tier",
+        title="Tiers: A, B measured here; C published points; D datasheet only",
+        title_justify="left",
+    )
     for name in device_names():
         device = load_device(name)
         model = device.model
         source = "measured here" if device.measurable else (model.source if model else "analytic")
         tier = model.tier if model else "D"
-        table.add_row(
-            name, device.title, device.runtime or "datasheet only", device.precision, source, tier
-        )
+        table.add_row(name, device.title, device.runtime or "datasheet only", device.precision, source, tier)
     console.print(table)
 
 

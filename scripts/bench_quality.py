@@ -1,11 +1,11 @@
 """Quality of shared weights: subnets of one supernet against the same nets trained alone for as many steps.
 
-    python scripts/bench_quality.py --run runs/quality [--steps 3000] [--task fashion-mnist] [--space vit-fashion]
+    python scripts/bench_quality.py --run runs/quality [--steps 2000] [--task fashion-mnist] [--space vit-fashion]
 
 Part 1: a sandwich supernet; five nets spread over its front of accuracy and FLOPs (found on validation images),
 inherited against alone (the better of two learning rates), on the test split. Part 2: a MatFormer supernet; mixes of
 FFN sizes that were never trained, against the line between the trained granularities.
-Interrupted, the same command goes on. About 30 minutes on 2 cores.
+Interrupted, the same command goes on. About 20 minutes on 2 cores.
 """
 
 import argparse
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--task", default="fashion-mnist")
     parser.add_argument("--space", default="vit-fashion")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--nets", type=int, default=5)
     parser.add_argument("--part", choices=["all", "sharing", "mix"], default="all")
     args = parser.parse_args()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import Infeasible
+from ..files import write_atomic
 from ..hw_profiles import Device, Latency, Protocol, calibrate, measure_all
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
@@ -57,14 +58,20 @@ class Answer:
     bounded_by: str = ""
 
 
-def calibrate_here(candidates: Candidates, progress: Progress | None = None) -> Device:
-    """This machine as a device fitted to nets of the space, timed now: spread evenly over size, in turns."""
+def calibrated(candidates: Candidates, folder: Path) -> Device:
+    """This machine as a device fitted to nets of the space: spread evenly over size, timed in turns.
+
+    The fit is kept in `folder` and used again; delete the file to measure anew.
+    """
+    path = folder / f"{candidates.device.name}-batch{candidates.batch}.json"
+    if path.exists():
+        return Device.from_json(path.read_text())
     nets = spread(candidates.supernet, CALIBRATION_NETS, seed=0)
     pairs = [(candidates.supernet.extract(a), candidates.example) for a in nets]
     measured = measure_all(pairs, protocol=Protocol(seconds=MEASURED_SECONDS))
-    if progress is not None:
-        progress(len(nets), len(nets))
-    return calibrate([(candidates.cost(a), m) for a, m in zip(nets, measured, strict=True)], candidates.device)
+    device = calibrate([(candidates.cost(a), m) for a, m in zip(nets, measured, strict=True)], candidates.device)
+    write_atomic(path, device.to_json())
+    return device
 
 
 def check_budget(candidates: Candidates, budget: Budget | None) -> tuple[float | None, list[str]]:

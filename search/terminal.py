@@ -1,0 +1,52 @@
+"""What the terminal shows: progress with an ETA, and the answer of a search as tables."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .pipeline import Answer
+from .units import human
+
+SHOWN = 12
+
+
+def facts_table(answer: Answer, facts: Mapping[str, str]) -> Table:
+    """What is known of the chosen net."""
+    table = Table(title=f"Net {answer.architecture.id}", show_header=False, title_justify="left")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    return table
+
+
+def front_table(answer: Answer) -> Table:
+    """The first nets of the front, most accurate first; a star marks the chosen one."""
+    more = f", the first {SHOWN}" if len(answer.front) > SHOWN else ""
+    table = Table(title=f"Front ({len(answer.front)} nets{more})", title_justify="left")
+    for column in ("front:N", "id", answer.metric, "latency ms", "90 % interval", "params", "FLOPs"):
+        table.add_column(column, justify="left" if column in ("front:N", "id") else "right")
+    for i, (_, row) in enumerate(answer.front.head(SHOWN).iterrows()):
+        mark = f"{i + 1} *" if row["id"] == answer.architecture.id else str(i + 1)
+        interval = f"{row['latency_low_ms']:.3g} to {row['latency_high_ms']:.3g}"
+        cells = (mark, row["id"], f"{row[answer.metric]:.2%}", f"{row['latency_ms']:.3g}", interval)
+        table.add_row(*cells, human(row["params"]), human(row["flops"]))
+    return table
+
+
+@contextmanager
+def progress_bar(console: Console, title: str) -> Iterator[Callable[..., None]]:
+    """A progress bar with an ETA; yields a function (done, total, remark)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}"),
+    )
+    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+        bar = progress.add_task(title, total=None, remark="")
+        yield lambda done, total, remark="": progress.update(bar, completed=done, total=total, remark=remark)
