@@ -142,7 +142,7 @@ def test_what_users_name_is_escaped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_gene_of_a_preset_is_drawn(name: str) -> None:
-    space = nas.SearchSpace(load_preset(name).bind((1, 224, 224) if name == "vit-image" else (1, 64, 64), 10))
+    space = nas.SearchSpace(load_preset(name).bind((1, 224, 224), 10))
     for net in (space.largest, space.smallest, space.sample(0)):
         assert marked(draw(net, space.genes)) == set(net)
 
