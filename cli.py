@@ -1,6 +1,7 @@
 """The `nas` command: it reads what users write, calls the rooms, and prints. Nothing is decided here."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from .errors import Infeasible, UserError
 
+INTERRUPTED = 130
 console = Console()
 app = typer.Typer(
     name="nas",
@@ -66,13 +68,15 @@ def search(
     from .hw_profiles import load_device
     from .search.algorithms import load_algorithm
     from .search.candidates import Candidates
+    from .search.run_folder import prepare_run
     from .supernet.store import Supernet
 
     device = load_device(target)
     load_algorithm(algorithm)
-    chosen_run = _run(run, task, space, steps, seed)
-    if not chosen_run.is_trained() and not device.measurable:  # said before the minutes of training
-        pipeline.check_budget(Candidates(Supernet(chosen_run.space), chosen_run.task, device, batch), limits.budget)
+    chosen_run = prepare_run(run, task, space, _knobs(steps=steps, seed=seed or None))
+    if not chosen_run.is_trained():  # said before the minutes of training
+        known = replace(limits, budget=None) if device.measurable else limits
+        pipeline.check_limits(Candidates(Supernet(chosen_run.space), chosen_run.task, device, batch), known)
     supernet = _trained(chosen_run)
     candidates = Candidates(supernet, chosen_run.task, device, batch)
     if device.measurable:
@@ -97,11 +101,9 @@ def search(
     console.print(f"Written to {chosen_run.folder}: best/, front.csv, study.db, report.html", soft_wrap=True)
 
 
-def _run(folder: Path | None, task: str | None, space: str | None, steps: int | None, seed: int | None) -> Any:
-    from .search.run_folder import prepare_run
-
-    knobs = {name: value for name, value in {"steps": steps, "seed": seed or None}.items() if value is not None}
-    return prepare_run(folder, task, space, knobs)
+def _knobs(**named: Any) -> dict[str, Any]:
+    """The training knobs that the user stated."""
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _trained(run: Any) -> Any:
@@ -140,9 +142,8 @@ def train(
     """
     from .search.run_folder import prepare_run
 
-    knobs: dict[str, Any] = {"steps": steps, "sampling": sampling, "distill": distill, "lr": lr}
-    knobs |= {"batch_size": batch_size, "seed": seed or None}
-    chosen_run = prepare_run(run, task, space, {n: v for n, v in knobs.items() if v is not None})
+    knobs = _knobs(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
+    chosen_run = prepare_run(run, task, space, knobs)
     _trained(chosen_run)
     console.print(f"Trained: {chosen_run.folder}")
 
@@ -164,16 +165,19 @@ def extract(
     """
     from .search.bundle import named_architecture, write_bundle
     from .search.run_folder import open_run
-    from .supernet.evaluate import evaluate
+    from .supernet.evaluate import evaluate_subnet
+    from .supernet.export import check_formats
 
+    kinds = formats.split(",")
+    check_formats(kinds)
     opened = open_run(run)
     named = {name: named_architecture(opened, name) for name in arch}
     supernet = opened.supernet()
     for name, architecture in named.items():
         folder = (out or run / "extracted") / Path(name).stem.replace(":", "-")
-        quality = evaluate(supernet.extract(architecture), opened.task)
+        quality = evaluate_subnet(supernet, opened.task, architecture)
         facts = {f"validation {opened.task.metric_name}": f"{quality:.2%}"}
-        write_bundle(opened, supernet, architecture, folder, facts, formats.split(","))
+        write_bundle(opened, supernet, architecture, folder, facts, kinds)
         console.print(f"{name}: net {architecture.id}, {quality:.2%} on validation, in {folder}")
 
 
@@ -222,23 +226,14 @@ def devices() -> None:
     """
     from .hw_profiles import device_names, load_device
 
-    table = Table(
-        "name",
-        "device",
-        "runtime",
-        "precision",
-        "latency is",
-        "tier",
-        title="Tiers: A, B measured here; C published points; D datasheet only",
-        title_justify="left",
-    )
+    table = Table("name", "device", "runtime", "precision", "latency is", "tier")
     for name in device_names():
         device = load_device(name)
         model = device.model
         source = "measured here" if device.measurable else (model.source if model else "analytic")
         tier = model.tier if model else "D"
         table.add_row(name, device.title, device.runtime or "datasheet only", device.precision, source, tier)
-    console.print(table)
+    console.print(table, "Tiers: A, B measured here; C published points; D datasheet only")
 
 
 @space_app.command("show")
@@ -278,15 +273,20 @@ def space_show(
 
 
 def main() -> None:
-    """Entry point: errors become one sentence and an exit code (2 wrong input, 3 infeasible, 130 interrupted)."""
+    """Entry point: errors become one sentence and an exit code (1 disk, 2 input, 3 infeasible, 130 interrupted)."""
     try:
         app()
     except UserError as error:
         _fail(str(error), 2)
     except Infeasible as error:
         _fail(str(error), 3)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where this one stopped", 130)
+    except OSError as error:
+        named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _fail(f"a file cannot be read or written: {named}", 1)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # Typer makes an exit code of Ctrl-C
+            raise
+        _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> None:

@@ -87,7 +87,7 @@ def sharing(task: nas.Task, recipe: nas.Recipe, args: argparse.Namespace) -> Non
 
 
 def mix_and_match(task: nas.Task, recipe: nas.Recipe, args: argparse.Namespace) -> None:
-    nested = nas.Recipe(**{**recipe.model_dump(), "sampling": "matformer"})
+    nested = nas.Recipe(**{**recipe.model_dump(), "sampling": "matformer", "distill": "none"})
     supernet = supernet_of("matformer", task, nested, args.run / "matformer", patch=7, layers=5)
     trained = granularities(supernet.space)
     rng = np.random.default_rng(0)

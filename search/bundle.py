@@ -28,19 +28,30 @@ def write_bundle(
     facts: Mapping[str, Any],
     formats: Sequence[str],
 ) -> nn.Module:
-    """Extract `architecture` into `folder`, whole or not at all; an older bundle there is replaced."""
+    """Extract `architecture` into `folder`, whole or not at all; an older bundle there is replaced.
+
+    Error: the folder holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").exists():
+        raise UserError(f"{folder} exists and holds no extracted net; move it away or name another --out")
     module = extract_for(supernet, run.task, architecture)
-    beside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
+    _remove(beside, old)  # what a killed call left
     try:
         export(module, run.task.example, beside, formats)
         save_bundle(beside, architecture, run.description, {"task": run.task_name, **facts})
         write_atomic(beside / "README.md", _readme(run, architecture, facts, formats))
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)  # in one stroke: removing it file by file could be cut short
         beside.rename(folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        _remove(beside, old)
     return module
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], formats: Sequence[str]) -> str:
@@ -51,13 +62,16 @@ def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], form
         "",
         f"Input: float32, (batch, {shape}). {task.preprocessing}",
         f"Output: (batch, {task.classes}) logits of {', '.join(task.labels)}.",
-        "",
-        "## Load it in Python",
-        "",
-        "    import nas",
-        "    model = nas.load('.')  # this folder; a torch.nn.Module in evaluation mode",
-        f"    logits = model(x)      # x: (batch, {shape})",
     ]
+    if "safetensors" in formats:
+        lines += [
+            "",
+            "## Load it in Python",
+            "",
+            "    import nas",
+            "    model = nas.load('.')  # this folder; a torch.nn.Module in evaluation mode",
+            f"    logits = model(x)      # x: (batch, {shape})",
+        ]
     if "onnx" in formats:
         lines += [
             "",

@@ -46,6 +46,7 @@ def blame(space: GeneSpace, fastest: Architecture, measure: Measure) -> list[Bla
     return [b for b in ranked if b.step > 0][:MOST_NAMED]
 
 
-def sentence(blames: Sequence[Blame]) -> str:
+def sentence(blames: Sequence[Blame], unit: str) -> str:
     """`width=32 (its smallest; the next costs 0.4 ms more), ...`."""
-    return ", ".join(f"{b.gene}={b.value} (its smallest; the next costs {b.step:.3g} ms more)" for b in blames)
+    named = (f"{b.gene}={b.value} (its smallest; the next costs {b.step:.3g} {unit} more)" for b in blames)
+    return ", ".join(named) or "what no gene can make smaller"

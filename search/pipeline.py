@@ -1,11 +1,16 @@
 """The main job: from a run, a device and a budget to the best net, verified and written to files."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from errno import EIO
 from pathlib import Path
 
 import pandas as pd
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import Infeasible
 from ..files import write_atomic
@@ -14,7 +19,7 @@ from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
 from ..supernet.health import spread
 from .candidates import Candidates
-from .feasibility import blame, least, sentence
+from .feasibility import Measure, blame, least, sentence
 from .objectives import Constraint, maximize, minimize
 from .run import search
 from .study import Study
@@ -74,6 +79,18 @@ def calibrated(candidates: Candidates, folder: Path) -> Device:
     return device
 
 
+def check_limits(candidates: Candidates, limits: Limits) -> tuple[float | None, list[str]]:
+    """What `check_budget` says of the latency. Error: Infeasible too if no net keeps another limit by itself."""
+    space = candidates.supernet.space
+    for name, upper, measure in _counted(candidates, limits):
+        least_of_all = least(space, measure)
+        if measure(least_of_all) > upper:
+            found = f"The least, of net {least_of_all.id}, is {measure(least_of_all):.6g}"
+            why = sentence(blame(space, least_of_all, measure), name)
+            raise Infeasible(f"no net of the space keeps {name} at most {upper:.6g}. {found}. It is held up by {why}.")
+    return check_budget(candidates, limits.budget)
+
+
 def check_budget(candidates: Candidates, budget: Budget | None) -> tuple[float | None, list[str]]:
     """(bound on the latency in ms, notes). Error: Infeasible, with the fastest net and what holds it up.
 
@@ -107,12 +124,13 @@ def _upper(candidates: Candidates, budget: Budget) -> Callable[[Architecture], f
 def _infeasible(candidates: Candidates, budget: Budget, fastest: Architecture, largest_ms: float) -> str:
     latency, upper = candidates.latency(fastest), _upper(candidates, budget)
     blames = blame(candidates.supernet.space, fastest, upper)
-    nearest = f"{upper(fastest) * 1.01:.3g}ms" if budget.ms is not None else f"{100 * upper(fastest) / largest_ms:.0f}%"
+    share = math.ceil(100 * upper(fastest) / largest_ms)
+    nearest = f"{upper(fastest) * 1.01:.3g}ms" if budget.ms is not None else f"{share}%"
     end = "upper end" if budget.ms is not None else "mean"
     return (
         f"no net of the space keeps {budget.text} on {candidates.device.name}. The fastest, {fastest.id}, takes "
         f"{latency.mean_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g}, {latency.source}); the budget "
-        f"bounds the {end}. It is held up by {sentence(blames) or 'what no gene can make smaller'}. "
+        f"bounds the {end}. It is held up by {sentence(blames, 'ms')}. "
         f"The nearest feasible budget is {nearest}."
     )
 
@@ -132,22 +150,23 @@ def find(
     storage: an Optuna storage, in which each question (device, limits, algorithm, seed) is a study of its own.
     Errors: Infeasible, if nothing that was evaluated fits.
     """
-    bound, notes = check_budget(candidates, limits.budget)
+    bound, notes = check_limits(candidates, limits)
     constraints = _constraints(candidates, limits, bound)
-    study = search(
-        candidates.supernet.space,
-        {
-            candidates.task.metric_name: maximize(candidates.quality),
-            "latency_ms": minimize(lambda a: candidates.latency(a).mean_ms),
-        },
-        constraints=constraints,
-        algorithm=algorithm,
-        evaluations=evaluations,
-        seed=seed,
-        storage=storage,
-        name=_question(candidates, limits, algorithm, seed),
-        progress=None if progress is None else lambda done, total, _: progress(done, total),
-    )
+    with _disk_errors(storage):
+        study = search(
+            candidates.supernet.space,
+            {
+                candidates.task.metric_name: maximize(candidates.quality),
+                "latency_ms": minimize(lambda a: candidates.latency(a).mean_ms),
+            },
+            constraints=constraints,
+            algorithm=algorithm,
+            evaluations=evaluations,
+            seed=seed,
+            storage=storage,
+            name=_question(candidates, limits, algorithm, seed),
+            progress=None if progress is None else lambda done, total, _: progress(done, total),
+        )
     front = study.front()
     if front.empty:
         raise Infeasible(f"none of {evaluations} nets keeps all limits; raise --evaluations or loosen the limits")
@@ -169,6 +188,16 @@ def find(
     )
 
 
+@contextmanager
+def _disk_errors(storage: str | Path | None) -> Iterator[None]:
+    """A database that cannot be read or written is an OSError, as any other file."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error)
+        raise OSError(EIO, cause.splitlines()[0], str(storage)) from error
+
+
 def _question(candidates: Candidates, limits: Limits, algorithm: str, seed: int) -> str:
     """A name for the study: the device in words, and a hash of all that the answer depends on."""
     model = candidates.device.model_dump_json()  # a device that was calibrated anew predicts other latencies
@@ -177,16 +206,20 @@ def _question(candidates: Candidates, limits: Limits, algorithm: str, seed: int)
 
 
 def _constraints(candidates: Candidates, limits: Limits, bound: float | None) -> list[Constraint]:
-    found = []
+    found = [Constraint(name, upper=upper, function=measure) for name, upper, measure in _counted(candidates, limits)]
     if limits.budget is not None and bound is not None:
-        found.append(Constraint("latency_bound_ms", upper=bound, function=_upper(candidates, limits.budget)))
-    if limits.params is not None:
-        found.append(Constraint("params", upper=limits.params, function=lambda a: candidates.cost(a).params))
-    if limits.memory_mib is not None:
-        found.append(Constraint("memory_mib", upper=limits.memory_mib, function=candidates.memory_mib))
-    if limits.flops is not None:
-        found.append(Constraint("flops", upper=limits.flops, function=lambda a: candidates.cost(a).flops))
+        found.insert(0, Constraint("latency_bound_ms", upper=bound, function=_upper(candidates, limits.budget)))
     return found
+
+
+def _counted(candidates: Candidates, limits: Limits) -> list[tuple[str, float, Measure]]:
+    """(name, upper bound, function) of the limits on what is counted, not predicted."""
+    counted: list[tuple[str, float | None, Measure]] = [
+        ("params", limits.params, lambda a: candidates.cost(a).params),
+        ("memory_mib", limits.memory_mib, candidates.memory_mib),
+        ("flops", limits.flops, lambda a: candidates.cost(a).flops),
+    ]
+    return [(name, upper, measure) for name, upper, measure in counted if upper is not None]
 
 
 def _verify(candidates: Candidates, study: Study, bound: float | None) -> tuple[Architecture, Latency, list[str]]:
@@ -235,7 +268,11 @@ def _bounded_by(study: Study, metric: str, quality: float, constraints: Sequence
     """The limits that kept a more accurate net from being chosen."""
     trials = study.trials()
     better = trials[(trials[metric] > quality) & ~trials["feasible"].astype(bool)]
-    names = [c.name for c in constraints if c.upper is not None and (better[c.name] > c.upper).any()]
+    names = [
+        c.name.removesuffix("_bound_ms")
+        for c in constraints
+        if c.upper is not None and (better[c.name] > c.upper).any()
+    ]
     if not names:
         return "nothing: no net that was evaluated is more accurate"
-    return f"{', '.join(names)}: {len(better)} more accurate nets exceed it (best {better[metric].max():.2%})"
+    return f"{', '.join(names)}; more accurate nets that exceed it: {len(better)}, up to {better[metric].max():.2%}"

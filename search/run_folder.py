@@ -69,8 +69,8 @@ class Run:
         """Train (or go on training) the supernet and keep it. A trained one is loaded."""
         if self.is_trained():
             return self.supernet()
+        supernet = Supernet(self.space, seed=self.recipe.seed)  # before anything is written: the space may be wrong
         self.save()
-        supernet = Supernet(self.space, seed=self.recipe.seed)
         history = train(supernet, self.task, self.recipe, run=self.folder, progress=progress)
         write_atomic(self.folder / "history.json", json.dumps({"rows": history.rows, "events": history.events}))
         state = {name: t.detach().contiguous() for name, t in supernet.store.state_dict().items()}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import UserError
+from ..errors import UserError, nearest
 
 MILLISECONDS: Mapping[str, float] = {"ms": 1.0, "us": 1e-3, "s": 1e3}
 COUNTS: Mapping[str, float] = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -54,7 +54,8 @@ def _split(text: str, what: str, units: Mapping[str, float] | list[str], example
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-z%]*)\s*", text)
     by_case = {u.lower(): u for u in units}
     if match is None or match[2].lower() not in by_case:
-        named = ", ".join(u or "none" for u in units)
+        given = "" if match is None else match[2]
+        named = ", ".join(u or "none" for u in (nearest(given, units) if given else units))
         raise UserError(f"{what} {text!r} is not understood; write a number and a unit ({named}), as in {example}")
     if float(match[1]) <= 0:
         raise UserError(f"{what} {text!r} must be more than zero, as in {example}")

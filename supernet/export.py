@@ -32,15 +32,20 @@ def export(
     formats: "safetensors" (weights), "onnx" (ONNX Runtime must agree within 1e-4), "torch" (torch.export program).
     Returns the file of each format.
     """
-    for name in formats:
-        if name not in WRITERS:
-            raise unknown("format", name, WRITERS)
+    check_formats(formats)
     was_training = module.training
     module.eval()
     try:
         return {name: WRITERS[name](module, example, Path(folder)) for name in formats}
     finally:
         module.train(was_training)
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Error: a format that does not exist."""
+    for name in formats:
+        if name not in WRITERS:
+            raise unknown("format", name, WRITERS)
 
 
 def _write_safetensors(module: nn.Module, example: Tensor, folder: Path) -> Path:

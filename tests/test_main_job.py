@@ -1,0 +1,362 @@
+"""The main job, from nothing to files to ship; and what a kill, Ctrl-C or another question does to it."""
+
+import json
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+import torch
+from nas_command import nas_command, nas_process, tiny_space
+from safetensors.torch import load_file
+
+import nas
+from nas.search import answer_files, run_folder
+
+STEPS, EVALUATIONS = 30, 24
+INTERRUPTED = "nas: interrupted; the same command goes on where this one stopped\n"
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    return tiny_space(tmp_path_factory.mktemp("space"))
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, space):
+    """A run folder after one search, and what the search printed."""
+    run = tmp_path_factory.mktemp("runs") / "one"
+    result = ask(run, space, "--budget", "0.5ms")
+    assert result.code == 0, result.err
+    return run, result
+
+
+def question(run: Path, space: Path, *arguments: object, steps: int = STEPS, evaluations: int = EVALUATIONS):
+    base = ("search", "--target", "jetson-orin", "--run", run, "--space", space)
+    return [*base, "--steps", steps, "--evaluations", evaluations, *arguments]
+
+
+def ask(run: Path, space: Path, *arguments: object, **settings: int):
+    return nas_command(*question(run, space, *arguments, **settings))
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """No ONNX: it takes seconds."""
+    monkeypatch.setattr(answer_files, "FORMATS", ("safetensors",))
+
+
+# The answer
+
+
+def test_the_run_folder_is_complete(searched):
+    run, _ = searched
+    files = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and p.parent.name != "checkpoints"}
+    best = {f"best/{n}" for n in ("model.safetensors", "model.onnx", "architecture.json", "model.json", "README.md")}
+    assert files == best | {
+        *("front.csv", "study.db", "report.html", "run.json"),
+        *("supernet.safetensors", "history.json"),
+    }
+
+
+def test_the_model_is_the_one_that_was_described(searched):
+    run, result = searched
+    model, task = nas.load(run / "best"), nas.load_task("digits")
+    x, y = next(task.validation.batches(len(task.validation)))
+    with torch.no_grad():
+        logits = model(x)
+    accuracy = float((logits.argmax(-1) == y).float().mean())
+    assert f"{accuracy:.2%} of {len(y)}" in result.out
+    assert f"{nas.evaluate(model, task, 'test'):.2%} of {len(task.test)}" in result.out
+    session = onnxruntime.InferenceSession(run / "best" / "model.onnx")
+    (onnx,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(onnx, logits.numpy(), atol=1e-4)
+    architecture = nas.Architecture.from_json((run / "best" / "architecture.json").read_text())
+    assert f"Net {architecture.id}" in result.out
+    assert architecture.id in (run / "best" / "README.md").read_text()
+
+
+def test_the_choice_keeps_the_budget_and_no_net_of_the_front_that_does_is_better(searched):
+    run, _ = searched
+    front = pd.read_csv(run / "front.csv")
+    chosen = nas.Architecture.from_json((run / "best" / "architecture.json").read_text()).id
+    assert (front["latency_high_ms"] <= 0.5).all()
+    assert front.set_index("id").loc[chosen, "accuracy"] == front["accuracy"].max()
+    assert list(front["accuracy"]) == sorted(front["accuracy"], reverse=True)
+
+
+def test_the_command_and_the_budget_are_in_the_report(searched):
+    run, _ = searched
+    page = (run / "report.html").read_text()
+    assert "nas search --target jetson-orin" in page
+    assert "0.5ms" in page
+
+
+@pytest.mark.usefixtures("light")
+def test_the_second_call_trains_nothing_and_answers_alike(searched, space):
+    run, first = searched
+    kept = {name: (run / name).stat().st_mtime_ns for name in ("supernet.safetensors", "history.json")}
+    front = (run / "front.csv").read_bytes()
+    again = ask(run, space, "--budget", "0.5ms")
+    assert again.code == 0
+    assert "Training" not in again.out
+    assert {name: (run / name).stat().st_mtime_ns for name in kept} == kept
+    assert (run / "front.csv").read_bytes() == front
+    assert again.out.splitlines()[-20:] == first.out.splitlines()[-20:]
+
+
+# Other questions to the same run
+
+
+@pytest.mark.parametrize(
+    ("limit", "column", "upper"),
+    [
+        (["--max-params", "8K"], "params", 8000),
+        (["--max-flops", "60K"], "flops", 60_000),
+        (["--max-memory", "20KiB"], "memory_mib", 20 / 1024),
+    ],
+)
+@pytest.mark.usefixtures("light")
+def test_limits_are_kept_and_named(searched, space, limit, column, upper):
+    run, _ = searched
+    result = ask(run, space, *limit)
+    assert result.code == 0, result.err
+    assert (pd.read_csv(run / "front.csv")[column] <= upper).all()
+    assert re.search(rf"bounded by +│ {column}; more accurate nets that exceed it: \d", result.out)
+
+
+@pytest.mark.usefixtures("light")
+def test_another_budget_is_a_study_of_its_own(searched, space):
+    run, _ = searched
+    with sqlite3.connect(run / "study.db") as database:
+        before = database.execute("select count(*) from studies").fetchone()[0]
+    assert ask(run, space, "--budget", "80%").code == 0
+    with sqlite3.connect(run / "study.db") as database:
+        assert database.execute("select count(*) from studies").fetchone()[0] == before + 1
+    largest = nas.load_device("jetson-orin").latency(cost_of_largest(space)).mean_ms
+    assert (pd.read_csv(run / "front.csv")["latency_ms"] <= 0.8 * largest).all()
+
+
+def cost_of_largest(space: Path) -> nas.Cost:
+    task = nas.load_task("digits")
+    found = run_folder.space_from(run_folder.describe_space(str(space), task.input_shape, task.classes))
+    return nas.trace_cost(found.skeleton(found.largest), task.example, nas.load_device("jetson-orin").precision)
+
+
+@pytest.mark.usefixtures("light")
+def test_a_budget_that_does_not_bind_is_said(searched, space):
+    result = ask(searched[0], space, "--budget", "1s")
+    assert "The budget does not bind: even the largest net takes" in result.out
+
+
+@pytest.mark.usefixtures("light")
+def test_batch_changes_latency(searched, space):
+    """The largest net is in the first batch of every search, so both searches know its latency."""
+    run, _ = searched
+    latency = {}
+    for batch in (1, 64):
+        result = ask(run, space, "--batch", batch, evaluations=4)
+        assert f"batch {batch})" in result.out
+        latency[batch] = pd.read_csv(run / "front.csv")["latency_ms"].max()
+    assert latency[64] > latency[1]
+
+
+def test_a_run_of_something_else_is_refused(searched):
+    run, _ = searched
+    for arguments in (["--task", "fashion-mnist"], ["--steps", "31"], ["--space", "vit-digits"]):
+        result = nas_command("search", "--target", "t4", "--run", run, *arguments)
+        assert result.code == 2
+        assert "name another --run" in result.err
+
+
+@pytest.mark.usefixtures("light")
+def test_seed_changes_the_run(tmp_path, space, monkeypatch):
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path))
+    arguments = ["--space", space, "--steps", 5]
+    for seed in (0, 1, 0):
+        assert nas_command("train", *arguments, "--seed", seed).code == 0
+    first, second = ((p / "supernet.safetensors").read_bytes() for p in (tmp_path / "runs").iterdir())
+    assert first != second
+
+
+# Other commands on the same run
+
+
+def test_extract_by_every_name(searched, tmp_path):
+    run, _ = searched
+    own = tmp_path / "own.json"
+    own.write_text((run / "best" / "architecture.json").read_text())
+    names = ["best", "front:2", "largest", "smallest", own]
+    options = [x for n in names for x in ("--arch", n)]
+    result = nas_command("extract", "--run", run, "--out", tmp_path / "out", "--format", "safetensors", *options)
+    assert result.code == 0, result.err
+    best, own, second = (nas.load(tmp_path / "out" / n) for n in ("best", "own", "front-2"))
+    assert {n: t.tolist() for n, t in own.state_dict().items()} == {n: t.tolist() for n, t in best.state_dict().items()}
+    row = pd.read_csv(run / "front.csv").iloc[1]
+    assert nas.evaluate(second, nas.load_task("digits")) == pytest.approx(row["accuracy"])
+    assert f"front:2: net {row['id']}, {row['accuracy']:.2%} on validation" in result.out
+    parameters = [sum(p.numel() for p in nas.load(tmp_path / "out" / n).parameters()) for n in ("smallest", "largest")]
+    assert parameters == [1674, 26474]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--arch", "front:99"], "front:99 is not on the front; front:1 to front:"),
+        (["--arch", "front:0"], "front:0 is not on the front"),
+        (["--arch", "bst"], "unknown architecture 'bst'; valid: best"),
+        (["--arch", "gone.json"], "gone.json does not exist"),
+        (["--arch", "best", "--format", "onx"], "unknown format 'onx'; valid: onnx"),
+    ],
+)
+def test_extract_refuses(searched, tmp_path, arguments, said):
+    result = nas_command("extract", "--run", searched[0], "--out", tmp_path / "out", *arguments)
+    assert result.code == 2
+    assert said in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_extract_names_the_nearest_gene(searched, tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps({"widht": 16}))
+    result = nas_command("extract", "--run", searched[0], "--arch", tmp_path / "mine.json")
+    assert result.code == 2
+    assert "unknown gene 'widht'; valid: width, " in result.err
+
+
+def test_extract_overwrites_nothing_but_extracted_nets(searched, tmp_path):
+    (tmp_path / "smallest").mkdir()
+    (tmp_path / "smallest" / "thesis.txt").write_text("years of work")
+    result = nas_command("extract", "--run", searched[0], "--arch", "smallest", "--out", tmp_path)
+    assert result.code == 2
+    assert (tmp_path / "smallest" / "thesis.txt").exists()
+
+
+def test_health_prints_the_rank_correlation(searched):
+    result = nas_command("health", searched[0], "--nets", 3, "--steps", 3)
+    assert result.code == 0, result.err
+    assert re.search(r"Kendall tau of inherited and alone: -?[01]\.\d\d", result.out)
+
+
+# Interruptions
+
+
+def wait_for(condition, process, seconds: float = 120) -> None:
+    """Until the condition holds; the process must still be at work then."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def kill(process) -> None:
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def trials(run: Path) -> int:
+    try:
+        with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
+            return int(database.execute("select count(*) from trials").fetchone()[0])
+    except sqlite3.OperationalError:  # no file, no table, or being written
+        return 0
+
+
+def results(run: Path) -> dict[str, bytes]:
+    """What must not depend on interruptions."""
+    return {n: (run / n).read_bytes() for n in ("supernet.safetensors", "front.csv", "best/architecture.json")}
+
+
+def assert_same(disturbed: Path, undisturbed: Path) -> None:
+    found, expected = results(disturbed), results(undisturbed)
+    assert [n for n in expected if found[n] != expected[n]] == []
+    left, right = (json.loads((r / "history.json").read_text())["rows"] for r in (disturbed, undisturbed))
+    assert left == right
+
+
+@pytest.mark.usefixtures("light")
+def test_killed_in_training_and_in_search_it_ends_as_if_undisturbed(tmp_path, space):
+    settings = {"steps": 110, "evaluations": 32}
+    run = tmp_path / "killed"
+    process = nas_process(*question(run, space, **settings))
+    wait_for(lambda: list(run.glob("checkpoints/step-*.json")), process)
+    kill(process)
+    assert not (run / "supernet.safetensors").exists()
+    process = nas_process(*question(run, space, **settings))
+    wait_for(lambda: trials(run) > 3, process)
+    kill(process)
+    assert not (run / "front.csv").exists()
+    assert 3 < trials(run) < 32
+    assert ask(run, space, **settings).code == 0
+    assert ask(tmp_path / "calm", space, **settings).code == 0
+    assert_same(run, tmp_path / "calm")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("light")
+def test_killed_again_and_again(tmp_path, space):
+    """At moments that have nothing to do with what the process is doing."""
+    settings = {"steps": 400, "evaluations": 60}
+    run, delays = tmp_path / "killed", np.random.default_rng(0).uniform(2, 9, 40)
+    for delay in delays:
+        process = nas_process(*question(run, space, **settings))
+        try:
+            process.communicate(timeout=delay)
+            break
+        except subprocess.TimeoutExpired:
+            kill(process)
+    assert ask(run, space, **settings).code == 0
+    assert ask(tmp_path / "calm", space, **settings).code == 0
+    assert_same(run, tmp_path / "calm")
+
+
+def test_ctrl_c_leaves_a_run_that_resumes(tmp_path, space, monkeypatch):
+    def interrupted(*arguments, progress, **settings):
+        def press(done, total, row):
+            progress(done, total, row)
+            if done == 120:
+                raise KeyboardInterrupt
+
+        return nas.train(*arguments, progress=press, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "train", interrupted)
+        result = nas_command("train", "--run", tmp_path / "run", "--space", space, "--steps", 130)
+    assert result.code == 130
+    assert result.err == INTERRUPTED
+    assert nas_command("train", "--run", tmp_path / "run").code == 0  # what is trained stands in run.json
+    assert nas_command("train", "--run", tmp_path / "calm", "--space", space, "--steps", 130).code == 0
+    run, calm = (load_file(tmp_path / n / "supernet.safetensors") for n in ("run", "calm"))
+    assert all(torch.equal(run[n], calm[n]) for n in calm)
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_a_process(tmp_path, space):
+    run = tmp_path / "run"
+    process = nas_process("train", "--run", run, "--space", space, "--steps", 3000)
+    wait_for(lambda: list(run.glob("checkpoints/step-*.json")), process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == INTERRUPTED
+    assert not (run / "supernet.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("light")
+def test_the_machine_at_hand_is_measured(tmp_path, space):
+    """The answer's latency is measured; the calibration is kept, so that the second call searches the same study."""
+    arguments = ["--run", tmp_path, "--space", space, "--steps", STEPS, "--evaluations", 12, "--budget", "95%"]
+    first = nas_command("search", "--target", "local-cpu", *arguments)
+    assert first.code == 0, first.err
+    assert re.search(r"latency +│ .*\(measured", first.out)
+    rows = trials(tmp_path)
+    assert nas_command("search", "--target", "local-cpu", *arguments).code == 0
+    assert trials(tmp_path) == rows == 12
