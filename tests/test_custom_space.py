@@ -29,7 +29,7 @@ def space_file(tmp_path):
 
 def test_the_command_takes_a_function_of_a_file(tmp_path, space_file):
     run = tmp_path / "run"
-    arguments = ["--space", f"{space_file}:vit", "--run", run, "--steps", 10, "--evaluations", 12]
+    arguments = ["--space", f"{space_file}:vit", "--run", run, "--steps", 5, "--evaluations", 6]
     result = nas_command("search", "--target", "raspberry-pi-5", "--budget", "80%", *arguments)
     assert result.code == 0, result.err
     model, architecture = nas.load(run / "best"), (run / "best" / "architecture.json").read_text()

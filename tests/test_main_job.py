@@ -304,7 +304,7 @@ def test_killed_in_training_and_in_search_it_ends_as_if_undisturbed(tmp_path, sp
 def test_killed_again_and_again(tmp_path, space):
     """At moments that have nothing to do with what the process is doing."""
     settings = {"steps": 400, "evaluations": 60}
-    run, delays = tmp_path / "killed", np.random.default_rng(0).uniform(2, 9, 40)
+    run, delays = tmp_path / "killed", np.random.default_rng(0).uniform(2, 9, 8)
     for delay in delays:
         process = nas_process(*question(run, space, **settings))
         try:
