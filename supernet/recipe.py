@@ -11,7 +11,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(default=2000, ge=1)
+    steps: int = Field(default=1200, ge=1)
     batch_size: int = Field(default=64, ge=1)
     sampling: Literal["uniform", "sandwich", "matformer", "multi-arch"] = "sandwich"
     random_nets: int = Field(

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from nas import cli
 
 torch.set_num_threads(1)  # the nets are tiny; two threads that wait for one busy core take a hundred times longer
 
+STEPS, EVALUATIONS = 30, 24
 TINY_SPACE = """\
 summary: A space that trains in a second.
 patch: 4
@@ -74,3 +76,25 @@ def tiny_space(folder: Path) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(TINY_SPACE)
     return path
+
+
+def question(
+    run: Path, space: Path, *arguments: object, steps: int = STEPS, evaluations: int = EVALUATIONS
+) -> list[object]:
+    """The arguments of a search that takes seconds."""
+    base = ("search", "--target", "jetson-orin", "--run", run, "--space", space)
+    return [*base, "--steps", steps, "--evaluations", evaluations, *arguments]
+
+
+def ask(run: Path, space: Path, *arguments: object, **settings: int) -> Result:
+    """Run that search in this process."""
+    return nas_command(*question(run, space, *arguments, **settings))
+
+
+def trials(run: Path) -> int:
+    """How many architectures the searches of a run have evaluated so far."""
+    try:
+        with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
+            return int(database.execute("select count(*) from trials").fetchone()[0])
+    except sqlite3.OperationalError:  # no file, no table, or being written
+        return 0

@@ -1,11 +1,8 @@
-"""The main job, from nothing to files to ship; and what a kill, Ctrl-C or another question does to it."""
+"""The main job, from nothing to files to ship, and further questions to the same run."""
 
 import json
 import re
-import signal
 import sqlite3
-import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +10,10 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from nas_command import nas_command, nas_process, tiny_space
-from safetensors.torch import load_file
+from nas_command import STEPS, ask, nas_command, tiny_space, trials
 
 import nas
 from nas.search import answer_files, run_folder
-
-STEPS, EVALUATIONS = 30, 24
-INTERRUPTED = "nas: interrupted; the same command goes on where this one stopped\n"
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +28,6 @@ def searched(tmp_path_factory, space):
     result = ask(run, space, "--budget", "0.5ms")
     assert result.code == 0, result.err
     return run, result
-
-
-def question(run: Path, space: Path, *arguments: object, steps: int = STEPS, evaluations: int = EVALUATIONS):
-    base = ("search", "--target", "jetson-orin", "--run", run, "--space", space)
-    return [*base, "--steps", steps, "--evaluations", evaluations, *arguments]
-
-
-def ask(run: Path, space: Path, *arguments: object, **settings: int):
-    return nas_command(*question(run, space, *arguments, **settings))
 
 
 @pytest.fixture
@@ -241,112 +225,6 @@ def test_health_prints_the_rank_correlation(searched):
     result = nas_command("health", searched[0], "--nets", 3, "--steps", 3)
     assert result.code == 0, result.err
     assert re.search(r"Kendall tau of inherited and alone: -?[01]\.\d\d", result.out)
-
-
-# Interruptions
-
-
-def wait_for(condition, process, seconds: float = 120) -> None:
-    """Until the condition holds; the process must still be at work then."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
-def kill(process) -> None:
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-
-
-def trials(run: Path) -> int:
-    try:
-        with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
-            return int(database.execute("select count(*) from trials").fetchone()[0])
-    except sqlite3.OperationalError:  # no file, no table, or being written
-        return 0
-
-
-def results(run: Path) -> dict[str, bytes]:
-    """What must not depend on interruptions."""
-    return {n: (run / n).read_bytes() for n in ("supernet.safetensors", "front.csv", "best/architecture.json")}
-
-
-def assert_same(disturbed: Path, undisturbed: Path) -> None:
-    found, expected = results(disturbed), results(undisturbed)
-    assert [n for n in expected if found[n] != expected[n]] == []
-    left, right = (json.loads((r / "history.json").read_text())["rows"] for r in (disturbed, undisturbed))
-    assert left == right
-
-
-@pytest.mark.usefixtures("light")
-def test_killed_in_training_and_in_search_it_ends_as_if_undisturbed(tmp_path, space):
-    settings = {"steps": 110, "evaluations": 32}
-    run = tmp_path / "killed"
-    process = nas_process(*question(run, space, **settings))
-    wait_for(lambda: list(run.glob("checkpoints/step-*.json")), process)
-    kill(process)
-    assert not (run / "supernet.safetensors").exists()
-    process = nas_process(*question(run, space, **settings))
-    wait_for(lambda: trials(run) > 3, process)
-    kill(process)
-    assert not (run / "front.csv").exists()
-    assert 3 < trials(run) < 32
-    assert ask(run, space, **settings).code == 0
-    assert ask(tmp_path / "calm", space, **settings).code == 0
-    assert_same(run, tmp_path / "calm")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("light")
-def test_killed_again_and_again(tmp_path, space):
-    """At moments that have nothing to do with what the process is doing."""
-    settings = {"steps": 400, "evaluations": 60}
-    run, delays = tmp_path / "killed", np.random.default_rng(0).uniform(2, 9, 8)
-    for delay in delays:
-        process = nas_process(*question(run, space, **settings))
-        try:
-            process.communicate(timeout=delay)
-            break
-        except subprocess.TimeoutExpired:
-            kill(process)
-    assert ask(run, space, **settings).code == 0
-    assert ask(tmp_path / "calm", space, **settings).code == 0
-    assert_same(run, tmp_path / "calm")
-
-
-def test_ctrl_c_leaves_a_run_that_resumes(tmp_path, space, monkeypatch):
-    def interrupted(*arguments, progress, **settings):
-        def press(done, total, row):
-            progress(done, total, row)
-            if done == 120:
-                raise KeyboardInterrupt
-
-        return nas.train(*arguments, progress=press, **settings)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "train", interrupted)
-        result = nas_command("train", "--run", tmp_path / "run", "--space", space, "--steps", 130)
-    assert result.code == 130
-    assert result.err == INTERRUPTED
-    assert nas_command("train", "--run", tmp_path / "run").code == 0  # what is trained stands in run.json
-    assert nas_command("train", "--run", tmp_path / "calm", "--space", space, "--steps", 130).code == 0
-    run, calm = (load_file(tmp_path / n / "supernet.safetensors") for n in ("run", "calm"))
-    assert all(torch.equal(run[n], calm[n]) for n in calm)
-
-
-@pytest.mark.slow
-def test_ctrl_c_of_a_process(tmp_path, space):
-    run = tmp_path / "run"
-    process = nas_process("train", "--run", run, "--space", space, "--steps", 3000)
-    wait_for(lambda: list(run.glob("checkpoints/step-*.json")), process)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == INTERRUPTED
-    assert not (run / "supernet.safetensors").exists()
 
 
 @pytest.mark.slow
