@@ -7,6 +7,7 @@ nas.train(supernet, nas.load_task("digits"))
 study = nas.search(space, {"accuracy": nas.maximize(f), "latency_ms": nas.minimize(g)})
 """
 
+from . import threads as _threads  # noqa: F401 (first: it is read when torch is imported)
 from .errors import Infeasible, UserError
 from .hw_profiles import Cost, Device, Latency, device_names, load_device, trace_cost
 from .search.objectives import Constraint, maximize, minimize

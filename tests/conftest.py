@@ -1,7 +1,10 @@
 """Shared fixtures. Two threads at most: the suite runs on small machines."""
 
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported, as in nas/threads.py
 
 import torch
 
