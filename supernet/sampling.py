@@ -66,7 +66,7 @@ def granularities(space: GeneSpace) -> list[Architecture]:
 
 
 def multi_arch(space: GeneSpace, rng: np.random.Generator, randoms: int) -> list[Pass]:
-    """Random subnets, each on its part of the batch, the largest net not among them (ViT-ResNAS, Liao et al. 2021)."""
+    """Twice `randoms` random subnets, each on its part of the batch (ViT-ResNAS, Liao et al. 2021)."""
     parts = 2 * randoms
     return [Pass(space.sample(rng), part=(i, parts), weight=1 / parts) for i in range(parts)]
 
