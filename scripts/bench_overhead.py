@@ -40,12 +40,12 @@ def shared_step(
     """The same step on shared weights."""
     parameters = dict(supernet.store.named_parameters())
     optimizer = CornerAdamW(parameters, DECAY)
+    supernet.train()
     used = {name: [corner] for name, corner in supernet.corners(architecture).items()}
 
     def step() -> None:
         for p in parameters.values():
             p.grad = None
-        supernet.train()
         task.loss(supernet(batch[0], architecture), batch[1]).backward()
         nn.utils.clip_grad_norm_(parameters.values(), CLIP)
         optimizer.step(LR, used)

@@ -35,33 +35,30 @@ class CornerAdamW:
     @torch.no_grad()
     def step(self, lr: float, used: Mapping[str, Sequence[Corner]]) -> None:
         """One update. `used`: the corners of every parameter that the step's subnets had."""
-        named = {n: region(corners) for n, corners in used.items() if self.parameters[n].grad is not None}
-        for decayed in (True, False):
-            group = {n: r for n, r in named.items() if (self.parameters[n].dim() > 1) == decayed}
-            if group:
-                self._update(lr, self.weight_decay if decayed else 0.0, group)
+        regions = {n: region(corners) for n, corners in used.items() if self.parameters[n].grad is not None}
 
-    def _update(self, lr: float, weight_decay: float, group: Mapping[str, Region]) -> None:
         def views(tensors: Mapping[str, Tensor]) -> list[Tensor]:
-            return [corner.view(tensors[n]) for n, (corner, _) in group.items()]
+            return [tensors[n] if corner.whole else corner.view(tensors[n]) for n, (corner, _) in regions.items()]
 
-        gradients = {n: self.parameters[n].grad for n in group}
+        gradients = views({n: self.parameters[n].grad for n in regions})  # type: ignore[misc]
         moving = (views(self.parameters), views(self.mean), views(self.square))
-        partly = {i: covered for i, (_, covered) in enumerate(group.values()) if covered is not None}
+        partly = {i: covered for i, (_, covered) in enumerate(regions.values()) if covered is not None}
         before = {i: [v[i].clone() for v in moving] for i in partly}
+        decayed = [view for n, view in zip(regions, moving[0], strict=True) if self.parameters[n].dim() > 1]
+        torch._foreach_mul_(decayed, 1 - lr * self.weight_decay)
         adamw(
             moving[0],
-            views(gradients),  # type: ignore[arg-type]
+            gradients,
             moving[1],
             moving[2],
             max_exp_avg_sqs=[],
-            state_steps=[self.steps[n] for n in group],
+            state_steps=[self.steps[n] for n in regions],
             foreach=True,
             amsgrad=False,
             beta1=BETAS[0],
             beta2=BETAS[1],
             lr=lr,
-            weight_decay=weight_decay,
+            weight_decay=0.0,  # done above: vectors are not decayed
             eps=EPSILON,
             maximize=False,
         )
@@ -82,11 +79,14 @@ class CornerAdamW:
 
 def region(corners: Sequence[Corner]) -> Region:
     """The bounding corner of `corners`, with a mask where they do not fill it (one net wider here, another there)."""
-    bounds = tuple(max(c.kept[i].stop for c in corners) for i in range(len(corners[0].axes)))
-    bounding = Corner(corners[0].axes, tuple(slice(b) for b in bounds), (), ())
-    if any(c.kept == bounding.kept for c in corners):
+    first, *others = dict.fromkeys(corners)
+    if not others:
+        return first, None
+    kept = tuple(max(c.kept[i] for c in corners) for i in range(len(first.axes)))
+    bounding = Corner(first.axes, kept, ())
+    if any(c.kept == kept for c in corners):
         return bounding, None
-    covered = torch.zeros(bounds, dtype=torch.bool)
-    for c in corners:
-        covered[c.kept] = True
+    covered = torch.zeros(kept, dtype=torch.bool)
+    for c in [*others, first]:
+        covered[tuple(map(slice, c.kept))] = True
     return bounding, covered

@@ -1,18 +1,19 @@
 """The supernet: one tensor for every parameter name of a space; a subnet is the leading corner of every tensor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ..errors import UserError
 from ..search_space.architecture import Architecture, GeneValue
 from ..search_space.layout import Layout
 from ..search_space.probe import Probe
 from ..search_space.space import SearchSpace, replace_parameters
-from .corner import Corner, corner, fits
+from .corner import Corner, corner, cut, fits
 
 
 class Supernet(nn.Module):
@@ -29,15 +30,17 @@ class Supernet(nn.Module):
         owners = {name: _largest(name, space.probes) for name in _names(space.probes)}
         self.layouts: dict[str, Layout] = {name: probe.layouts[name] for name, probe in owners.items()}
         self.store = _module_tree(_initial_values(space, owners, seed))
+        self._homes = {name: _home(self.store, name) for name in self.layouts}
         self._corners: dict[Architecture, dict[str, Corner]] = {}
+        self._slots: WeakKeyDictionary[nn.Module, list[Slot]] = WeakKeyDictionary()
 
     def forward(self, x: Any, architecture: Mapping[str, GeneValue], *args: Any, **kwargs: Any) -> Any:
         """Outputs of the subnet `architecture` for the input `x` (and whatever else its forward takes)."""
         skeleton = self.skeleton(architecture)
-        values = self.parameters_of(architecture)
-        filled = {slot: values[name] for slot, name in _slots(skeleton).items()}
-        # Slots name every tie: torch's own tying leaves a module that is used under two names with our tensors in it.
-        return functional_call(skeleton, filled, (x, *args), kwargs, tie_weights=False)
+        if skeleton not in self._slots:
+            self._slots[skeleton] = _slots(skeleton)
+        with _filled(self._slots[skeleton], self.parameters_of(architecture)):
+            return skeleton(x, *args, **kwargs)
 
     def skeleton(self, architecture: Mapping[str, GeneValue]) -> nn.Module:
         """The subnet's module without values, in the supernet's mode (training or evaluation)."""
@@ -48,8 +51,10 @@ class Supernet(nn.Module):
 
     def parameters_of(self, architecture: Mapping[str, GeneValue]) -> dict[str, Tensor]:
         """The subnet's parameters by name: corners of the supernet's, differentiable."""
-        full = dict(self.store.named_parameters())
-        return {name: corner.of(full[name]) for name, corner in self.corners(architecture).items()}
+        corners = self.corners(architecture)
+        homes = (self._homes[name] for name in corners)
+        fulls = [parameters[local] for parameters, local in homes]
+        return dict(zip(corners, cut(fulls, list(corners.values())), strict=True))
 
     def corners(self, architecture: Mapping[str, GeneValue]) -> dict[str, Corner]:
         """Where every parameter of a subnet lies in the supernet's tensors."""
@@ -90,15 +95,41 @@ class Supernet(nn.Module):
         return self.space.architecture(architecture)
 
 
-def _slots(module: nn.Module) -> dict[str, str]:
-    """Every place that holds a parameter (each module once), to the name of the parameter: ties share a name."""
+Slot = tuple[dict[str, Any], str, str]
+"""A place that holds a parameter: the parameters of a module, the local name there, the parameter's name in the net."""
+
+
+def _slots(module: nn.Module) -> list[Slot]:
+    """Every place that holds a parameter, each module once: ties share a name."""
     names = {id(p): name for name, p in module.named_parameters()}
-    return {
-        f"{prefix}.{local}" if prefix else local: names[id(p)]
-        for prefix, owner in module.named_modules()
+    return [
+        (owner._parameters, local, names[id(p)])
+        for owner in module.modules()
         for local, p in owner._parameters.items()
         if p is not None
-    }
+    ]
+
+
+@contextmanager
+def _filled(slots: Sequence[Slot], values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put `values` in place for a while.
+
+    `torch.func.functional_call` (2.13) does not restore a module that is registered under two names.
+    """
+    empty = [parameters[local] for parameters, local, _ in slots]
+    try:
+        for parameters, local, name in slots:
+            parameters[local] = values[name]
+        yield
+    finally:
+        for (parameters, local, _), nothing in zip(slots, empty, strict=True):
+            parameters[local] = nothing
+
+
+def _home(store: nn.Module, name: str) -> tuple[dict[str, Any], str]:
+    """Where the store holds a parameter: read there, as `to` and the like may put another one in its place."""
+    path, _, local = name.rpartition(".")
+    return store.get_submodule(path)._parameters, local
 
 
 def _names(probes: Sequence[Probe]) -> list[str]:

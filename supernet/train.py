@@ -125,7 +125,8 @@ class Trainer:
         inputs, targets = (
             t.to(self.device) for t in self.task.batch(self.step, self.recipe.batch_size, self.recipe.seed)
         )
-        self.supernet.train()
+        if not self.supernet.training:
+            self.supernet.train()
         teacher: Tensor | None = None
         losses: list[float] = []
         with torch.random.fork_rng(devices=[]):  # dropout has no generator argument

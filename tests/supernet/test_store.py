@@ -12,7 +12,7 @@ from nas.search_space.axes import axes_of
 from nas.search_space.layout import Linear
 from nas.search_space.presets import load_preset, preset_names
 from nas.search_space.space import SearchSpace
-from nas.supernet.corner import corner, fits
+from nas.supernet.corner import corner, cut, fits
 from nas.supernet.store import Supernet
 
 
@@ -116,11 +116,10 @@ def corner_of(supernet, small, large, name):
 
 def test_the_corner_of_a_factored_dimension_is_taken_axis_by_axis():
     full = torch.arange(2 * 3 * 4.0)
-    cut = corner(((1, 2, 4),), ((2, 3, 4),))
-    assert cut.of(full).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
-    cut = corner(((2, 1, 2),), ((2, 3, 4),))
-    assert cut.of(full).tolist() == [0, 1, 12, 13]
-    assert cut.view(full).shape == (2, 1, 2)
+    rows = corner(((1, 2, 4),), ((2, 3, 4),))
+    ends = corner(((2, 1, 2),), ((2, 3, 4),))
+    assert [c.tolist() for c in cut([full, full], [rows, ends])] == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 12, 13]]
+    assert ends.view(full).shape == (2, 1, 2)
     assert not fits(((3, 1),), ((2, 4),))
 
 
