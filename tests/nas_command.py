@@ -12,9 +12,9 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from rich.console import Console
 
 from nas import cli
+from nas.cli.common import console
 
 torch.set_num_threads(1)  # the nets are tiny; two threads that wait for one busy core take a hundred times longer
 
@@ -45,7 +45,7 @@ def nas_command(*arguments: object, width: int = 200) -> Result:
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.object(sys, "argv", ["nas", *map(str, arguments)]),
-        mock.patch.object(cli, "console", Console(width=width)),
+        mock.patch.object(console, "_width", width),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

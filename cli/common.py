@@ -1,0 +1,42 @@
+"""What all commands share: the app, the console and the options and steps that several of them have."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+console = Console()
+app = typer.Typer(
+    name="nas",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Neural architecture search for transformers: train one supernet, extract the best net for a device.",
+)
+
+RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder. Default: one in ~/.cache/nas.")]
+TaskOption = Annotated[str | None, typer.Option("--task", help="digits, fashion-mnist[:FOLDER], image-folder:PATH.")]
+SpaceOption = Annotated[str | None, typer.Option("--space", help="PRESET, FILE.yaml or FILE.py:FUNCTION.")]
+StepsOption = Annotated[int | None, typer.Option("--steps", help="Optimizer steps of the supernet's training.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all that is random.")]
+
+
+def stated(**named: Any) -> dict[str, Any]:
+    """The training knobs that the user stated."""
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def trained(run: Any) -> Any:
+    """The run's supernet; it is trained first where that has not been done."""
+    if run.is_trained():
+        return run.supernet()
+    from ..search.terminal import progress_bar
+
+    console.print(f"Training the supernet of [bold]{run.task_name}[/] once, kept in {run.folder}")
+    with progress_bar(console, "Training") as progress:
+        supernet = run.train(lambda done, total, row: progress(done, total, f"loss {row['loss']:.3f}"))
+    for event in run.history().events:
+        console.print(f"[yellow]{event}[/]")
+    return supernet

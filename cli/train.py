@@ -1,0 +1,105 @@
+"""`nas train`, `nas extract` and `nas health`: what is done with one run's supernet."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from .common import RunOption, SeedOption, SpaceOption, StepsOption, TaskOption, app, console, stated, trained
+
+
+@app.command()
+def train(
+    run: RunOption = None,
+    task: TaskOption = None,
+    space: SpaceOption = None,
+    steps: StepsOption = None,
+    sampling: Annotated[str | None, typer.Option(help="uniform, sandwich, matformer or multi-arch.")] = None,
+    distill: Annotated[str | None, typer.Option(help="kl, alpha or none.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train a supernet, or go on with an interrupted training.
+
+    **Examples**
+
+    `nas train --task fashion-mnist --run runs/fashion --steps 2000`
+
+    `nas train --space matformer --sampling matformer --run runs/matformer`
+    """
+    from ..search.run_folder import prepare_run
+
+    knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
+    chosen_run = prepare_run(run, task, space, knobs)
+    trained(chosen_run)
+    console.print(f"Trained: {chosen_run.folder}")
+
+
+@app.command()
+def extract(
+    arch: Annotated[list[str], typer.Option("--arch", help="best, front:N, largest, smallest or FILE.json.")],
+    run: Annotated[Path, typer.Option("--run", help="Run folder with a trained supernet.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the models. Default: RUN/extracted.")] = None,
+    formats: Annotated[str, typer.Option("--format", help="safetensors,onnx,torch.")] = "safetensors,onnx",
+) -> None:
+    """Extract nets from a trained supernet as files: no training, the weights are shared.
+
+    **Examples**
+
+    `nas extract --run runs/fashion --arch best --arch front:3`
+
+    `nas extract --run runs/fashion --arch smallest --format safetensors,onnx,torch --out models`
+    """
+    from ..search.bundle import named_architecture, write_bundle
+    from ..search.run_folder import open_run
+    from ..supernet.evaluate import evaluate_subnet
+    from ..supernet.export import check_formats
+
+    kinds = formats.split(",")
+    check_formats(kinds)
+    opened = open_run(run)
+    named = {name: named_architecture(opened, name) for name in arch}
+    supernet = opened.supernet()
+    for name, architecture in named.items():
+        folder = (out or run / "extracted") / Path(name).stem.replace(":", "-")
+        quality = evaluate_subnet(supernet, opened.task, architecture)
+        facts = {f"validation {opened.task.metric_name}": f"{quality:.2%}"}
+        write_bundle(opened, supernet, architecture, folder, facts, kinds)
+        console.print(f"{name}: net {architecture.id}, {quality:.2%} on validation, in {folder}")
+
+
+@app.command()
+def health(
+    run: Annotated[Path, typer.Argument(help="Run folder with a trained supernet.")],
+    nets: Annotated[int, typer.Option(min=3, help="Architectures to train alone.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each stand-alone training.")] = 150,
+    seed: SeedOption = 0,
+) -> None:
+    """Can inherited accuracy be trusted? Rank correlation with nets trained alone, agreement across sizes.
+
+    **Examples**
+
+    `nas health runs/fashion`
+
+    `nas health runs/fashion --nets 15 --steps 400`
+    """
+    from ..search.run_folder import open_run
+    from ..search.terminal import progress_bar
+    from ..supernet.health import check_health
+
+    opened = open_run(run)
+    with progress_bar(console, "Training nets alone") as progress:
+        found = check_health(
+            opened.supernet(), opened.task, nets=nets, steps=steps, seed=seed, recipe=opened.recipe, progress=progress
+        )
+    table = Table(*found.table.columns, title=f"{nets} nets, {steps} steps alone", title_justify="left")
+    for _, row in found.table.iterrows():
+        values = (f"{row[c]:.2%}" for c in ("inherited", "alone", "agreement"))
+        table.add_row(row["id"], str(row["params"]), *values)
+    console.print(table)
+    console.print(
+        f"Kendall tau of inherited and alone: {found.tau:.2f} (p = {found.p_value:.2g}); "
+        f"of parameter count and alone: {found.tau_params:.2f}; agreement with the largest net: {found.agreement:.1%}"
+    )
