@@ -3,111 +3,70 @@
 Nothing is computed and nothing is allocated: a net of any size is traced in milliseconds, on any machine.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from os import PathLike
 from textwrap import shorten
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..errors import UserError, unknown
-from .operators import KINDS, Kind, OperatorCost
-from .tracer import Tracer, Whole
+from ..errors import UserError
+from .fusion import FUSIONS, Fusion, fused, fusion_of
+from .onnx_cost import onnx_cost
+from .onnx_values import Example
+from .operators import KINDS, PRECISION_BYTES, WEIGHT_BYTES, Cost, Kind, OperatorCost, Total, bytes_per_element
+from .tracer import Tracer
+from .whole import Whole
 
-__all__ = ["KINDS", "PRECISION_BYTES", "Cost", "Kind", "OperatorCost", "fused", "trace_cost"]
-
-PRECISION_BYTES: Mapping[str, int] = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one forward pass does, kernel by kernel, in the order of execution."""
-
-    operators: tuple[OperatorCost, ...] = field(repr=False)
-    params: int = 0
-    weight_bytes: float = 0.0
-    """Parameters (tied ones once) and buffers."""
-    peak_activation_bytes: float = 0.0
-    """The largest set of activations alive at once, weights apart."""
-    precision: str = "fp32"
-
-    @classmethod
-    def from_operators(
-        cls,
-        rows: Iterable[OperatorCost | Mapping[str, Any]],
-        *,
-        params: int = 0,
-        precision: str = "fp32",
-        peak_activation_bytes: float = 0.0,
-    ) -> Self:
-        """A cost from a plain table (a published trace): rows with name, kind, flops, bytes_read, bytes_written."""
-        operators = tuple(row if isinstance(row, OperatorCost) else OperatorCost(**row) for row in rows)
-        for row in operators:
-            if row.kind not in KINDS:
-                raise unknown("operator kind", row.kind, KINDS)
-        return cls(operators, params, params * bytes_per_element(precision), peak_activation_bytes, precision)
-
-    @property
-    def flops(self) -> float:
-        return sum(op.flops for op in self.operators)
-
-    @property
-    def bytes(self) -> float:
-        """Traffic: read (weights included) and written."""
-        return sum(op.bytes for op in self.operators)
-
-    @property
-    def kernels(self) -> int:
-        return len(self.operators)
-
-    @property
-    def memory_bytes(self) -> float:
-        """What inference holds: weights and the peak of the activations."""
-        return self.weight_bytes + self.peak_activation_bytes
-
-    def by_kind(self) -> dict[Kind, OperatorCost]:
-        """The sum over the kernels of each kind that occurs."""
-        sums: dict[Kind, OperatorCost] = {}
-        for op in self.operators:
-            sums[op.kind] = _add(sums[op.kind], op) if op.kind in sums else OperatorCost(op.kind, **_numbers(op))
-        return sums
+__all__ = [
+    "FUSIONS",
+    "KINDS",
+    "PRECISION_BYTES",
+    "Cost",
+    "Fusion",
+    "Kind",
+    "OperatorCost",
+    "Total",
+    "bytes_per_element",
+    "fused",
+    "fusion_of",
+    "trace_cost",
+]
 
 
-def _numbers(op: OperatorCost) -> dict[str, Any]:
-    return {k: v for k, v in asdict(op).items() if k != "name"}
-
-
-def _add(a: OperatorCost, b: OperatorCost) -> OperatorCost:
-    read, written = a.bytes_read + b.bytes_read, a.bytes_written + b.bytes_written
-    return OperatorCost(a.name, a.kind, a.flops + b.flops, read, written)
-
-
-def bytes_per_element(precision: str) -> int:
-    if precision not in PRECISION_BYTES:
-        raise unknown("precision", precision, PRECISION_BYTES)
-    return PRECISION_BYTES[precision]
-
-
-def trace_cost(module: nn.Module, example: Tensor | Sequence[Tensor], precision: str = "fp32") -> Cost:
+def trace_cost(
+    module: nn.Module | str | PathLike[str], example: Example | None = None, precision: str = "fp32"
+) -> Cost:
     """The cost of `module(example)` (several arguments: a sequence), in eval mode, with tensors of `precision`.
 
-    The module is left as it was: its tensors may be real, on the meta device, or some of each. UserError if the
-    forward cannot run without data.
+    module: is left as it was: its tensors may be real, on the meta device, or some of each. Or the path of an ONNX
+        file, whose `example` may be left out where all shapes are fixed, or name sizes: {"batch": 1}.
+    precision: of activations and weights; "w8a16": weights of 8 bits and activations of 16.
+    Errors: a forward that cannot run without data; a file that is no ONNX or whose shapes are not known.
     """
-    width = bytes_per_element(precision)
+    bytes_per_element(precision)  # refuses one that does not exist
+    if not isinstance(module, nn.Module):
+        return onnx_cost(module, example, precision)
+    if example is None or isinstance(example, Mapping):
+        raise UserError("the cost of a module needs an example input: trace_cost(module, example)")
+    return _module_cost(module, example, precision)
+
+
+def _module_cost(module: nn.Module, example: Tensor | Sequence[Tensor], precision: str) -> Cost:
     arguments = tuple(_meta(t) for t in ([example] if isinstance(example, Tensor) else example))
     parameters = {id(p): _meta(p) for p in module.parameters()}
     buffers = {id(b): _meta(b) for b in module.buffers()}
-    tracer = Tracer(width, (*parameters.values(), *buffers.values()), arguments)
+    tracer = Tracer(precision, (*parameters.values(), *buffers.values()), arguments)
     with _evaluating(module), _swapped(module, {**parameters, **buffers}), torch.no_grad():
         outputs = _run(module, arguments, tracer)
     params = sum(p.numel() for p in parameters.values())
-    weight_bytes = params * width + sum(map(tracer.bytes_of, buffers.values()))
+    weight_bytes = params * WEIGHT_BYTES[precision] + sum(map(tracer.bytes_of, buffers.values()))
     peak = tracer.peak_activation_bytes(t for t in tree_leaves(outputs) if isinstance(t, Tensor))
-    return Cost(tuple(tracer.rows), params, weight_bytes, peak, precision)
+    operators = tracer.key_values.ordered(tracer.rows)
+    return Cost(operators, params, weight_bytes, peak, precision, tracer.key_values.bytes)
 
 
 def _meta(tensor: Tensor) -> Tensor:
@@ -155,33 +114,3 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for m in training:
             m["training"] = True
-
-
-_HEADS_OF_FUSION: frozenset[Kind] = frozenset(
-    ("matmul", "convolution", "depthwise", "attention", "normalization", "elementwise")
-)
-
-
-def fused(cost: Cost) -> Cost:
-    """The cost on a runtime that fuses (TensorRT, Core ML, QNN, torch.compile).
-
-    One rule: an element-wise operator, or a batch norm, that follows a matmul, convolution, attention, normalization
-    or another element-wise operator is an epilogue of it: no launch, and of its traffic only what does not pass from
-    one to the other. Tensors that are made from nothing (arange, zeros) are constants there, and free.
-    """
-    kept: list[OperatorCost] = []
-    for op in cost.operators:
-        if op.kind == "other" and op.bytes_read == 0:
-            continue
-        epilogue = op.kind == "elementwise" or "batch_norm" in op.name
-        if kept and epilogue and kept[-1].kind in _HEADS_OF_FUSION:
-            head = kept.pop()
-            op = OperatorCost(
-                head.name,
-                head.kind,
-                head.flops + op.flops,
-                head.bytes_read + max(0.0, op.bytes_read - head.bytes_written),
-                op.bytes_written,
-            )
-        kept.append(op)
-    return Cost(tuple(kept), cost.params, cost.weight_bytes, cost.peak_activation_bytes, cost.precision)

@@ -1,35 +1,37 @@
-"""From a cost to milliseconds: the roofline, its priors, its fit and its interval.
+"""From a cost to milliseconds and back: the latency model, its fit and its interval.
 
-latency = sum over kernels of max(flops / F, bytes / B) + launch(kind)
-
-F and B are what the device reaches at batch 1, not what its vendor states. Without measurements they are the stated
-rates times the shares of `priors.KINDS`; with measurements they are fitted in log space, the prior as regulariser.
+Without measurements the model is the datasheet's (`priors`); with few, a roofline near that prior; with many, the grey
+box: the roofline times what a regressor learnt of its residual. See `roofline` and `residual`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, exp, log, sqrt
-from typing import Literal
+from math import exp, log
+from typing import Literal, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
-from scipy.stats import t as student
 
-from .cost import KINDS, Cost, bytes_per_element, fused
-from .priors import Prior, Rates
+from ..errors import UserError, unknown
+from .cost import Cost
+from .intervals import interval_half_width
+from .priors import ANY_DEVICE, Prior, Rates
+from .residual import FEWEST, Residual, features, fit_residual
+from .roofline import RooflineForm, Table, fit_rates, seconds, tabulate
 
 Source = Literal["measured", "calibrated", "analytic"]
 Tier = Literal["A", "B", "C", "D"]
+Form = Literal["roofline", "rates", "grey-box"]
 Array = NDArray[np.float64]
 
-CONFIDENCE = 0.9
-NOISE = 0.1
-"""Log standard deviation of a published latency about a roofline; weighs the points against the prior."""
-NARROWEST = log(1.05)
-"""No interval is narrower than 5 %: a measurement repeated on another day moves by as much."""
 PER_DECADE = log(1.5)
 """Half-width (log) that is added for each factor 10 in FLOPs beyond the range of the calibration."""
+FOLDS = 10
+NEEDS: Mapping[Form, int] = {"rates": 0, "roofline": 12, "grey-box": FEWEST}
+"""Nets from which a form is tried."""
+BETTER = 0.9
+"""Another form is taken where it brings the error of nets left out below this share of that of `rates`."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,20 @@ class Latency:
     tier: Tier
 
 
+class Target(Protocol):
+    """What a fit wants to know of a device."""
+
+    @property
+    def precision(self) -> str: ...
+    def prior(self) -> Prior: ...
+
+
 @dataclass(frozen=True)
 class LatencyModel:
-    """Rates, the factors of the 90 % interval about the mean, and where both hold."""
+    """Rates, the factors of the 90 % interval about the mean, and where both hold.
+
+    The unit is that of what it was fitted to: milliseconds, or millijoules for a model of energy.
+    """
 
     rates: Rates
     low_factor: float
@@ -56,49 +69,116 @@ class LatencyModel:
     source: Source
     tier: Tier
     precision: str
-    fuses: bool
-    """The runtime runs element-wise operators inside their producers (`cost.fused`)."""
     widest: float
     """Beyond the calibration's range the interval grows to this factor, that of the datasheet alone, and no further."""
     flops_range: tuple[float, float] | None = None
     """Range of FLOPs of the nets that it was fitted to; None: not fitted."""
+    form: Form = "rates"
+    residual: Residual | None = None
+    error: float | None = None
+    """Mean absolute relative error of nets left out; None: not fitted."""
+
+    @classmethod
+    def fit(
+        cls,
+        costs: Sequence[Cost],
+        latencies_ms: Sequence[float],
+        device: Target | None = None,
+        groups: Sequence[Hashable] | None = None,
+        form: Form | Literal["auto"] = "auto",
+        *,
+        tier: Tier = "B",
+        noise: float = 0.0,
+    ) -> "LatencyModel":
+        """A model of the latencies of known nets; from none at all, the datasheet's.
+
+        costs: as the runtime runs them (`device.as_run(cost)`), or as traced if `predict` gets them so, too. device:
+        gives prior and precision; None: a prior that knows nothing and the first cost's precision. groups: one label
+        for each net (its family): error and interval are then those of groups left out. form: `auto` starts from
+        `rates` and takes another where it is clearly better on nets left out. noise: repeat noise, a share.
+        Errors: lengths that differ; latencies that are not positive.
+        """
+        _check(costs, latencies_ms, groups, form)
+        prior = ANY_DEVICE if device is None else device.prior()
+        precision = device.precision if device is not None else costs[0].precision if costs else "fp32"
+        if not costs:
+            return analytic(prior, precision)
+        return fit(
+            costs,
+            latencies_ms,
+            prior,
+            tier=tier,
+            precision=precision,
+            groups=groups,
+            form=form,
+            noise=noise,
+        )
+
+    def predict(self, costs: Sequence[Cost]) -> pd.DataFrame:
+        """One row for each cost: `mean_ms`, `low_ms`, `high_ms` (the 90 % interval)."""
+        found = [predict(self, cost) for cost in costs]
+        return pd.DataFrame([(x.mean_ms, x.low_ms, x.high_ms) for x in found], columns=["mean_ms", "low_ms", "high_ms"])
+
+
+def _check(costs: Sequence[Cost], latencies_ms: Sequence[float], groups: Sequence[Hashable] | None, form: str) -> None:
+    if len(costs) != len(latencies_ms) or (groups is not None and len(groups) != len(costs)):
+        raise UserError(
+            f"each cost needs one latency (and one group, where there are any): {len(costs)} costs, "
+            f"{len(latencies_ms)} latencies" + ("" if groups is None else f", {len(groups)} groups")
+        )
+    wrong = [ms for ms in latencies_ms if not (np.isfinite(ms) and ms > 0)]
+    if wrong:
+        raise UserError(f"latencies are positive numbers of milliseconds, not {wrong[0]}")
+    if form not in ("auto", "roofline", "rates", "grey-box"):
+        raise unknown("form of a latency model", form, ("auto", "roofline", "rates", "grey-box"))
 
 
 def predict(model: LatencyModel, cost: Cost) -> Latency:
     """Latency of a cost; one that was traced at another precision is rescaled to the model's."""
-    mean = 1e3 * float(_seconds(_table(cost, model.precision, model.fuses), model.rates.log()))
+    table = tabulate([cost], model.precision)
+    mean = 1e3 * exp(float(_log_seconds(model.rates, model.form, model.residual, table)[0]))
     wider, tier = 0.0, model.tier
     if model.flops_range is not None:
         least, most = model.flops_range
         flops = max(cost.flops, 1.0)
         decades = max(0.0, log(least / flops), log(flops / most)) / log(10)
-        wider, tier = decades * PER_DECADE, _below(tier) if decades else tier
+        wider, tier = decades * PER_DECADE, below(tier) if decades else tier
     low, high = -log(model.low_factor), log(model.high_factor)
     low, high = (min(side + wider, max(log(model.widest), side)) for side in (low, high))
     return Latency(mean, mean * exp(-low), mean * exp(high), model.source, tier)
 
 
-def _below(tier: Tier) -> Tier:
+def below(tier: Tier) -> Tier:
     """Outside its range a model is worth one tier less."""
     lower: Mapping[Tier, Tier] = {"A": "B", "B": "C", "C": "D", "D": "D"}
     return lower[tier]
 
 
-def analytic(prior: Prior, precision: str, fuses: bool) -> LatencyModel:
+def analytic(prior: Prior, precision: str) -> LatencyModel:
     """The model of a device of which only the datasheet is known."""
-    return LatencyModel(
-        prior.rates, 1 / prior.factor, prior.factor, "analytic", "D", precision, fuses, widest=prior.factor
-    )
+    return LatencyModel(prior.rates, 1 / prior.factor, prior.factor, "analytic", "D", precision, widest=prior.factor)
 
 
 def fit(
-    costs: Sequence[Cost], latencies_ms: Sequence[float], prior: Prior, *, tier: Tier, precision: str, fuses: bool
+    costs: Sequence[Cost],
+    latencies_ms: Sequence[float],
+    prior: Prior,
+    *,
+    tier: Tier,
+    precision: str,
+    groups: Sequence[Hashable] | None = None,
+    form: Form | Literal["auto"] = "auto",
+    noise: float = 0.0,
 ) -> LatencyModel:
-    """The roofline fitted to latencies of known nets; its interval from the residuals of nets left out."""
-    tables = [_table(cost, precision, fuses) for cost in costs]
-    seconds = np.log(np.asarray(latencies_ms) / 1e3)
-    rates = Rates.exp(_fit_rates(tables, seconds, prior))
-    half = interval_half_width(_left_out(tables, seconds, prior))
+    """A model near `prior`, fitted to latencies of known nets; its interval from the residuals of nets left out."""
+    table = tabulate(costs, precision)
+    truth = np.log(np.asarray(latencies_ms, dtype=np.float64) / 1e3)
+    fold = _folds(len(costs), groups)
+    tried: list[Form] = [form] if form != "auto" else [f for f, nets in NEEDS.items() if len(costs) >= nets]
+    fits = {f: _fit(table, truth, fold, prior, f) for f in tried}
+    chosen = min(tried, key=lambda f: _error(fits[f][2]) * (BETTER if f == "rates" else 1.0))
+    rates, residual, missed = fits[chosen]
+    half = interval_half_width(missed, noise) if len(costs) > 1 else log(prior.factor)
     flops = [cost.flops for cost in costs]
     return LatencyModel(
         rates,
@@ -107,71 +187,71 @@ def fit(
         "calibrated",
         tier,
         precision,
-        fuses,
         widest=max(prior.factor, exp(half)),
         flops_range=(min(flops), max(flops)),
+        form=chosen,
+        residual=residual,
+        error=_error(missed),
     )
 
 
-def interval_half_width(residuals: Array) -> float:
-    """Half-width (log) of a 90 % interval, from log residuals of points that were left out.
-
-    From 20 points on the conformal quantile (Vovk et al. 2005); below, where it would rest on the two largest,
-    Student's t, which is as wide as few points deserve.
-    """
-    n = len(residuals)
-    if n >= 20:
-        rank = min(n, ceil((n + 1) * CONFIDENCE))
-        half = float(np.sort(np.abs(residuals))[rank - 1])
-    else:
-        half = float(student.ppf((1 + CONFIDENCE) / 2, n - 1) * sqrt(np.mean(residuals**2)) * sqrt(1 + 1 / n))
-    return max(half, NARROWEST)
+def _error(missed: Array) -> float:
+    """Mean absolute relative error of predictions, from log residuals (truth - prediction)."""
+    return float(np.mean(np.abs(np.expm1(-missed)))) if len(missed) else float("nan")
 
 
-def _left_out(tables: Sequence[Array], seconds: Array, prior: Prior) -> Array:
-    """Log residual of each net, predicted from the others: leave one out, or ten folds where there are many."""
-    n = len(tables)
-    fold = np.arange(n) % min(n, 10 if n > 30 else n)
-    residuals = np.empty(n)
-    for k in range(int(fold.max()) + 1):
-        kept = np.flatnonzero(fold != k).tolist()
-        theta = _fit_rates([tables[i] for i in kept], seconds[kept], prior)
-        for i in np.flatnonzero(fold == k).tolist():
-            residuals[i] = seconds[i] - np.log(_seconds(tables[i], theta))
-    return residuals
+def _folds(n: int, groups: Sequence[Hashable] | None) -> NDArray[np.intp]:
+    """Which nets are left out together: groups, spread over folds by their size, or single nets where they are few."""
+    labels: list[Hashable] = list(groups) if groups is not None and len(set(groups)) > 1 else list(range(n))
+    sizes = {label: labels.count(label) for label in dict.fromkeys(labels)}
+    most = min(len(sizes), FOLDS if n > 3 * FOLDS else n)
+    loads = [0] * most
+    place: dict[Hashable, int] = {}
+    for label in sorted(sizes, key=lambda x: -sizes[x]):
+        place[label] = int(np.argmin(loads))
+        loads[place[label]] += sizes[label]
+    return np.array([place[label] for label in labels], dtype=np.intp)
 
 
-def _fit_rates(tables: Sequence[Array], seconds: Array, prior: Prior) -> Array:
-    """Log rates: least squares of the log residuals, with the prior's rates as one more observation of each."""
-    fixed = prior.rates.log()
-    free = len(fixed) if prior.kind_spread else 3
-    spread = np.full(len(fixed), prior.kind_spread)
-    spread[:3] = prior.spread
-    centre, spread = fixed[:free], spread[:free]
-    stacked = np.concatenate(tables, axis=1)
-    starts = np.cumsum([0, *(table.shape[1] for table in tables[:-1])])
-
-    def residuals(theta: Array) -> Array:
-        predicted = np.add.reduceat(_kernel_seconds(stacked, np.concatenate([theta, fixed[free:]])), starts)
-        return np.concatenate([(np.log(predicted) - seconds) / NOISE, (theta - centre) / spread])
-
-    return np.concatenate([least_squares(residuals, centre).x, fixed[free:]])
+def _fit(
+    table: Table, truth: Array, fold: NDArray[np.intp], prior: Prior, form: Form
+) -> tuple[Rates, Residual | None, Array]:
+    """(rates, residual model, log residual of each net predicted from the other folds)."""
+    rates, residual = _both(table, truth, prior, form, None)
+    return rates, residual, _missed(table, truth, fold, prior, (form, residual))
 
 
-def _table(cost: Cost, precision: str, fuses: bool) -> Array:
-    """(3, kernels): FLOPs, bytes and kind (its index) of each kernel, as the runtime sees them."""
-    scale = bytes_per_element(precision) / bytes_per_element(cost.precision)
-    operators = (fused(cost) if fuses else cost).operators
-    rows = [(op.flops, op.bytes * scale, KINDS.index(op.kind)) for op in operators]
-    return np.array(rows, dtype=np.float64).reshape(-1, 3).T
+def missed(
+    model: LatencyModel, costs: Sequence[Cost], latencies_ms: Sequence[float], prior: Prior, fold: NDArray[np.intp]
+) -> Array:
+    """Log of true over predicted latency of each net, from models of this one's form that lack its fold."""
+    truth = np.log(np.asarray(latencies_ms, dtype=np.float64) / 1e3)
+    return _missed(tabulate(costs, model.precision), truth, fold, prior, (model.form, model.residual))
 
 
-def _kernel_seconds(table: Array, theta: Array) -> Array:
-    flops_per_s, bytes_per_s, launch_us, *factors = np.exp(theta)
-    launch = 1e-6 * launch_us * np.asarray(factors)[table[2].astype(np.intp)]
-    result: Array = np.maximum(table[0] / flops_per_s, table[1] / bytes_per_s) + launch
-    return result
+def _missed(
+    table: Table, truth: Array, fold: NDArray[np.intp], prior: Prior, like: tuple[Form, Residual | None]
+) -> Array:
+    form, residual = like
+    found = np.zeros(len(truth))
+    for part in np.unique(fold) if len(truth) > 1 else ():
+        kept, out = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
+        rates, learnt = _both(table.of(kept.tolist()), truth[kept], prior, form, residual)
+        found[out] = truth[out] - _log_seconds(rates, form, learnt, table.of(out.tolist()))
+    return found
 
 
-def _seconds(table: Array, theta: Array) -> float:
-    return float(_kernel_seconds(table, theta).sum())
+def _both(table: Table, truth: Array, prior: Prior, form: Form, like: Residual | None) -> tuple[Rates, Residual | None]:
+    rates = fit_rates(table, truth, prior, _roofline(form))
+    if form != "grey-box":
+        return rates, None
+    return rates, fit_residual(features(table, rates), truth - np.log(seconds(table, rates, "rates")), like)
+
+
+def _log_seconds(rates: Rates, form: Form, residual: Residual | None, table: Table) -> Array:
+    found: Array = np.log(seconds(table, rates, _roofline(form)))
+    return found if residual is None else found + residual.predict(features(table, rates))
+
+
+def _roofline(form: Form) -> RooflineForm:
+    return "roofline" if form == "roofline" else "rates"

@@ -1,109 +1,192 @@
-"""What one operator costs: its class, its FLOPs and its traffic. The closed rules of the cost model, in one place.
+"""A cost: the kernels of one forward pass, with their FLOPs and bytes, from whatever source (trace, ONNX, table)."""
 
-FLOPs are 2 x MACs, from torch's own flop counter where it knows the operator; the rest is a fixed number per element.
-The simple numbers are enough: these operators are bound by memory on every device, their FLOPs decide nothing.
-"""
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from math import isfinite
+from typing import Any, Literal, Self, get_args
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import prod
-from typing import Any, Literal, get_args
+import pandas as pd
 
-from torch import Tensor
-from torch._ops import OpOverload
-from torch.utils.flop_counter import flop_registry
+from ..errors import UserError, unknown
 
 Kind = Literal[
     "matmul", "convolution", "depthwise", "attention", "elementwise", "normalization", "gather", "scan", "other"
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+FLOPS_PER_ELEMENT: Mapping[Kind, int] = {"elementwise": 1, "normalization": 5, "scan": 1, "gather": 0, "other": 1}
+"""Per element of the largest operand. Five: mean, variance, centre, scale, shift; max, subtract, exp, sum, divide."""
+
+PRECISION_BYTES: Mapping[str, int] = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1, "w8a16": 2, "w4a16": 2}
+"""Of an activation's element."""
+
+WEIGHT_BYTES: Mapping[str, float] = {**PRECISION_BYTES, "w8a16": 1, "w4a16": 0.5}
+"""Of a weight's element."""
+
+
+def bytes_per_element(precision: str) -> int:
+    """Bytes of a floating-point element. Error: a precision that does not exist."""
+    if precision not in PRECISION_BYTES:
+        raise unknown("precision", precision, PRECISION_BYTES)
+    return PRECISION_BYTES[precision]
+
+
+def attention_flops(scores: int, key_dim: int, value_dim: int) -> int:
+    """Of `scores` pairs of a query and a key: two products of 2 x MACs each and a softmax of 5 FLOPs a score."""
+    return scores * (2 * key_dim + 2 * value_dim + 5)
+
+
+def recurrent_flops(steps: int, inputs: int, hidden: int, gates: int) -> int:
+    """Of one layer and direction over `steps` tokens: the products; what is element-wise is lost beside them."""
+    return 2 * steps * gates * hidden * (inputs + hidden)
+
 
 @dataclass(frozen=True, slots=True)
 class OperatorCost:
-    """One kernel: FLOPs (2 x MACs) and the bytes that it reads (weights included) and writes."""
+    """One kernel, or `count` kernels that are alike: the FLOPs (2 x MACs) of EACH and the bytes that it reads (weights
+    included) and writes."""
 
     name: str
     kind: Kind
     flops: float
     bytes_read: float
     bytes_written: float
+    count: int = 1
 
     @property
     def bytes(self) -> float:
         return self.bytes_read + self.bytes_written
 
 
-_COPIES = frozenset(("clone", "copy_", "cat", "stack", "constant_pad_nd", "roll", "_to_copy", "flip", "fill_", "zero_"))
+@dataclass(frozen=True, slots=True)
+class Total:
+    """The sum over kernels."""
 
-# Operators of a class of their own; every other operator is element-wise if its output is as large as its largest
-# input (gelu, add, clone, cat), and "other" if it shrinks or grows it (mean, pooling, upsampling).
-_KIND_OF: dict[str, Kind] = {
-    **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm", "dot", "mv", "addmv", "_scaled_mm", "linear"), "matmul"),
-    **dict.fromkeys(("convolution", "_convolution", "convolution_overrideable"), "convolution"),
-    **dict.fromkeys(
-        ("native_layer_norm", "native_group_norm", "native_batch_norm", "_native_batch_norm_legit"), "normalization"
-    ),
-    **dict.fromkeys(
-        ("_native_batch_norm_legit_no_training", "batch_norm", "_fused_rms_norm", "rms_norm"), "normalization"
-    ),
-    **dict.fromkeys(("_softmax", "_safe_softmax", "_log_softmax", "logsumexp"), "normalization"),
-    **dict.fromkeys(("embedding", "index", "gather", "index_select", "take", "_embedding_bag"), "gather"),
-    **dict.fromkeys(
-        ("scatter", "scatter_add", "scatter_add_", "scatter_", "index_put", "index_put_", "index_add"), "gather"
-    ),
-    **dict.fromkeys(("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "associative_scan"), "scan"),
-    **dict.fromkeys(_COPIES, "other"),
-}
-_FLOPS_PER_ELEMENT: dict[Kind, int] = {"elementwise": 1, "normalization": 5, "scan": 1, "gather": 0, "other": 1}
-"""Per element of the largest operand. Five: mean, variance, centre, scale, shift; max, subtract, exp, sum, divide."""
+    kernels: int = 0
+    flops: float = 0.0
+    bytes_read: float = 0.0
+    bytes_written: float = 0.0
 
-_FREE = frozenset(
-    (
-        "empty",
-        "empty_like",
-        "empty_strided",
-        "new_empty",
-        "_unsafe_view",
-        "detach",
-        "alias",
-        "lift_fresh",
-        "_local_scalar_dense",
-    )
-)
-"""Neither kernel nor traffic, although torch does not call them views."""
+    @property
+    def bytes(self) -> float:
+        return self.bytes_read + self.bytes_written
+
+    @classmethod
+    def of(cls, operators: Iterable[OperatorCost]) -> Self:
+        kernels, flops, read, written = 0, 0.0, 0.0, 0.0
+        for op in operators:
+            n = op.count
+            kernels, flops = kernels + n, flops + n * op.flops
+            read, written = read + n * op.bytes_read, written + n * op.bytes_written
+        return cls(kernels, flops, read, written)
 
 
-def is_free(op: OpOverload[..., Any]) -> bool:
-    """Views and allocations move no data: `reshape`, `transpose`, `expand`, `empty`."""
-    return op.is_view or op.overloadpacket.__name__ in _FREE
+@dataclass(frozen=True)
+class Cost:
+    """What one forward pass does, kernel by kernel, in the order of execution."""
+
+    operators: tuple[OperatorCost, ...] = field(repr=False)
+    params: int = 0
+    weight_bytes: float = 0.0
+    """Parameters (tied ones once) and buffers."""
+    peak_activation_bytes: float = 0.0
+    """The largest set of activations alive at once, weights apart."""
+    precision: str = "fp32"
+    kv_cache_bytes: float = 0.0
+    """Keys and values of all attention for the tokens of the example: what a decoder would keep of them."""
+
+    @classmethod
+    def from_operators(
+        cls,
+        rows: Iterable[OperatorCost | Mapping[str, Any]] | pd.DataFrame,
+        *,
+        params: int = 0,
+        precision: str = "fp32",
+        peak_activation_bytes: float = 0.0,
+    ) -> Self:
+        """A cost from a plain table (a published trace), one row for each kernel or for `count` alike.
+
+        Columns: kind, flops, bytes_read, bytes_written (of ONE kernel); optional: name (else the kind), count (else 1).
+        Errors: a missing or unknown column, an unknown kind, a number that is negative or not finite.
+        """
+        records: Iterable[Any] = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
+        operators = tuple(_operator(number, row) for number, row in enumerate(records, 1))
+        bytes_per_element(precision)  # refuses one that does not exist
+        return cls(operators, params, params * WEIGHT_BYTES[precision], peak_activation_bytes, precision)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.operators, self.params, self.precision))
+
+    @cached_property
+    def total(self) -> Total:
+        return Total.of(self.operators)
+
+    @property
+    def flops(self) -> float:
+        return self.total.flops
+
+    @property
+    def bytes(self) -> float:
+        """Traffic: read (weights included) and written."""
+        return self.total.bytes
+
+    @property
+    def kernels(self) -> int:
+        return self.total.kernels
+
+    @property
+    def memory_bytes(self) -> float:
+        """What inference holds: weights and the peak of the activations."""
+        return self.weight_bytes + self.peak_activation_bytes
+
+    def by_kind(self) -> dict[Kind, Total]:
+        """The sum over the kernels of each kind that occurs, in the order of `KINDS`."""
+        groups: dict[Kind, list[OperatorCost]] = {kind: [] for kind in KINDS}
+        for op in self.operators:
+            groups[op.kind].append(op)
+        return {kind: Total.of(group) for kind, group in groups.items() if group}
+
+    def table(self) -> pd.DataFrame:
+        """One row for each operator, in order; `from_operators` reads it back."""
+        return pd.DataFrame([asdict(op) for op in self.operators], columns=list(OperatorCost.__slots__))
 
 
-def elements(tensor: Tensor) -> int:
-    """Elements that lie in memory: an expanded dimension (stride 0) is read once."""
-    strides = tensor.stride()
-    if 0 not in strides:
-        return tensor.numel()
-    return prod(n for n, stride in zip(tensor.shape, strides, strict=True) if stride or n == 0)
+_REQUIRED = ("kind", "flops", "bytes_read", "bytes_written")
+_COLUMNS = ("name", *_REQUIRED, "count")
 
 
-def kind_of(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> Kind:
-    """The class of an aten operator, by name; convolutions with one input channel per group are depthwise."""
-    kind = _KIND_OF.get(name)
-    if kind == "convolution" and inputs[1].shape[1] == 1 < inputs[0].shape[1]:
-        return "depthwise"
-    if kind is not None:
-        return kind
-    largest = max((t.numel() for t in inputs), default=0)
-    return "elementwise" if outputs and outputs[0].numel() == largest else "other"
+def _operator(number: int, row: OperatorCost | Mapping[str, Any]) -> OperatorCost:
+    """Row `number` (from 1) of a table, checked."""
+    fields = {column: getattr(row, column) for column in _COLUMNS} if isinstance(row, OperatorCost) else row
+    if not isinstance(fields, Mapping):
+        raise UserError(f"operator {number} must be a mapping with {', '.join(_REQUIRED)}, not {fields!r}")
+    for column in fields:
+        if column not in _COLUMNS:
+            raise unknown(f"column of operator {number}", str(column), _COLUMNS)
+    missing = [column for column in _REQUIRED if column not in fields]
+    if missing:
+        raise UserError(f"operator {number} has no {', '.join(missing)}; a row needs {', '.join(_REQUIRED)}")
+    kind = fields["kind"]
+    if kind not in KINDS:
+        raise unknown("operator kind", str(kind), KINDS)
+    flops, read, written = (_number(number, column, fields[column]) for column in _REQUIRED[1:])
+    count = _number(number, "count", fields.get("count", 1))
+    if count != int(count) or count < 1:
+        raise UserError(f"count of operator {number} must be a whole number from 1 on, not {count:g}")
+    name = fields.get("name")
+    return OperatorCost(name if isinstance(name, str) and name else kind, kind, flops, read, written, int(count))
 
 
-def flops_of(op: OpOverload[..., Any], kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
-    """FLOPs (2 x MACs) of one call of an aten operator; `out` is its result."""
-    known: Callable[..., int] | None = flop_registry.get(op.overloadpacket)
-    if known is not None:
-        return known(*args, **kwargs, out_val=out)
-    if op.overloadpacket.__name__ in _COPIES:
-        return 0
-    tensors = [t for t in (*args, out) if isinstance(t, Tensor)]
-    return _FLOPS_PER_ELEMENT.get(kind, 0) * max((t.numel() for t in tensors), default=0)
+def _number(number: int, column: str, value: Any) -> float:
+    try:
+        converted = float(value)
+    except (TypeError, ValueError):
+        converted = float("nan")
+    if not isfinite(converted) or converted < 0:
+        raise UserError(f"{column} of operator {number} must be a finite number from 0 on, not {value!r}")
+    return converted

@@ -1,11 +1,8 @@
 """Files to ship: a plain module as safetensors, ONNX or a torch.export program, checked against the module."""
 
-import contextlib
 import io
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError, unknown
 from ..files import write_atomic
+from ..hw_profiles.onnx_file import exported, quiet, to_onnx
 from ..search_space.architecture import Architecture
 from ..search_space.locate import Description, space_from
 from ..search_space.space import SearchSpace, replace_parameters
@@ -55,12 +53,7 @@ def _write_safetensors(module: nn.Module, example: Tensor, folder: Path) -> Path
 
 
 def _write_onnx(module: nn.Module, example: Tensor, folder: Path) -> Path:
-    program = _exported(module, example)
-    with _quiet():
-        onnx = torch.onnx.export(program, dynamo=True, verbose=False)
-    if onnx is None:
-        raise UserError("torch could not translate this module to ONNX")
-    content = onnx.model_proto.SerializeToString()
+    content = to_onnx(module, example, free_batch=True)
     error = _onnx_error(content, module, example)
     if not error <= ONNX_TOLERANCE:
         raise UserError(
@@ -71,8 +64,8 @@ def _write_onnx(module: nn.Module, example: Tensor, folder: Path) -> Path:
 
 def _write_torch(module: nn.Module, example: Tensor, folder: Path) -> Path:
     buffer = io.BytesIO()
-    with _quiet():
-        torch.export.save(_exported(module, example), buffer)
+    with quiet():
+        torch.export.save(exported(module, (example,)), buffer)
     return write_atomic(folder / "model.pt2", buffer.getvalue())
 
 
@@ -81,14 +74,6 @@ WRITERS: Mapping[str, Callable[[nn.Module, Tensor, Path], Path]] = {
     "onnx": _write_onnx,
     "torch": _write_torch,
 }
-
-
-def _exported(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    """The traced program with a free batch. Two rows are traced: a batch of one would be taken for a constant."""
-    pair = torch.cat([example[:1]] * 2)
-    batch = torch.export.Dim("batch", min=1)
-    with _quiet():
-        return torch.export.export(module, (pair,), dynamic_shapes=({0: batch},))
 
 
 def _onnx_error(model: bytes, module: nn.Module, example: Tensor) -> float:
@@ -100,20 +85,6 @@ def _onnx_error(model: bytes, module: nn.Module, example: Tensor) -> float:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     return float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """torch's exporter prints its progress and warns of its own internals; none of it helps a user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -1,17 +1,17 @@
 """The fit recovers a device that is known, its intervals hold what they promise, and measuring keeps its protocol."""
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
 from nas.errors import UserError
 from nas.hw_profiles.cost import Cost, OperatorCost
 from nas.hw_profiles.device import Device, load_device
-from nas.hw_profiles.latency import analytic, fit, interval_half_width, predict
-from nas.hw_profiles.measure import Measurement, Protocol, calibrate, measure, measure_all
+from nas.hw_profiles.intervals import interval_half_width
+from nas.hw_profiles.latency import analytic, fit, predict
+from nas.hw_profiles.measure import Measurement, calibrate
 from nas.hw_profiles.priors import KINDS, Prior, Rates, prior_of
 
 TRUE = Rates(2e12, 3e10, 8.0)
@@ -28,7 +28,7 @@ def net(rng: np.random.Generator) -> Cost:
 def true_ms(cost: Cost) -> float:
     seconds = 0.0
     for op in cost.operators:
-        seconds += max(op.flops / TRUE.flops_per_s, op.bytes / TRUE.bytes_per_s) + TRUE.launch_us * 1e-6
+        seconds += op.flops / TRUE.flops_per_s + op.bytes / TRUE.bytes_per_s + TRUE.launch_us * 1e-6
     return 1e3 * seconds
 
 
@@ -38,22 +38,27 @@ def observed(n: int, seed: int, noise: float) -> tuple[list[Cost], list[float]]:
     return costs, [true_ms(c) * float(np.exp(noise * rng.standard_normal())) for c in costs]
 
 
-def test_the_roofline_is_the_sum_over_kernels() -> None:
-    model = analytic(Prior(TRUE), "fp32", fuses=False)
+def test_rates_are_a_sum_and_the_roofline_takes_the_larger() -> None:
+    model = analytic(Prior(TRUE), "fp32")
     cost = net(np.random.default_rng(0))
     assert predict(model, cost).mean_ms == pytest.approx(true_ms(cost))
+    overlapped = sum(
+        max(op.flops / TRUE.flops_per_s, op.bytes / TRUE.bytes_per_s) + TRUE.launch_us * 1e-6 for op in cost.operators
+    )
+    assert predict(replace(model, form="roofline"), cost).mean_ms == pytest.approx(1e3 * overlapped)
 
 
 def test_fit_recovers_the_rates() -> None:
     costs, latencies = observed(40, seed=1, noise=0.02)
-    model = fit(costs, latencies, PRIOR, tier="B", precision="fp32", fuses=False)
-    assert model.rates.log() == pytest.approx(TRUE.log(), abs=0.1)
+    model = fit(costs, latencies, PRIOR, tier="B", precision="fp32")
+    assert model.rates.log()[:3] == pytest.approx(TRUE.log()[:3], abs=0.15)
+    assert model.error == pytest.approx(0.02 * (2 / np.pi) ** 0.5, rel=0.5)
 
 
 def test_few_points_stay_near_the_prior_where_they_say_nothing() -> None:
     # One kernel, bound by memory: nothing is learnt of the compute rate.
     cost = Cost.from_operators([OperatorCost("k", "elementwise", 1.0, 1e9, 0)])
-    model = fit([cost] * 5, [1e3 * 1e9 / 3e10] * 5, PRIOR, tier="B", precision="fp32", fuses=False)
+    model = fit([cost] * 5, [1e3 * 1e9 / 3e10] * 5, PRIOR, tier="B", precision="fp32")
     assert model.rates.flops_per_s == pytest.approx(PRIOR.rates.flops_per_s, rel=0.01)
     assert model.rates.bytes_per_s == pytest.approx(3e10, rel=0.05)
 
@@ -63,7 +68,7 @@ def test_intervals_hold_nine_in_ten(n: int) -> None:
     inside = []
     for seed in range(12):
         costs, latencies = observed(n + 20, seed=seed, noise=0.15)
-        model = fit(costs[:n], latencies[:n], PRIOR, tier="B", precision="fp32", fuses=False)
+        model = fit(costs[:n], latencies[:n], PRIOR, tier="B", precision="fp32")
         for cost, truth in zip(costs[n:], latencies[n:], strict=True):
             p = predict(model, cost)
             inside.append(p.low_ms <= truth <= p.high_ms)
@@ -76,7 +81,7 @@ def test_few_residuals_give_wide_intervals() -> None:
     widths = [interval_half_width(residuals[:n]) for n in (4, 15, 200)]
     assert widths[0] > 0.5 * widths[1]
     assert widths[2] == pytest.approx(0.1 * 1.645, rel=0.2)
-    assert interval_half_width(np.zeros(50)) == pytest.approx(log(1.05))
+    assert interval_half_width(np.zeros(50)) == pytest.approx(log(1.01))
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -96,7 +101,8 @@ def test_calibrate_gives_a_tier_and_keeps_the_device() -> None:
     device = load_device("xeon-e5-2640")
     fitted = calibrate(list(zip(costs, as_measured(latencies), strict=True)), device)
     assert fitted.model is not None
-    assert fitted.model.rates.log()[:2] == pytest.approx(TRUE.log()[:2], abs=0.15)
+    assert fitted.model.error is not None
+    assert fitted.model.error < 0.06
     assert (fitted.model.tier, fitted.model.source) == ("B", "calibrated")
     assert fitted.name == device.name
     assert Device.from_json(fitted.to_json()).latency(costs[0]) == fitted.latency(costs[0])
@@ -113,33 +119,3 @@ def test_too_few_measurements_are_refused() -> None:
     costs, latencies = observed(4, seed=5, noise=0)
     with pytest.raises(UserError, match="5 measured nets or more, not 4"):
         calibrate(list(zip(costs, as_measured(latencies), strict=True)), load_device("h100"))
-
-
-class Counting(nn.Module):
-    def __init__(self, log: list[str], name: str) -> None:
-        super().__init__()
-        self.log, self.name = log, name
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert torch.is_inference_mode_enabled()
-        assert not self.training
-        self.log.append(self.name)
-        return x + 1
-
-
-def test_nets_are_timed_in_turns() -> None:
-    calls: list[str] = []
-    protocol = Protocol(warmup=1, least_repeats=6, most_repeats=6)
-    modules = [Counting(calls, name) for name in "abc"]
-    results = measure_all([(m, torch.zeros(2)) for m in modules], protocol=protocol)
-    assert calls == list("abc") * 7
-    assert [r.repeats for r in results] == [6, 6, 6]
-    assert all(0 < r.median_ms <= r.p95_ms and r.noise >= 0 for r in results)
-    assert all(m.training for m in modules)
-
-
-def test_measuring_ends_at_its_time_limit() -> None:
-    result = measure(
-        nn.Linear(8, 8), torch.zeros(1, 8), protocol=Protocol(seconds=0.02, precision=0.0, most_repeats=10**9)
-    )
-    assert result.repeats >= 1

@@ -1,0 +1,157 @@
+"""Which nets to time: a pool drawn from spaces, a first choice spread over cost, then those that teach most."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..search_space.architecture import Architecture
+from ..search_space.locate import describe_space, space_from
+from ..search_space.space import SearchSpace
+from ..search_space.transformer import TransformerFunction, TransformerSpace
+from .cost import KINDS, Cost, Total, trace_cost
+
+Array = NDArray[np.float64]
+AnySpace = str | TransformerSpace | SearchSpace
+"""A preset, FILE.yaml or FILE.py:FUNCTION; the options of a transformer; a space."""
+SURE = 0.02
+"""Relative error that a linear model of operator classes has at best; weighs what is measured against the prior."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What goes into the nets: the shape of one input without batch, the batch, and the number of outputs."""
+
+    shape: tuple[int, ...]
+    batch: int = 1
+    classes: int = 10
+
+    def example(self, space: SearchSpace) -> Tensor:
+        """Noise (the same each time); token ids where the space takes tokens. A bound space brings its own shape."""
+        bound = space.function if isinstance(space.function, TransformerFunction) else None
+        shape = (self.batch, *(bound.input_shape if bound else self.shape))
+        generator = torch.Generator().manual_seed(0)
+        if bound and bound.vocabulary:
+            return torch.randint(bound.vocabulary, shape, generator=generator)
+        return torch.rand(shape, generator=generator)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A space of the pool, its name and the input of its nets."""
+
+    family: str
+    space: SearchSpace
+    example: Tensor
+
+
+@dataclass(frozen=True)
+class Net:
+    """One net of the pool."""
+
+    source: Source
+    architecture: Architecture
+    cost: Cost
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Family and id."""
+        return self.source.family, self.architecture.id
+
+    def build(self) -> nn.Module:
+        """The module, with random weights: the same each time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.source.space.build(self.architecture).eval()
+
+
+def sources(spaces: AnySpace | Sequence[AnySpace], inputs: Inputs) -> list[Source]:
+    """Spaces as a user gives them, bound to the inputs. Errors: no space; two of one name."""
+    listed = [spaces] if isinstance(spaces, str | TransformerSpace | SearchSpace) else list(spaces)
+    if not listed:
+        raise UserError("a profile needs a space to take its nets from")
+    found = [_source(space, f"space-{i}", inputs) for i, space in enumerate(listed, 1)]
+    names = [source.family for source in found]
+    if len(set(names)) < len(names):
+        raise UserError(f"a space is given twice: {', '.join(names)}")
+    return found
+
+
+def _source(given: AnySpace, name: str, inputs: Inputs) -> Source:
+    if isinstance(given, str):
+        name = given.rpartition("/")[2]
+        space = space_from(describe_space(given, inputs.shape, inputs.classes))
+    elif isinstance(given, TransformerSpace):
+        space = SearchSpace(given.bind(input_shape=inputs.shape, classes=inputs.classes))
+    else:
+        space = given
+    return Source(name, space, inputs.example(space))
+
+
+def draw(source: Source, n: int, precision: str, seed: int) -> list[Net]:
+    """Up to `n` different nets: a third drawn evenly, a third crossed with the smallest, a third with the largest.
+
+    Drawn evenly alone, sums over layers crowd in the middle and leave the ends of the space to extrapolation.
+    """
+    space, rng = source.space, np.random.default_rng(seed)
+    ends = (space.smallest, space.largest)
+    found = dict.fromkeys(ends)
+    for k in range(2 * n):
+        if len(found) >= n:
+            break
+        architecture = space.sample(rng)
+        found[architecture if k % 3 == 0 else space.crossover(architecture, ends[k % 3 - 1], rng)] = None
+    return [Net(source, a, trace_cost(space.skeleton(a), source.example, precision)) for a in found]
+
+
+def spread(sizes: Sequence[float], n: int) -> list[int]:
+    """Indices of `n` items, evenly over the logarithm of their sizes; the smallest and the largest are among them."""
+    logs = np.log(np.asarray(sizes))
+    open_, chosen = list(range(len(logs))), []
+    for goal in np.linspace(logs.min(), logs.max(), min(n, len(logs))):
+        best = min(open_, key=lambda i: abs(logs[i] - goal))
+        open_.remove(best)
+        chosen.append(best)
+    return chosen
+
+
+def least_sure(nets: Sequence[Net], expected_ms: Sequence[float], measured: Sequence[int], n: int) -> list[int]:
+    """Indices of the `n` nets of which a model that is linear in the operator classes would know least.
+
+    Features: kernels, FLOPs and bytes of each kind, over the expected latency, so that the variance is one of relative
+    errors. Greedy D-optimal design (Fedorov 1972): each choice counts as measured for the next, so no two are alike.
+    """
+    features = _features(nets) / np.asarray(expected_ms)[:, None]
+    features /= np.maximum(np.sqrt((features**2).mean(axis=0)), 1e-30)
+    covariance = np.eye(features.shape[1])
+    for i in measured:
+        covariance = _learnt(covariance, features[i])
+    chosen: list[int] = []
+    for _ in range(min(n, len(nets) - len(measured))):
+        variance = np.einsum("nf,fg,ng->n", features, covariance, features)
+        variance[[*measured, *chosen]] = -1
+        chosen.append(int(variance.argmax()))
+        covariance = _learnt(covariance, features[chosen[-1]])
+    return chosen
+
+
+def _learnt(covariance: Array, x: Array) -> Array:
+    """The covariance after one more observation (Sherman and Morrison)."""
+    gain = covariance @ x
+    result: Array = covariance - np.outer(gain, gain) / (SURE**2 + x @ gain)
+    return result
+
+
+def _features(nets: Sequence[Net]) -> Array:
+    """(nets, 3 x kinds that occur): kernels, FLOPs and bytes."""
+    sums = [net.cost.by_kind() for net in nets]
+    rows = [
+        [v for kind in KINDS for t in [totals.get(kind, Total())] for v in (t.kernels, t.flops, t.bytes)]
+        for totals in sums
+    ]
+    table = np.array(rows, dtype=np.float64)
+    return table[:, table.any(axis=0)]

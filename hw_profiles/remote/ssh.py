@@ -1,0 +1,36 @@
+"""A bundle run on a host over the system's own ssh and scp, with the keys and hosts that the user has set up."""
+
+import subprocess
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from ...errors import UserError
+
+
+def run_on_host(host: str, bundle: Path, results: Path, *, python: str = "python3") -> Path:
+    """Copy the bundle to a folder of the host's home, run it there, and bring results.json.
+
+    The folder is named after the bundle: the same call goes on with a run that was stopped.
+    Errors: ssh is not installed, the host cannot be reached, the script fails there.
+    """
+    if not host or host.startswith("-") or any(c.isspace() for c in host):
+        raise UserError(f"--host {host!r} is no host; give user@box")
+    folder = f"nas-{sha256(bundle.read_bytes()).hexdigest()[:12]}"
+    _run(["ssh", host, f"mkdir -p {folder}"], f"the host {host} cannot be reached")
+    _run(["scp", "-q", str(bundle), f"{host}:{folder}/bundle.zip"], f"the bundle cannot be copied to {host}")
+    command = f"cd {folder} && {python} -m zipfile -e bundle.zip . && {python} run.py"
+    _run(["ssh", host, command], f"the nets cannot be timed on {host}", shown=True)
+    _run(["scp", "-q", f"{host}:{folder}/results.json", str(results)], f"the results cannot be copied from {host}")
+    return results
+
+
+def _run(command: Sequence[str], failure: str, *, shown: bool = False) -> None:
+    """shown: the script's progress goes to the user's terminal as it comes."""
+    try:
+        ended = subprocess.run(command, stdout=None if shown else subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    except FileNotFoundError:
+        raise UserError(f"{command[0]} is not installed here; copy the bundle by hand (`nas profile pack`)") from None
+    if ended.returncode:
+        last = (ended.stderr.strip().splitlines() or [f"{command[0]} ended with {ended.returncode}"])[-1]
+        raise UserError(f"{failure}: {last}")

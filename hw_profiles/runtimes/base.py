@@ -1,0 +1,81 @@
+"""What every runtime offers, and what they share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from ...errors import UserError
+from ..onnx_file import to_onnx
+
+Model = nn.Module | Path
+"""A module, or the path of an ONNX file with one graph and fixed shapes."""
+Arguments = tuple[Tensor, ...]
+Call = Callable[[], Sequence[Any]]
+"""One inference, from inputs in memory to outputs in memory; gives the outputs (tensors or numpy arrays)."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """True, or false with one sentence that says why not and what would help."""
+
+    why_not: str = ""
+
+    def __bool__(self) -> bool:
+        return not self.why_not
+
+
+class Runtime(Protocol):
+    """A file of this folder."""
+
+    def available(self) -> Availability:
+        """Whether it can run here; quick, and it imports nothing heavy."""
+        ...
+
+    def version(self) -> str:
+        """Version of the runtime that is installed."""
+        ...
+
+    def prepare(self, model: Model, arguments: Arguments, threads: int) -> Call:
+        """Load (compile) the model for inputs like `arguments`, to run on `threads` threads."""
+        ...
+
+
+def installed(package: str, runtime: str) -> Availability:
+    """Whether a Python package is there."""
+    if find_spec(package) is not None:
+        return Availability()
+    return Availability(f"runtime {runtime} is not installed here; `pip install {package}` adds it")
+
+
+def version_of(package: str) -> str:
+    """The installed version of a package."""
+    try:
+        return package_version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def onnx_bytes(model: Model, arguments: Arguments) -> bytes:
+    """The ONNX file of a model. Error: the file cannot be read."""
+    if isinstance(model, nn.Module):
+        return to_onnx(model.eval(), arguments)
+    try:
+        return model.read_bytes()
+    except OSError as error:
+        raise UserError(f"the ONNX file {model} cannot be read: {error.strerror}") from None
+
+
+def as_numpy(arguments: Arguments) -> list[Any]:
+    """The inputs as arrays."""
+    return [x.detach().cpu().numpy() for x in arguments]
+
+
+def as_outputs(result: Any) -> Sequence[Any]:
+    """A module's result as a sequence of tensors."""
+    return [result] if isinstance(result, Tensor) else [x for x in result if isinstance(x, Tensor)]

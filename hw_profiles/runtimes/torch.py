@@ -1,0 +1,30 @@
+"""PyTorch, eager, in inference mode, on the CPU."""
+
+import torch
+from torch import nn
+
+from ...errors import UserError
+from .base import Arguments, Availability, Call, Model, as_outputs
+
+
+def available() -> Availability:
+    return Availability()
+
+
+def version() -> str:
+    return str(torch.__version__)
+
+
+def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
+    """Threads are a setting of the whole process in PyTorch; each call makes sure of its own."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"runtime torch runs modules, not files ({model}); use onnxruntime")
+    module = model.eval()
+
+    def call() -> list[object]:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        with torch.inference_mode():
+            return list(as_outputs(module(*arguments)))
+
+    return call

@@ -1,0 +1,95 @@
+"""What a device file says of the device: its runtime, its datasheet, and what it can run. (Of nets: `points`.)
+
+Every number stands beside its source. What is not known is absent; what was not stated says so.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .operators import Cost, Kind
+
+Text = Annotated[str, Field(min_length=2)]
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
+NOT_STATED = "not stated by the authors"
+
+
+class Frozen(BaseModel):
+    """A record of a device file: immutable, and a field that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Runtime(Frozen):
+    """What executes the nets. Numbers of two versions are numbers of two runtimes."""
+
+    name: Text
+    version: str = Field(min_length=1)
+    """As the authors state it; else "not stated by the authors"; of a datasheet alone: the version that it assumes."""
+
+    @property
+    def stated(self) -> bool:
+        return self.version != NOT_STATED
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}" if self.stated else f"{self.name} (version {self.version})"
+
+
+class Value(Frozen):
+    """A number of the datasheet and who says so."""
+
+    value: float = Field(gt=0)
+    kind: Literal["vendor", "derived", "unverified"]
+    """From the maker; computed from stated numbers (`note` says how); from a third party."""
+    source: Text
+    date: str | None = None
+    note: str | None = None
+
+
+class Spec(Frozen):
+    """Dense peak rates (two operations for a multiply-add) and memory; what has no source is absent."""
+
+    tflops: dict[Precision, Value] = Field(default_factory=dict)
+    bandwidth_gb_s: Value | None = None
+    memory_gb: Value | None = None
+    on_chip_mb: Value | None = None
+    """Largest memory on the chip: last-level cache or scratch pad. What fits there need not cross the memory bus."""
+    power_w: Value | None = None
+
+    def rows(self) -> list[tuple[str, str, Value]]:
+        """(name, unit, value) of all that is stated."""
+        single = (
+            ("bandwidth", "GB/s", self.bandwidth_gb_s),
+            ("memory", "GB", self.memory_gb),
+            ("on-chip memory", "MB", self.on_chip_mb),
+            ("power", "W", self.power_w),
+        )
+        rates = [(f"peak {precision}", "TFLOP/s", value) for precision, value in self.tflops.items()]
+        return [*rates, *((name, unit, value) for name, unit, value in single if value is not None)]
+
+
+class Fallback(Frozen):
+    """An operator that the unit does not run itself."""
+
+    unit: Text
+    """What runs it instead."""
+    cost_factor: float = Field(ge=1)
+    """FLOPs and bytes count as so many times as much."""
+    source: Text
+
+
+class Supports(Frozen):
+    """What the unit and its runtime can run. An absent part is unknown, and nothing is refused for it."""
+
+    operators: list[Kind] | None = None
+    fallbacks: dict[Kind, Fallback] = Field(default_factory=dict)
+    precisions: list[Precision] | None = None
+    static_shapes: bool | None = None
+    """Every input shape is compiled apart."""
+    source: str | None = None
+
+    def refused(self, cost: Cost) -> list[Kind]:
+        """Kinds of operators of the cost that neither the unit nor a fallback runs."""
+        if self.operators is None:
+            return []
+        return [kind for kind in cost.by_kind() if kind not in self.operators and kind not in self.fallbacks]
