@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .common import RunOption, SeedOption, SpaceOption, StepsOption, TaskOption, app, console, stated, trained
+from .common import RunOption, SpaceOption, StepsOption, TaskOption, app, console, stated, trained
 
 
 @app.command()
@@ -23,7 +23,7 @@ def search(
     evaluations: Annotated[int, typer.Option(min=1, help="Architectures to evaluate.")] = 200,
     algorithm: Annotated[str, typer.Option(help="nsga2 or random.")] = "nsga2",
     steps: StepsOption = None,
-    seed: SeedOption = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the search; the training's is that of `nas train`.")] = 0,
 ) -> None:
     """Find the best net of a space for a device and a budget, and write it to files.
 
@@ -51,7 +51,7 @@ def search(
 
     device = load_device(target)
     load_algorithm(algorithm)
-    chosen_run = prepare_run(run, task, space, stated(steps=steps, seed=seed or None))
+    chosen_run = prepare_run(run, task, space, stated(steps=steps))
     if not chosen_run.is_trained():  # said before the minutes of training
         known = replace(limits, budget=None) if device.measurable else limits
         pipeline.check_limits(Candidates(Supernet(chosen_run.space), chosen_run.task, device, batch), known)

@@ -1,11 +1,12 @@
 """What the objectives ask of a net: quality with inherited weights, cost, latency. Each is computed once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ..hw_profiles import Cost, Device, Latency, trace_cost
+from ..hw_profiles import Cost, Device, Latency, Measurement, Protocol, measure_all, trace_cost
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
 from ..supernet.store import Supernet
@@ -35,6 +36,12 @@ class Candidates:
 
     def latency(self, architecture: Architecture) -> Latency:
         return self.device.latency(self.cost(architecture))
+
+    def measure(self, architectures: Sequence[Architecture], seconds: float) -> list[Measurement]:
+        """Time nets on this machine in turns, as the device runs them; `seconds` at most for each."""
+        pairs = [(self.supernet.extract(a), self.example) for a in architectures]
+        runtime, threads = self.device.local_runtime, self.device.threads
+        return measure_all(pairs, protocol=Protocol(seconds=seconds), runtime=runtime, threads=threads)
 
     def quality(self, architecture: Architecture) -> float:
         return evaluate_subnet(self.supernet, self.task, architecture)

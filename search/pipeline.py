@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from errno import EIO
@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import Infeasible
 from ..files import write_atomic
-from ..hw_profiles import Device, Latency, Protocol, calibrate, measure_all
+from ..hw_profiles import Device, Latency, calibrate
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
 from ..supernet.health import spread
@@ -24,11 +24,10 @@ from .objectives import Constraint, maximize, minimize
 from .run import search
 from .study import Study
 from .units import Budget
+from .verify import SECONDS, verify
 
 Progress = Callable[[int, int], None]
 CALIBRATION_NETS = 20
-VERIFIED = 6
-MEASURED_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class Limits:
 class Answer:
     """The chosen net and how it came to be chosen. Accuracies from 0 to 1.
 
-    front and trials: what `Study.front()` and `.trials()` gave, with latency intervals and counted costs; bound_ms: the
-    latency budget in milliseconds; notes: what a user should know.
+    front and trials: what `Study.front()` and `.trials()` gave, with latency intervals, measurements and counted costs;
+    bound_ms: the latency budget in milliseconds; notes: what a user should know.
     """
 
     architecture: Architecture
@@ -68,12 +67,13 @@ def calibrated(candidates: Candidates, folder: Path) -> Device:
 
     The fit is kept in `folder` and used again; delete the file to measure anew.
     """
+    if candidates.device.calibration is not None:  # a profile: measured already, and better
+        return candidates.device
     path = folder / f"{candidates.device.name}-batch{candidates.batch}.json"
     if path.exists():
         return Device.from_json(path.read_text())
     nets = spread(candidates.supernet, CALIBRATION_NETS, seed=0)
-    pairs = [(candidates.supernet.extract(a), candidates.example) for a in nets]
-    measured = measure_all(pairs, protocol=Protocol(seconds=MEASURED_SECONDS))
+    measured = candidates.measure(nets, SECONDS)
     device = calibrate([(candidates.cost(a), m) for a, m in zip(nets, measured, strict=True)], candidates.device)
     write_atomic(path, device.to_json())
     return device
@@ -94,8 +94,7 @@ def check_limits(candidates: Candidates, limits: Limits) -> tuple[float | None, 
 def check_budget(candidates: Candidates, budget: Budget | None) -> tuple[float | None, list[str]]:
     """(bound on the latency in ms, notes). Error: Infeasible, with the fastest net and what holds it up.
 
-    A budget in ms bounds the upper end of the interval. One in per cent bounds the mean against the mean of the largest
-    net: what is not known of the device stretches both alike.
+    `_upper` says which number it bounds; one in per cent is a share of the largest net's mean.
     """
     if budget is None:
         return None, []
@@ -112,11 +111,15 @@ def check_budget(candidates: Candidates, budget: Budget | None) -> tuple[float |
 
 
 def _upper(candidates: Candidates, budget: Budget) -> Callable[[Architecture], float]:
-    """The number that a budget bounds."""
+    """The number that a budget bounds: the upper end where nothing else keeps the promise.
+
+    On a machine at hand the nets are measured before one is chosen; there the mean is bounded, or the budget would be
+    left unused. So it is for a budget in per cent: what is not known of the device stretches both sides alike.
+    """
 
     def upper(architecture: Architecture) -> float:
         latency = candidates.latency(architecture)
-        return latency.mean_ms if budget.ms is None else latency.high_ms
+        return latency.mean_ms if budget.ms is None or candidates.device.measurable else latency.high_ms
 
     return upper
 
@@ -126,7 +129,7 @@ def _infeasible(candidates: Candidates, budget: Budget, fastest: Architecture, l
     blames = blame(candidates.supernet.space, fastest, upper)
     share = math.ceil(100 * upper(fastest) / largest_ms)
     nearest = f"{upper(fastest) * 1.01:.3g}ms" if budget.ms is not None else f"{share}%"
-    end = "upper end" if budget.ms is not None else "mean"
+    end = "mean" if budget.ms is None or candidates.device.measurable else "upper end"
     return (
         f"no net of the space keeps {budget.text} on {candidates.device.name}. The fastest, {fastest.id}, takes "
         f"{latency.mean_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g}, {latency.source}); the budget "
@@ -170,20 +173,21 @@ def find(
     front = study.front()
     if front.empty:
         raise Infeasible(f"none of {evaluations} nets keeps all limits; raise --evaluations or loosen the limits")
-    chosen, latency, more = _verify(candidates, study, bound)
+    verdict = verify(candidates, _ranked(candidates, study), bound)
+    chosen = verdict.architecture
     quality = candidates.quality(chosen)
     return Answer(
         architecture=chosen,
         metric=candidates.task.metric_name,
         validation=quality,
         test=evaluate_subnet(candidates.supernet, candidates.task, chosen, "test"),
-        latency=latency,
+        latency=verdict.latency,
         predicted=candidates.latency(chosen),
-        front=_with_costs(candidates, study, front),
+        front=_with_costs(candidates, study, front, verdict.measured_ms),
         front_architectures=[study.architecture(i) for i in front["id"]],
         bound_ms=bound,
-        trials=_with_costs(candidates, study, study.trials()),
-        notes=[*notes, *more],
+        trials=_with_costs(candidates, study, study.trials(), verdict.measured_ms),
+        notes=[*notes, *verdict.notes],
         bounded_by=_bounded_by(study, candidates.task.metric_name, quality, constraints),
     )
 
@@ -222,41 +226,22 @@ def _counted(candidates: Candidates, limits: Limits) -> list[tuple[str, float, M
     return [(name, upper, measure) for name, upper, measure in counted if upper is not None]
 
 
-def _verify(candidates: Candidates, study: Study, bound: float | None) -> tuple[Architecture, Latency, list[str]]:
-    """The most accurate net of the front; on a device at hand, of those whose measured latency keeps the bound."""
-    ranked = _ranked(candidates, study)
-    if not candidates.device.measurable:
-        latency = candidates.latency(ranked[0])
-        said = f"Latency is {latency.source}, not measured: {candidates.device.title} is not at hand."
-        return ranked[0], latency, [said]
-    notes: list[str] = []
-    for start in range(0, len(ranked), VERIFIED):
-        group = ranked[start : start + VERIFIED]
-        pairs = [(candidates.supernet.extract(a), candidates.example) for a in group]
-        for architecture, m in zip(group, measure_all(pairs, protocol=Protocol(seconds=MEASURED_SECONDS)), strict=True):
-            if bound is None or m.median_ms * (1 + m.noise) <= bound:
-                low, high = m.median_ms * (1 - m.noise), max(m.p95_ms, m.median_ms * (1 + m.noise))
-                tier = candidates.latency(architecture).tier
-                return architecture, Latency(m.median_ms, low, high, "measured", tier), notes
-            notes.append(f"Net {architecture.id} was measured at {m.median_ms:.3g} ms, missed the budget and fell out.")
-    raise Infeasible(
-        "every net of the front missed the budget when it was measured; raise the budget or calibrate anew"
-    )
-
-
 def _ranked(candidates: Candidates, study: Study) -> list[Architecture]:
     """The front, most accurate first."""
     front = study.front().sort_values([candidates.task.metric_name, "latency_ms"], ascending=[False, True])
     return [study.architecture(i) for i in front["id"]]
 
 
-def _with_costs(candidates: Candidates, study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """The table with latency intervals and counted costs beside each net."""
+def _with_costs(
+    candidates: Candidates, study: Study, table: pd.DataFrame, measured_ms: Mapping[str, float]
+) -> pd.DataFrame:
+    """The table with latency intervals, what was measured and counted costs beside each net."""
     nets = [study.architecture(i) for i in table["id"]]
     latencies, costs = [candidates.latency(a) for a in nets], [candidates.cost(a) for a in nets]
     return table.assign(
         latency_low_ms=[x.low_ms for x in latencies],
         latency_high_ms=[x.high_ms for x in latencies],
+        measured_ms=table["id"].map(measured_ms),
         latency_source=[x.source for x in latencies],
         params=[c.params for c in costs],
         flops=[c.flops for c in costs],

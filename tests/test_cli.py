@@ -35,7 +35,7 @@ def assert_one_sentence(result: Result, code: int) -> None:
 
 
 WRONG = [
-    (["--target", "jetson-oron"], "unknown device 'jetson-oron'; valid: jetson-orin, jetson-orin-nano"),
+    (["--target", "jetson-oron"], "unknown device 'jetson-oron'; valid: jetson-orin, jetson-orin-nx"),
     (["--task", "digit"], "unknown task 'digit'; valid: digits,"),
     (["--space", "vit-digts"], "unknown space 'vit-digts'; valid: vit-digits,"),
     (["--algorithm", "nsga"], "unknown algorithm 'nsga'; valid: nsga2,"),

@@ -1,0 +1,218 @@
+"""`nas profile`: nets timed on this machine or elsewhere, and the device profile that follows."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .common import app, console
+
+if TYPE_CHECKING:
+    from ..hw_profiles import Device
+    from ..hw_profiles.pool import Inputs
+
+profile_app = typer.Typer(help="Make a device profile: time nets and fit a latency model to them.")
+app.add_typer(profile_app, name="profile")
+
+NetsOption = Annotated[int, typer.Option("--nets", help="Nets to time.")]
+SpacesOption = Annotated[
+    list[str] | None, typer.Option("--space", help="PRESET, FILE.yaml or FILE.py:FUNCTION; may be repeated.")
+]
+TaskOption = Annotated[str, typer.Option("--task", help="The task whose inputs the nets take.")]
+InputOption = Annotated[str | None, typer.Option("--input", help="Shape of one input instead: 3x224x224.")]
+BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Inputs in one call.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads that run a net.")]
+LikeOption = Annotated[str | None, typer.Option("--like", help="A device that shares the target's datasheet.")]
+SpecOption = Annotated[Path | None, typer.Option("--spec", help="YAML file with the target's datasheet.")]
+
+
+@profile_app.callback(invoke_without_command=True)
+def profile(
+    context: typer.Context,
+    target: Annotated[str, typer.Option("--target", help="local-cpu, or a device file of this machine.")] = "local-cpu",
+    runtime: Annotated[str, typer.Option(help="onnxruntime, torch, openvino or tensorrt.")] = "onnxruntime",
+    nets: NetsOption = 60,
+    space: SpacesOption = None,
+    task: TaskOption = "digits",
+    input_shape: InputOption = None,
+    batch: BatchOption = 1,
+    threads: ThreadsOption = 1,
+    out: Annotated[Path | None, typer.Option("--out", help="Profile to write. Default: TARGET-RUNTIME.yaml.")] = None,
+    host: Annotated[str | None, typer.Option("--host", help="user@box: pack, run there over ssh, ingest.")] = None,
+    like: LikeOption = None,
+    spec: SpecOption = None,
+) -> None:
+    """Time nets of a space and write a device profile, to search with as `--target FILE`. Goes on where it stopped.
+
+    **Examples**
+
+    `nas profile --target local-cpu --runtime onnxruntime --nets 60`
+
+    `nas profile --host user@box --like raspberry-pi-5 --out my-board.yaml`
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if host is not None:
+        _on_host(host, out or Path("my-board.yaml"), like, spec, (space, task, input_shape, batch, nets, threads))
+        return
+    from ..hw_profiles.profile import Setting
+    from ..hw_profiles.profile import profile as run
+
+    path = out or Path(f"{Path(target).stem}-{runtime}.yaml")
+    with _bar("Profiling") as progress:
+        device = run(
+            target,
+            _spaces(space, task),
+            nets,
+            setting=Setting(runtime, threads, batch),
+            task=task,
+            input_shape=_shape(input_shape),
+            out=path,
+            progress=progress,
+        )
+    _show(device, path)
+
+
+@profile_app.command("pack")
+def pack_bundle(
+    out: Annotated[Path, typer.Option("--out", help="Bundle to write: a .zip file.")] = Path("bundle.zip"),
+    like: LikeOption = None,
+    nets: NetsOption = 60,
+    space: SpacesOption = None,
+    task: TaskOption = "digits",
+    input_shape: InputOption = None,
+    batch: BatchOption = 1,
+    threads: ThreadsOption = 1,
+) -> None:
+    """Make a bundle for a machine elsewhere: ONNX files and one script, run.py, that needs onnxruntime or trtexec.
+
+    **Examples**
+
+    `nas profile pack --out bundle.zip`
+
+    `nas profile pack --like jetson-orin --nets 40 --out orin.zip`
+    """
+    _pack(out, like, (space, task, input_shape, batch, nets, threads))
+    console.print(
+        f"{out}, {out.stat().st_size / 2**20:.1f} MiB. On the target: unpack it, `python3 run.py`; at home:\n"
+        f"nas profile ingest results.json --bundle {out} --out my-board.yaml",
+        soft_wrap=True,
+    )
+
+
+@profile_app.command("ingest")
+def ingest_results(
+    results: Annotated[Path, typer.Argument(help="results.json, as run.py wrote it.")],
+    bundle: Annotated[Path, typer.Option("--bundle", help="The bundle that was run.")] = Path("bundle.zip"),
+    out: Annotated[Path, typer.Option("--out", help="Profile to write.")] = Path("my-board.yaml"),
+    like: LikeOption = None,
+    spec: SpecOption = None,
+) -> None:
+    """Make a device profile of what a bundle's script measured elsewhere.
+
+    **Example**
+
+    `nas profile ingest results.json --bundle bundle.zip --out my-board.yaml --like raspberry-pi-5`
+    """
+    from ..hw_profiles import load_device
+    from ..hw_profiles.remote import ingest
+
+    device = ingest(results, bundle, out, like=load_device(like) if like else None, spec=spec)
+    _show(device, out)
+
+
+Choice = tuple[list[str] | None, str, str | None, int, int, int]
+"""(spaces, task, input, batch, nets, threads)."""
+
+
+def _pack(out: Path, like: str | None, choice: Choice) -> None:
+    from ..hw_profiles import load_device
+    from ..hw_profiles.remote import pack
+
+    space, task, input_shape, batch, nets, threads = choice
+    inputs = _inputs(task, input_shape, batch)
+    with _bar("Packing") as progress:
+        device = load_device(like or "local-cpu")
+        pack(device, _spaces(space, task), out, inputs=inputs, nets=nets, threads=threads, progress=progress)
+
+
+def _on_host(host: str, out: Path, like: str | None, spec: Path | None, choice: Choice) -> None:
+    """The bundle stays beside the profile: a run that was stopped goes on with it."""
+    from ..hw_profiles import load_device
+    from ..hw_profiles.remote import ingest, run_on_host
+
+    bundle, results = (out.with_name(f"{out.stem}.{name}") for name in ("bundle.zip", "results.json"))
+    if not bundle.exists():
+        _pack(bundle, like, choice)
+    run_on_host(host, bundle, results)
+    _show(ingest(results, bundle, out, like=load_device(like) if like else None, spec=spec), out)
+
+
+def _inputs(task: str, input_shape: str | None, batch: int) -> "Inputs":
+    from ..hw_profiles.profile import inputs_of
+
+    return inputs_of(task, _shape(input_shape), batch)
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    from ..errors import UserError
+
+    if text is None:
+        return None
+    parts = text.split("x")
+    if not all(part.isdigit() and int(part) for part in parts):
+        raise UserError(f"--input {text!r} is no shape; give sizes without the batch, as in 3x224x224")
+    return tuple(map(int, parts))
+
+
+def _spaces(spaces: list[str] | None, task: str) -> list[str]:
+    """The task's own space where none is named."""
+    if spaces:
+        return spaces
+    from ..tasks import load_task
+
+    return [load_task(task).space]
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[float, float, str], None]]:
+    """A bar with an ETA, drawn only when it is told to: a thread that draws would disturb what is timed."""
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, auto_refresh=False, transient=not console.is_terminal) as bar:
+        task = bar.add_task("", total=1)
+
+        def update(done: float, total: float, remark: str) -> None:
+            text = f"{done:.0f} of {total:.0f} nets, {remark}"
+            bar.update(task, completed=done, total=total, description=text, refresh=console.is_terminal)
+
+        yield update
+
+
+def _show(device: "Device", path: Path) -> None:
+    error, nets = device.error, len(device.nets)
+    table = Table(title=f"{device.name}: {device.runtime}", title_justify="left", show_header=False)
+    rows: dict[str, Any] = {"nets": nets}
+    if error is not None:
+        rows["tier"] = f"{error.tier}, measured"
+        rows["error"] = f"{error.leave_one_out:.1%} in the mean, for nets left out of the fit"
+        if error.leave_family_out is not None:
+            rows["error, other space"] = f"{error.leave_family_out:.1%}, for a space left out of the fit"
+        rows["true over predicted"] = f"at most {error.quantile_90:.3f} for nine nets of ten"
+        rows["noise"] = f"{error.noise:.1%} between two timings of a net" if error.noise is not None else "unknown"
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    console.print(table)
+    for note in device.notes:
+        console.print(f"[dim]{note}[/]")
+    console.print(f"Written to {path}: `nas search --target {path}`", soft_wrap=True)

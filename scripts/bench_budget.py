@@ -1,0 +1,70 @@
+"""Does the budget hold? Searches for this machine with random budgets; each answer is timed afresh in a new process.
+
+    python scripts/bench_budget.py --run runs/digits [--searches 40] [--target local-cpu]
+
+Budgets lie between 15 and 90 % of the time of the largest net. One is kept if the net takes at most 5 % more.
+The run's supernet is trained first where it is not. Printed: one row for each search, then how many budgets held and
+which share of them the nets used.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+MARGIN = 1.05
+TIMED = """
+import sys, torch, nas
+from nas.hw_profiles import Protocol, measure
+net, device = nas.load(sys.argv[1]), nas.load_device(sys.argv[2])
+shape = [int(n) for n in sys.argv[3].split(",")]
+how = {"runtime": device.local_runtime, "threads": device.threads, "protocol": Protocol(seconds=2.0)}
+print(measure(net, torch.zeros(1, *shape), **how).median_ms)
+"""
+
+
+def nas(*arguments: object) -> str:
+    done = subprocess.run(["nas", *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return done.stdout
+
+
+def timed(folder: Path, target: str, shape: str) -> float:
+    """Milliseconds of an extracted net in a fresh process."""
+    command = [sys.executable, "-c", TIMED, str(folder), target, shape]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--searches", type=int, default=40)
+    parser.add_argument("--target", default="local-cpu")
+    parser.add_argument("--shape", default="1,8,8", help="of one input")
+    args = parser.parse_args()
+    nas("train", "--run", args.run)
+    nas("extract", "--run", args.run, "--arch", "largest", "--format", "safetensors", "--out", args.run / "bench")
+    largest = timed(args.run / "bench" / "largest", args.target, args.shape)
+    print(f"largest net: {largest:.3f} ms")
+    print(f"{'budget ms':>9} {'said ms':>8} {'afresh':>8} {'of it':>6}  held", flush=True)
+    rng, used, kept = np.random.default_rng(0), [], 0
+    for i in range(args.searches):
+        budget = float(rng.uniform(0.15, 0.9)) * largest
+        answer = nas("search", "--target", args.target, "--budget", f"{budget:.5f}ms", "--run", args.run, "--seed", i)
+        afresh = timed(args.run / "best", args.target, args.shape)
+        said = re.findall(r"latency\W+([\d.]+) ms", answer)[0]
+        used.append(afresh / budget)
+        kept += used[-1] <= MARGIN
+        print(
+            f"{budget:9.3f} {said:>8} {afresh:8.3f} {used[-1]:6.0%}  {'yes' if used[-1] <= MARGIN else 'NO'}",
+            flush=True,
+        )
+    print(f"{kept} of {args.searches} budgets held; median use {np.median(used):.0%}")
+
+
+if __name__ == "__main__":
+    main()
