@@ -17,7 +17,7 @@ from ..errors import UserError, unknown
 from .cost import Cost
 from .intervals import interval_half_width
 from .priors import ANY_DEVICE, Prior, Rates
-from .residual import FEWEST, Residual, features, fit_residual
+from .residual import FEWEST, Residual, fit_residual
 from .roofline import RooflineForm, Table, fit_rates, seconds, tabulate
 
 Source = Literal["measured", "calibrated", "analytic"]
@@ -245,12 +245,12 @@ def _both(table: Table, truth: Array, prior: Prior, form: Form, like: Residual |
     rates = fit_rates(table, truth, prior, _roofline(form))
     if form != "grey-box":
         return rates, None
-    return rates, fit_residual(features(table, rates), truth - np.log(seconds(table, rates, "rates")), like)
+    return rates, fit_residual(table, rates, truth - np.log(seconds(table, rates, "rates")), like)
 
 
 def _log_seconds(rates: Rates, form: Form, residual: Residual | None, table: Table) -> Array:
     found: Array = np.log(seconds(table, rates, _roofline(form)))
-    return found if residual is None else found + residual.predict(features(table, rates))
+    return found if residual is None else found + residual.predict(table, rates)
 
 
 def _roofline(form: Form) -> RooflineForm:

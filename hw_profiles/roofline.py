@@ -39,13 +39,17 @@ K = len(KINDS)
 
 @dataclass(frozen=True)
 class Table:
-    """Nets as arrays over groups of kernels. kind: its index; launches: kernels; starts: the first row of each net."""
+    """Nets as arrays over groups of kernels.
+
+    kind: its index; launches: kernels; starts: the first row of each net; name: of the operator.
+    """
 
     kind: NDArray[np.intp]
     flops: Array
     bytes: Array
     launches: Array
     starts: NDArray[np.intp]
+    name: NDArray[np.str_]
 
     def of(self, nets: Sequence[int]) -> "Table":
         """The table of some of its nets."""
@@ -53,7 +57,8 @@ class Table:
         rows = [np.arange(self.starts[i], ends[i]) for i in nets]
         starts = np.cumsum([0, *(len(r) for r in rows[:-1])])
         index = np.concatenate(rows)
-        return Table(self.kind[index], self.flops[index], self.bytes[index], self.launches[index], starts)
+        columns = (self.kind[index], self.flops[index], self.bytes[index], self.launches[index])
+        return Table(*columns, starts, self.name[index])
 
     def by_kind(self) -> "Table":
         """The same with the kernels of each net added up by kind: all that the form `rates` sees."""
@@ -62,22 +67,24 @@ class Table:
         flops, moved, launches = (
             np.bincount(index, weights=v).astype(np.float64) for v in (self.flops, self.bytes, self.launches)
         )
-        return Table(cell % K, flops, moved, launches, np.searchsorted(cell // K, np.arange(len(self.starts))))
+        starts, names = np.searchsorted(cell // K, np.arange(len(self.starts))), np.array(KINDS)[cell % K]
+        return Table(cell % K, flops, moved, launches, starts, names)
 
 
 def tabulate(costs: Sequence[Cost], precision: str) -> Table:
     """The kernels of each net, rescaled to `precision`."""
     rows: list[tuple[float, float, float, float]] = []
-    starts = []
+    starts, names = [], []
     for cost in costs:
         scale = bytes_per_element(precision) / bytes_per_element(cost.precision)
         starts.append(len(rows))
+        names += [op.name for op in cost.operators] or [""]
         rows += [
             (KINDS.index(op.kind), op.count * op.flops, op.count * op.bytes * scale, op.count) for op in cost.operators
         ] or [(0, 0.0, 0.0, 1)]
     columns: Array = np.array(rows, dtype=np.float64).T
     kinds, flops, moved, launches = columns
-    return Table(kinds.astype(np.int64), flops, moved, launches, np.array(starts, dtype=np.intp))
+    return Table(kinds.astype(np.int64), flops, moved, launches, np.array(starts, dtype=np.intp), np.array(names))
 
 
 def parts(table: Table, rates: Rates, form: RooflineForm) -> tuple[Array, Array, Array]:

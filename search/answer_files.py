@@ -9,14 +9,14 @@ from .report import Report, write_report
 from .run_folder import Run
 from .units import human
 
-FORMATS = ("safetensors", "onnx")
+FORMATS = ("safetensors", "onnx", "onnx-fixed")
 
 
 def write(run: Run, candidates: Candidates, answer: Answer, limits: Limits, command: str) -> dict[str, str]:
     """Write all files; returns the facts about the chosen net that they state, label to text."""
     facts = facts_of(run, candidates, answer, limits)
     write_front(run.folder / "front.csv", answer.front, answer.front_architectures)
-    write_bundle(run, candidates.supernet, answer.architecture, run.folder / "best", facts, FORMATS)
+    write_bundle(run, candidates.supernet, answer.architecture, run.folder / "best", facts, FORMATS, candidates.batch)
     history = run.history()
     by_kind = candidates.cost(answer.architecture).by_kind()
     kernels: dict[str, int] = {}

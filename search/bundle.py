@@ -27,8 +27,11 @@ def write_bundle(
     folder: Path,
     facts: Mapping[str, Any],
     formats: Sequence[str],
+    batch: int = 1,
 ) -> nn.Module:
     """Extract `architecture` into `folder`, whole or not at all; an older bundle there is replaced.
+
+    batch: of the format "onnx-fixed".
 
     Error: the folder holds something else.
     """
@@ -38,7 +41,7 @@ def write_bundle(
     beside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
     _remove(beside, old)  # what a killed call left
     try:
-        export(module, run.task.example, beside, formats)
+        export(module, run.task.example.repeat(batch, *(1 for _ in run.task.input_shape)), beside, formats)
         save_bundle(beside, architecture, run.description, {"task": run.task_name, **facts})
         write_atomic(beside / "README.md", _readme(run, architecture, facts, formats))
         if folder.exists():
@@ -47,6 +50,12 @@ def write_bundle(
     finally:
         _remove(beside, old)
     return module
+
+
+_FIXED = (
+    "",
+    "`model-fixed.onnx` is the same net for the batch that was searched for: faster, and what latencies are about.",
+)
 
 
 def _remove(*folders: Path) -> None:
@@ -80,6 +89,7 @@ def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], form
             "    import onnxruntime",
             "    session = onnxruntime.InferenceSession('model.onnx')",
             "    (logits,) = session.run(None, {session.get_inputs()[0].name: x})  # x: a float32 numpy array",
+            *(_FIXED if "onnx-fixed" in formats else ()),
         ]
     lines += ["", "`architecture.json` holds the genes, `model.json` what `nas.load` needs beside the weights.", ""]
     return "\n".join(lines)

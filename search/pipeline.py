@@ -13,21 +13,21 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import Infeasible
-from ..files import write_atomic
-from ..hw_profiles import Device, Latency, calibrate
+from ..hw_profiles import Device, Latency, load_device
+from ..hw_profiles.profile import Progress as Progressing
+from ..hw_profiles.profile import Setting, profile
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
-from ..supernet.health import spread
 from .candidates import Candidates
 from .feasibility import Measure, blame, least, sentence
 from .objectives import Constraint, maximize, minimize
 from .run import search
 from .study import Study
 from .units import Budget
-from .verify import SECONDS, verify
+from .verify import verify
 
 Progress = Callable[[int, int], None]
-CALIBRATION_NETS = 20
+CALIBRATION_NETS = 40
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,20 @@ class Answer:
     bounded_by: str = ""
 
 
-def calibrated(candidates: Candidates, folder: Path) -> Device:
-    """This machine as a device fitted to nets of the space: spread evenly over size, timed in turns.
+def calibrated(candidates: Candidates, folder: Path, progress: Progressing | None = None) -> Device:
+    """This machine as a device fitted to nets of the space (see `profile`).
 
-    The fit is kept in `folder` and used again; delete the file to measure anew.
+    The profile is kept in `folder` and used again; delete the file to measure anew.
     """
     if candidates.device.calibration is not None:  # a profile: measured already, and better
         return candidates.device
     path = folder / f"{candidates.device.name}-batch{candidates.batch}.json"
     if path.exists():
-        return Device.from_json(path.read_text())
-    nets = spread(candidates.supernet, CALIBRATION_NETS, seed=0)
-    measured = candidates.measure(nets, SECONDS)
-    device = calibrate([(candidates.cost(a), m) for a, m in zip(nets, measured, strict=True)], candidates.device)
-    write_atomic(path, device.to_json())
-    return device
+        return load_device(path)
+    device, shape = candidates.device, candidates.task.input_shape
+    setting = Setting(device.local_runtime, device.threads or 1, candidates.batch)
+    space, nets = candidates.supernet.space, min(CALIBRATION_NETS, candidates.supernet.space.size)
+    return profile(device, space, int(nets), setting=setting, input_shape=shape, out=path, progress=progress)
 
 
 def check_limits(candidates: Candidates, limits: Limits) -> tuple[float | None, list[str]]:
@@ -173,7 +172,7 @@ def find(
     front = study.front()
     if front.empty:
         raise Infeasible(f"none of {evaluations} nets keeps all limits; raise --evaluations or loosen the limits")
-    verdict = verify(candidates, _ranked(candidates, study), bound)
+    verdict = verify(candidates, _ranked(candidates, study, limits, bound), bound)
     chosen = verdict.architecture
     quality = candidates.quality(chosen)
     return Answer(
@@ -226,10 +225,20 @@ def _counted(candidates: Candidates, limits: Limits) -> list[tuple[str, float, M
     return [(name, upper, measure) for name, upper, measure in counted if upper is not None]
 
 
-def _ranked(candidates: Candidates, study: Study) -> list[Architecture]:
-    """The front, most accurate first."""
-    front = study.front().sort_values([candidates.task.metric_name, "latency_ms"], ascending=[False, True])
-    return [study.architecture(i) for i in front["id"]]
+def _ranked(candidates: Candidates, study: Study, limits: Limits, bound: float | None) -> list[Architecture]:
+    """Nets that may be the answer, most accurate first: the front. On a device at hand, where nets are measured before
+    one is chosen, all whose interval reaches below the bound."""
+    table = study.front()
+    if candidates.device.measurable and bound is not None:
+        trials, counted = study.trials().drop_duplicates("id"), _counted(candidates, limits)
+
+        def may_be(name: str) -> bool:
+            a = study.architecture(name)
+            return candidates.latency(a).low_ms <= bound and all(measure(a) <= most for _, most, measure in counted)
+
+        table = trials[trials["id"].map(may_be)]
+    ranked = table.sort_values([candidates.task.metric_name, "latency_ms"], ascending=[False, True])
+    return [study.architecture(i) for i in ranked["id"]]
 
 
 def _with_costs(
