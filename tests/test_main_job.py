@@ -42,7 +42,8 @@ def light(monkeypatch):
 def test_the_run_folder_is_complete(searched):
     run, _ = searched
     files = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and p.parent.name != "checkpoints"}
-    best = {f"best/{n}" for n in ("model.safetensors", "model.onnx", "architecture.json", "model.json", "README.md")}
+    names = ("model.safetensors", "model.onnx", "model-fixed.onnx", "architecture.json", "model.json", "README.md")
+    best = {f"best/{n}" for n in names}
     assert files == best | {
         *("front.csv", "study.db", "report.html", "run.json"),
         *("supernet.safetensors", "history.json"),
