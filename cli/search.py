@@ -35,7 +35,7 @@ def search(
 
     `nas search --target my-board.yaml --budget 800us --max-params 200K --space my_space.py:vit`
     """
-    from ..search import answer_files, pipeline, terminal, units
+    from ..search import answer_files, calibration, pipeline, terminal, units
 
     limits = pipeline.Limits(
         budget=units.parse_budget(budget) if budget else None,
@@ -59,7 +59,7 @@ def search(
     candidates = Candidates(supernet, chosen_run.task, device, batch)
     if device.measurable:
         with console.status("Timing nets on this machine"):
-            candidates.device = pipeline.calibrated(candidates, chosen_run.folder)
+            candidates.device = calibration.calibrated(candidates, chosen_run.folder)
     with terminal.progress_bar(console, "Searching") as progress:
         answer = pipeline.find(
             candidates,

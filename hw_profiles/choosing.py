@@ -1,13 +1,13 @@
-"""Which nets a profile times next: first a spread over cost, then where the model is least sure, then some again."""
+"""Which nets a profile times: a spread over cost, nets that tell most of the others, and then some again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .device import Device
-from .latency import predict
 from .measure import FEWEST
-from .pool import Net, Source, draw, least_sure, spread
-from .profiled import TimedNet, fit_model
+from .pool import Net, Source, draw, spread, telling
+from .residual import covariance
+from .roofline import tabulate
 from .session import Session
 
 BATCH = 12
@@ -15,18 +15,21 @@ BATCH = 12
 POOL = 300
 AGAIN = 8
 """Nets that are timed once more at the end."""
-FIRST = 0.4
-"""Share of the nets that is spread over cost, before the model can say where it is unsure."""
+SPREAD = 0.2
+"""Share of the nets that is spread over cost, so that no end of the space is left to extrapolation."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What may be timed, what comes first (indices), and how many in all."""
+    """What may be timed, and which of it is (indices)."""
 
     device: Device
     pool: tuple[Net, ...]
-    first: tuple[int, ...]
-    nets: int
+    chosen: tuple[int, ...]
+
+    @property
+    def nets(self) -> list[Net]:
+        return [self.pool[i] for i in self.chosen]
 
 
 def pool_of(found: Sequence[Source], device: Device, seed: int) -> list[Net]:
@@ -34,9 +37,15 @@ def pool_of(found: Sequence[Source], device: Device, seed: int) -> list[Net]:
     return [net for source in found for net in draw(source, POOL // len(found), device.precision, seed)]
 
 
-def first_of(pool: Sequence[Net], device: Device, nets: int) -> list[int]:
-    """Indices of the first nets: evenly over the logarithm of the expected latency, of each space the same number."""
-    wanted = min(nets, len(pool), max(FEWEST, round(FIRST * nets)))
+def chosen_of(pool: Sequence[Net], device: Device, nets: int) -> list[int]:
+    """Indices of the nets to time. What a net tells of another follows from their operators, before any was timed."""
+    table = tabulate([device.as_run(net.cost) for net in pool], device.precision)
+    return telling(covariance(table, device.prior().rates), _spread(pool, device, nets), min(nets, len(pool)))
+
+
+def _spread(pool: Sequence[Net], device: Device, nets: int) -> list[int]:
+    """Evenly over the logarithm of the expected latency, of each space the same number."""
+    wanted = min(nets, len(pool), max(FEWEST, round(SPREAD * nets)))
     families = sorted({net.source.family for net in pool})
     chosen: list[int] = []
     for number, family in enumerate(families):
@@ -56,17 +65,8 @@ def reference_of(pool: Sequence[Net]) -> Net:
 def next_nets(plan: Plan, session: Session) -> list[Net]:
     """The next batch of nets that were not timed yet; empty when all are."""
     timed = session.timed()
-    planned = [i for i in plan.first if plan.pool[i].key not in timed]
-    if planned:
-        return [plan.pool[i] for i in planned[:: -(-len(planned) // BATCH)]]
-    wanted = min(BATCH, plan.nets - len(timed))
-    if wanted <= 0:
-        return []
-    measured = [i for i, net in enumerate(plan.pool) if net.key in timed]
-    known = [TimedNet(plan.pool[i].cost, timed[plan.pool[i].key], {}) for i in measured]
-    model = fit_model(known, plan.device, 0.0)
-    expected = [predict(model, net.cost).mean_ms for net in plan.pool]
-    return [plan.pool[i] for i in least_sure(plan.pool, expected, measured, wanted)]
+    left = [net for net in plan.nets if net.key not in timed]
+    return left[:: -(-len(left) // BATCH)] if left else []
 
 
 def nets_again(plan: Plan, session: Session) -> list[Net]:

@@ -159,4 +159,5 @@ def _chain(head: OperatorCost, op: OperatorCost, length: int, count: int) -> Ope
         return replace(head, count=count)
     read = max(0.0, op.bytes_read - head.bytes_written) + (length - 1) * max(0.0, op.bytes_read - op.bytes_written)
     flops = head.flops + length * op.flops
-    return OperatorCost(head.name, head.kind, flops, head.bytes_read + read, op.bytes_written, count)
+    read += head.bytes_read
+    return replace(head, flops=flops, bytes_read=read, bytes_written=op.bytes_written, count=count)

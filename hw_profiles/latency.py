@@ -77,6 +77,8 @@ class LatencyModel:
     residual: Residual | None = None
     error: float | None = None
     """Mean absolute relative error of nets left out; None: not fitted."""
+    pace: float = 1.0
+    """Factor on all that it says: how much longer nets take at present than when it was fitted."""
 
     @classmethod
     def fit(
@@ -136,7 +138,7 @@ def _check(costs: Sequence[Cost], latencies_ms: Sequence[float], groups: Sequenc
 def predict(model: LatencyModel, cost: Cost) -> Latency:
     """Latency of a cost; one that was traced at another precision is rescaled to the model's."""
     table = tabulate([cost], model.precision)
-    mean = 1e3 * exp(float(_log_seconds(model.rates, model.form, model.residual, table)[0]))
+    mean = model.pace * 1e3 * exp(float(_log_seconds(model.rates, model.form, model.residual, table)[0]))
     wider, tier = 0.0, model.tier
     if model.flops_range is not None:
         least, most = model.flops_range

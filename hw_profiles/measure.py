@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 
 import numpy as np
 import torch
@@ -43,30 +44,29 @@ def measure_all(
     runtime: str = "torch",
     threads: int | None = None,
 ) -> list[Measurement]:
-    """Time several models in turns; each in the way of `measure`."""
-    return measure_beside(pairs, None, protocol=protocol, runtime=runtime, threads=threads)[0]
+    """Time several models in turns, the first of them for reference; each in the way of `measure`."""
+    return measure_beside(pairs, pairs[0], protocol=protocol, runtime=runtime, threads=threads)[0] if pairs else []
 
 
 def measure_beside(
     pairs: Sequence[Pair],
-    reference: Pair | None,
+    reference: Pair,
     *,
     protocol: Protocol | None = None,
     runtime: str = "torch",
     threads: int | None = None,
-    expected_ms: float | None = None,
+    fastest_ms: float = inf,
     progress: Callable[[float], None] | None = None,
-) -> tuple[list[Measurement], Measurement | None]:
+) -> tuple[list[Measurement], Measurement]:
     """As `measure_all`, with a reference net between the turns (see `timing`), whose own time comes second.
 
-    expected_ms: what the reference took before, on a quiet machine.
+    fastest_ms: what the reference took before, where only the machine at its fastest counts.
     """
     chosen, count = load_runtime(runtime), threads or torch.get_num_threads()
-    wanted = [*pairs, reference] if reference else list(pairs)
+    wanted = [*pairs, reference]
     with _undisturbed([model for model, _ in wanted if isinstance(model, nn.Module)]):
         calls = [chosen.prepare(model, _arguments(example), count) for model, example in wanted]
-        beside = calls.pop() if reference else None
-        return time_in_turns(calls, beside, protocol, expected_ms=expected_ms, progress=progress)
+        return time_in_turns(calls[:-1], calls[-1], protocol, fastest_ms=fastest_ms, progress=progress)
 
 
 @contextmanager

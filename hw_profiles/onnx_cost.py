@@ -13,7 +13,7 @@ from .liveness import KeyValues, Liveness, Piece
 from .onnx_graph import Graph, Step, read_graph
 from .onnx_rules import RESHAPES, VIEWS, attention_of, flops_of, kind_of
 from .onnx_values import Example, Value
-from .operators import WEIGHT_BYTES, Cost, Kind, OperatorCost, bytes_per_element
+from .operators import WEIGHT_BYTES, Cost, Kind, OperatorCost, block_sizes, bytes_per_element
 
 _FLOATS = frozenset((TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16))
 _QUANTIZED = frozenset((TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4))
@@ -148,7 +148,8 @@ class _Meter:
         sources = inputs[1:] if kind == "gather" else inputs
         read = sum(tensor.bytes for tensor in sources) + (written if kind == "gather" else 0)
         flops = 0 if step.op in VIEWS else flops_of(step, kind)
-        self.rows.append(OperatorCost(step.op, kind, flops, read, written, step.repeats))
+        sizes = block_sizes(kind, flops, step.outputs[0].shape)
+        self.rows.append(OperatorCost(step.op, kind, flops, read, written, step.repeats, **sizes))
         self.touch((*inputs, *held))
         pieces = [tensor.piece for tensor in inputs]
         if kind == "attention":

@@ -1,9 +1,9 @@
 """A cost: the kernels of one forward pass, with their FLOPs and bytes, from whatever source (trace, ONNX, table)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from math import isfinite
+from math import isfinite, prod
 from typing import Any, Literal, Self, get_args
 
 import pandas as pd
@@ -45,7 +45,11 @@ def recurrent_flops(steps: int, inputs: int, hidden: int, gates: int) -> int:
 @dataclass(frozen=True, slots=True)
 class OperatorCost:
     """One kernel, or `count` kernels that are alike: the FLOPs (2 x MACs) of EACH and the bytes that it reads (weights
-    included) and writes."""
+    included) and writes.
+
+    length, channels: of the sums and of the output of a product or convolution; 0: not stated, or it is neither.
+    Kernels work in blocks, so a multiple of a large power of two runs at a better rate than its neighbour.
+    """
 
     name: str
     kind: Kind
@@ -53,10 +57,19 @@ class OperatorCost:
     bytes_read: float
     bytes_written: float
     count: int = 1
+    length: int = 0
+    channels: int = 0
 
     @property
     def bytes(self) -> float:
         return self.bytes_read + self.bytes_written
+
+
+def block_sizes(kind: Kind, flops: float, output: Sequence[int]) -> dict[str, int]:
+    """`length` and `channels` of an operator with an output of that shape, as fields of `OperatorCost`."""
+    if kind not in ("matmul", "convolution", "depthwise") or not prod(output):
+        return {}
+    return {"length": round(flops / 2 / prod(output)), "channels": output[-1 if kind == "matmul" else 1]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +120,8 @@ class Cost:
     ) -> Self:
         """A cost from a plain table (a published trace), one row for each kernel or for `count` alike.
 
-        Columns: kind, flops, bytes_read, bytes_written (of ONE kernel); optional: name (else the kind), count (else 1).
+        Columns: kind, flops, bytes_read, bytes_written (of ONE kernel); optional: name (else the kind), count (else 1),
+        length and channels (see `OperatorCost`).
         Errors: a missing or unknown column, an unknown kind, a number that is negative or not finite.
         """
         records: Iterable[Any] = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
@@ -157,7 +171,8 @@ class Cost:
 
 
 _REQUIRED = ("kind", "flops", "bytes_read", "bytes_written")
-_COLUMNS = ("name", *_REQUIRED, "count")
+_OPTIONAL = {"count": 1, "length": 0, "channels": 0}
+_COLUMNS = ("name", *_REQUIRED, *_OPTIONAL)
 
 
 def _operator(number: int, row: OperatorCost | Mapping[str, Any]) -> OperatorCost:
@@ -175,11 +190,16 @@ def _operator(number: int, row: OperatorCost | Mapping[str, Any]) -> OperatorCos
     if kind not in KINDS:
         raise unknown("operator kind", str(kind), KINDS)
     flops, read, written = (_number(number, column, fields[column]) for column in _REQUIRED[1:])
-    count = _number(number, "count", fields.get("count", 1))
-    if count != int(count) or count < 1:
-        raise UserError(f"count of operator {number} must be a whole number from 1 on, not {count:g}")
+    whole = {column: _whole(number, column, fields.get(column, least), least) for column, least in _OPTIONAL.items()}
     name = fields.get("name")
-    return OperatorCost(name if isinstance(name, str) and name else kind, kind, flops, read, written, int(count))
+    return OperatorCost(name if isinstance(name, str) and name else kind, kind, flops, read, written, **whole)
+
+
+def _whole(number: int, column: str, value: Any, least: int) -> int:
+    found = _number(number, column, value)
+    if found != int(found) or found < least:
+        raise UserError(f"{column} of operator {number} must be a whole number from {least} on, not {found:g}")
+    return int(found)
 
 
 def _number(number: int, column: str, value: Any) -> float:

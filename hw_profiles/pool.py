@@ -13,13 +13,14 @@ from ..search_space.architecture import Architecture
 from ..search_space.locate import describe_space, space_from
 from ..search_space.space import SearchSpace
 from ..search_space.transformer import TransformerFunction, TransformerSpace
-from .cost import KINDS, Cost, Total, trace_cost
+from .cost import Cost, trace_cost
 
 Array = NDArray[np.float64]
 AnySpace = str | TransformerSpace | SearchSpace
 """A preset, FILE.yaml or FILE.py:FUNCTION; the options of a transformer; a space."""
-SURE = 0.02
-"""Relative error that a linear model of operator classes has at best; weighs what is measured against the prior."""
+SURE = 0.15
+"""What is left unknown of a net that was timed, in units of what is not known of any net before: more chooses nets that
+are typical, less those that are odd."""
 
 
 @dataclass(frozen=True)
@@ -119,39 +120,24 @@ def spread(sizes: Sequence[float], n: int) -> list[int]:
     return chosen
 
 
-def least_sure(nets: Sequence[Net], expected_ms: Sequence[float], measured: Sequence[int], n: int) -> list[int]:
-    """Indices of the `n` nets of which a model that is linear in the operator classes would know least.
+def telling(covariance: Array, given: Sequence[int], n: int) -> list[int]:
+    """Indices of `n` nets, `given` ones first: each next one takes most from the variance of all together.
 
-    Features: kernels, FLOPs and bytes of each kind, over the expected latency, so that the variance is one of relative
-    errors. Greedy D-optimal design (Fedorov 1972): each choice counts as measured for the next, so no two are alike.
+    covariance: (nets, nets) of log latencies, before any is known. Active learning after Cohn (1996).
     """
-    features = _features(nets) / np.asarray(expected_ms)[:, None]
-    features /= np.maximum(np.sqrt((features**2).mean(axis=0)), 1e-30)
-    covariance = np.eye(features.shape[1])
-    for i in measured:
-        covariance = _learnt(covariance, features[i])
-    chosen: list[int] = []
-    for _ in range(min(n, len(nets) - len(measured))):
-        variance = np.einsum("nf,fg,ng->n", features, covariance, features)
-        variance[[*measured, *chosen]] = -1
-        chosen.append(int(variance.argmax()))
-        covariance = _learnt(covariance, features[chosen[-1]])
+    known, chosen = covariance.copy(), list(given)
+    for i in given:
+        known = _learnt(known, i)
+    while len(chosen) < n:
+        gain = (known**2).sum(axis=0) / (np.diag(known) + SURE**2)
+        gain[chosen] = -1
+        chosen.append(int(gain.argmax()))
+        known = _learnt(known, chosen[-1])
     return chosen
 
 
-def _learnt(covariance: Array, x: Array) -> Array:
-    """The covariance after one more observation (Sherman and Morrison)."""
-    gain = covariance @ x
-    result: Array = covariance - np.outer(gain, gain) / (SURE**2 + x @ gain)
+def _learnt(covariance: Array, i: int) -> Array:
+    """The covariance when one net is known."""
+    column = covariance[:, i]
+    result: Array = covariance - np.outer(column, column) / (column[i] + SURE**2)
     return result
-
-
-def _features(nets: Sequence[Net]) -> Array:
-    """(nets, 3 x kinds that occur): kernels, FLOPs and bytes."""
-    sums = [net.cost.by_kind() for net in nets]
-    rows = [
-        [v for kind in KINDS for t in [totals.get(kind, Total())] for v in (t.kernels, t.flops, t.bytes)]
-        for totals in sums
-    ]
-    table = np.array(rows, dtype=np.float64)
-    return table[:, table.any(axis=0)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..tasks import load_task
-from .choosing import AGAIN, Plan, first_of, nets_again, next_nets, pool_of, reference_of
+from .choosing import AGAIN, Plan, chosen_of, nets_again, next_nets, pool_of, reference_of
 from .device import Device, load_device
 from .measure import FEWEST, measure_beside
 from .pool import AnySpace, Inputs, Net, sources
@@ -22,7 +22,7 @@ from .schema import Runtime
 from .session import Batch, Session, Timed, add, open_session
 from .timing import Protocol
 
-PROTOCOL = Protocol(seconds=2.0, precision=0.003, least_turns=40)
+PROTOCOL = Protocol(seconds=2.0, precision=0.003, least_turns=40, quiet=True)
 SUFFIXES = (".yaml", ".yml", ".json")
 Progress = Callable[[float, float, str], None]
 """(nets done, nets in all, what is being done)."""
@@ -67,7 +67,7 @@ def profile(
         batch = _timed(plan, session, chosen, setting, progress or (lambda *_: None))
         session = add(session, batch, kept)
     timed = session.timed()
-    found = [TimedNet(net.cost, timed[net.key], facts(net, setting.batch)) for net in plan.pool if net.key in timed]
+    found = [TimedNet(net.cost, timed[net.key], facts(net, setting.batch)) for net in plan.nets]
     profiled = device_of(device, found, session, setting.protocol)
     if path is not None and kept is not None:
         write_device(profiled, path)
@@ -83,11 +83,11 @@ def profile_path(out: str | os.PathLike[str] | None) -> Path | None:
 
 
 def plan_of(device: Device, space: AnySpace | Sequence[AnySpace], nets: int, inputs: Inputs, seed: int = 0) -> Plan:
-    """What may be timed, and what comes first. Errors: too few nets asked for, or in the space."""
+    """What may be timed, and which of it is. Errors: too few nets asked for, or in the space."""
     pool = pool_of(sources(space, inputs), device, seed)
     if min(nets, len(pool)) < FEWEST:
         raise UserError(f"a profile needs {FEWEST} nets or more, not {min(nets, len(pool))}")
-    return Plan(device, tuple(pool), tuple(first_of(pool, device, nets)), min(nets, len(pool)))
+    return Plan(device, tuple(pool), tuple(chosen_of(pool, device, nets)))
 
 
 def inputs_of(task: str, shape: Sequence[int] | None, batch: int) -> Inputs:
@@ -141,7 +141,7 @@ def processor() -> str:
 
 def session_key(plan: Plan, setting: Setting) -> dict[str, Any]:
     """What must be the same for a profile to go on."""
-    ids = "".join(net.architecture.id for net in plan.pool)
+    ids = "".join(net.architecture.id for net in plan.nets)
     return {
         "device": " / ".join(plan.device.key),
         "space": {net.source.family: list(net.source.example.shape) for net in plan.pool},
@@ -175,7 +175,8 @@ def _local(target: str | os.PathLike[str] | Device) -> Device:
 def _timed(plan: Plan, session: Session, nets: Sequence[Net], setting: Setting, progress: Progress) -> Batch:
     """One batch, beside the reference net."""
     begun, again = perf_counter(), nets[0].key in session.timed()
-    total, done = plan.nets + min(AGAIN, plan.nets), len(session.timed())
+    wanted, done = len(plan.chosen), len(session.timed())
+    total = wanted + min(AGAIN, wanted)
     what = "timing some again" if again else "timing"
     progress(done, total, "preparing")
     models = [(net.build(), net.source.example) for net in (*nets, reference_of(plan.pool))]
@@ -185,9 +186,8 @@ def _timed(plan: Plan, session: Session, nets: Sequence[Net], setting: Setting, 
         protocol=setting.protocol,
         runtime=setting.runtime,
         threads=setting.threads,
-        expected_ms=session.quiet_ms,
+        fastest_ms=session.fastest_ms,
         progress=lambda share: progress(done + share * len(nets), total, what),
     )
-    assert reference is not None
     timed = [Timed.of(net.key, m) for net, m in zip(nets, found, strict=True)]
     return Batch(nets=timed, reference_ms=reference.median_ms, seconds=perf_counter() - begun, again=again)

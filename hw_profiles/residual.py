@@ -12,6 +12,7 @@ Far from its data either part says nothing, and what is left is the roofline.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from math import sqrt
 
 import numpy as np
@@ -22,8 +23,8 @@ from .priors import Rates
 from .roofline import Table, parts
 
 Array = NDArray[np.float64]
-Signature = tuple[str, float, float]
-"""An operator: its name, log2 of FLOPs and of bytes of one kernel, rounded."""
+Signature = tuple[str, float, float, float, float]
+"""An operator: its name, log2 of FLOPs and of bytes of one kernel, rounded, and its blocks (see `Table`)."""
 
 FEWEST = 16
 """Nets below which a residual is noise."""
@@ -33,6 +34,8 @@ ROUNDED = 4.0
 """Steps of a signature for each factor of two: much finer than the lengths below."""
 LENGTHS = (0.5, 1.0, 2.0, 4.0)
 """In factors of two of FLOPs and bytes: how far what was learnt of one operator speaks for another of its name."""
+STEPS = (0.0, 1.0)
+"""What a factor of two of a block counts beside one of FLOPs; nothing, where the data do not ask for it."""
 SAME_NAME = 0.2
 """Share of the variance that all operators of a name have in common, however large they are."""
 AMPLITUDES = (0.03, 0.06, 0.12, 0.25, 0.5, 0.8)
@@ -43,6 +46,8 @@ SPAN = 3.0
 """Length of the part of the nets, in standard deviations of its features."""
 RATIOS = (0.0, 0.5, 1.0, 2.0)
 """Amplitude of the part of the nets over that of the operators'."""
+EXPECTED = (1.0, 1.0, 0.5)
+"""Length, step and ratio before anything is known."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Residual:
     """Both parts as weighted sums of covariances: with `signatures`, and with the `inputs` of the known nets."""
 
     length: float
+    step: float
     amplitude: float
     ratio: float
     noise: float
@@ -62,7 +68,7 @@ class Residual:
         """Log residual of each net."""
         known, shares = _shares(table, rates)
         inputs = np.array(self.inputs)
-        operators = shares @ (_covariance(known, self.signatures, self.length) @ np.array(self.weights))
+        operators = shares @ (_covariance(known, self.signatures, self.length, self.step) @ np.array(self.weights))
         found: Array = operators + _between(_features(table, rates), inputs, inputs) @ np.array(self.net_weights)
         return found
 
@@ -73,9 +79,9 @@ def fit_residual(table: Table, rates: Rates, residuals: Array, like: Residual | 
     inputs = _features(table, rates)
     nets = _between(inputs, inputs, inputs)
     targets = np.clip(residuals, -LARGEST, LARGEST)
-    best: tuple[float, tuple[float, float, float, float], Array] | None = None
-    for length in LENGTHS if like is None else (like.length,):
-        operators = shares @ _covariance(known, known, length) @ shares.T
+    best: tuple[float, tuple[float, ...], Array] | None = None
+    for length, step in product(LENGTHS, STEPS) if like is None else ((like.length, like.step),):
+        operators = shares @ _covariance(known, known, length, step) @ shares.T
         for ratio in RATIOS if like is None else (like.ratio,):
             values, vectors = np.linalg.eigh(operators + ratio**2 * nets)
             rotated = vectors.T @ targets
@@ -84,14 +90,22 @@ def fit_residual(table: Table, rates: Rates, residuals: Array, like: Residual | 
                     spectrum = amplitude**2 * np.maximum(values, 0.0) + noise**2
                     likelihood = -0.5 * float(np.sum(rotated**2 / spectrum) + np.sum(np.log(spectrum)))
                     if best is None or likelihood > best[0]:
-                        best = (likelihood, (length, amplitude, ratio, noise), vectors @ (rotated / spectrum))
+                        best = (likelihood, (length, step, amplitude, ratio, noise), vectors @ (rotated / spectrum))
     assert best is not None
-    _, (length, amplitude, ratio, noise), dual = best
+    _, (length, step, amplitude, ratio, noise), dual = best
     weights, net_weights = amplitude**2 * (shares.T @ dual), (amplitude * ratio) ** 2 * dual
     rows = tuple(tuple(map(float, row)) for row in inputs)
     return Residual(
-        length, amplitude, ratio, noise, known, tuple(map(float, weights)), rows, tuple(map(float, net_weights))
+        length, step, amplitude, ratio, noise, known, tuple(map(float, weights)), rows, tuple(map(float, net_weights))
     )
+
+
+def covariance(table: Table, rates: Rates) -> Array:
+    """(nets, nets): how much the residuals of nets are expected to have in common, before any is known."""
+    known, shares = _shares(table, rates)
+    inputs, (length, step, ratio) = _features(table, rates), EXPECTED
+    found: Array = shares @ _covariance(known, known, length, step) @ shares.T
+    return found + ratio**2 * _between(inputs, inputs, inputs)
 
 
 def _features(table: Table, rates: Rates) -> Array:
@@ -120,7 +134,7 @@ def _shares(table: Table, rates: Rates) -> tuple[tuple[Signature, ...], Array]:
     whole = np.add.reduceat(time, table.starts)
     nets = np.repeat(np.arange(len(table.starts)), np.diff([*table.starts, len(table.kind)]))
     logs = np.round(ROUNDED * np.log2(1 + np.stack([table.flops, table.bytes]) / table.launches)) / ROUNDED
-    rows = list(zip(table.name.tolist(), *logs.tolist(), strict=True))
+    rows = list(zip(table.name.tolist(), *logs.tolist(), *table.blocks.T.tolist(), strict=True))
     known = tuple(sorted(set(rows)))
     place = {signature: i for i, signature in enumerate(known)}
     shares = np.zeros((len(table.starts), len(known)))
@@ -128,10 +142,10 @@ def _shares(table: Table, rates: Rates) -> tuple[tuple[Signature, ...], Array]:
     return known, shares
 
 
-def _covariance(some: tuple[Signature, ...], others: tuple[Signature, ...], length: float) -> Array:
+def _covariance(some: tuple[Signature, ...], others: tuple[Signature, ...], length: float, step: float) -> Array:
     """Prior correlation of the slowdowns of operators: none between names, high between like sizes of a name."""
     names = [np.array([s[0] for s in group]) for group in (some, others)]
-    sizes = [np.array([s[1:] for s in group]) for group in (some, others)]
+    sizes = [np.array([s[1:] for s in group]) * (1, 1, step, step) for group in (some, others)]
     distance = np.sum((sizes[0][:, None] - sizes[1][None]) ** 2, axis=-1)
     found: Array = SAME_NAME + (1 - SAME_NAME) * np.exp(-distance / (2 * length**2))
     return np.where(names[0][:, None] == names[1][None], found, 0.0)

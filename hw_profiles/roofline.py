@@ -35,13 +35,16 @@ LOUDEST, WORTH = 0.25, 5.0
 FREEDOM = 3.0
 """Degrees of freedom of Student's t: about one net in twenty may run unlike its operators (a slow fallback)."""
 K = len(KINDS)
+LARGEST_BLOCK = 64
+"""Channels that kernels handle at a time, at most."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Nets as arrays over groups of kernels.
 
-    kind: its index; launches: kernels; starts: the first row of each net; name: of the operator.
+    kind: its index; launches: kernels; starts: the first row of each net; name: of the operator; blocks: (rows, 2),
+    log2 of the largest power of two, up to `LARGEST_BLOCK`, that divides its length and its channels.
     """
 
     kind: NDArray[np.intp]
@@ -50,6 +53,7 @@ class Table:
     launches: Array
     starts: NDArray[np.intp]
     name: NDArray[np.str_]
+    blocks: Array
 
     def of(self, nets: Sequence[int]) -> "Table":
         """The table of some of its nets."""
@@ -58,7 +62,7 @@ class Table:
         starts = np.cumsum([0, *(len(r) for r in rows[:-1])])
         index = np.concatenate(rows)
         columns = (self.kind[index], self.flops[index], self.bytes[index], self.launches[index])
-        return Table(*columns, starts, self.name[index])
+        return Table(*columns, starts, self.name[index], self.blocks[index])
 
     def by_kind(self) -> "Table":
         """The same with the kernels of each net added up by kind: all that the form `rates` sees."""
@@ -68,23 +72,28 @@ class Table:
             np.bincount(index, weights=v).astype(np.float64) for v in (self.flops, self.bytes, self.launches)
         )
         starts, names = np.searchsorted(cell // K, np.arange(len(self.starts))), np.array(KINDS)[cell % K]
-        return Table(cell % K, flops, moved, launches, starts, names)
+        return Table(cell % K, flops, moved, launches, starts, names, np.zeros((len(cell), 2)))
 
 
 def tabulate(costs: Sequence[Cost], precision: str) -> Table:
     """The kernels of each net, rescaled to `precision`."""
     rows: list[tuple[float, float, float, float]] = []
-    starts, names = [], []
+    starts, names, blocks = [], [], []
     for cost in costs:
         scale = bytes_per_element(precision) / bytes_per_element(cost.precision)
         starts.append(len(rows))
         names += [op.name for op in cost.operators] or [""]
+        blocks += [(op.length, op.channels) for op in cost.operators] or [(0, 0)]
         rows += [
             (KINDS.index(op.kind), op.count * op.flops, op.count * op.bytes * scale, op.count) for op in cost.operators
         ] or [(0, 0.0, 0.0, 1)]
     columns: Array = np.array(rows, dtype=np.float64).T
     kinds, flops, moved, launches = columns
-    return Table(kinds.astype(np.int64), flops, moved, launches, np.array(starts, dtype=np.intp), np.array(names))
+    whole = np.array(blocks, dtype=np.int64)
+    powers = np.log2(np.gcd(whole, LARGEST_BLOCK))  # gcd(0, n) is n
+    return Table(
+        kinds.astype(np.int64), flops, moved, launches, np.array(starts, dtype=np.intp), np.array(names), powers
+    )
 
 
 def parts(table: Table, rates: Rates, form: RooflineForm) -> tuple[Array, Array, Array]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from ..files import write_atomic
 from .schema import Frozen
 from .timing import Measurement, Protocol
 
-MOST_SLOW = 6
+MOST_SLOW = 12
 """Batches that are measured again, at most."""
 Key = tuple[str, str]
 """Family and id of a net."""
@@ -65,14 +66,14 @@ class Session(Frozen):
 
         Where many were slow this is how the machine is now, and all of them count.
         """
-        bound = (1 + self.slow) * min((batch.reference_ms for batch in self.batches), default=0.0)
+        bound = (1 + self.slow) * self.fastest_ms
         found = [batch for batch in self.batches if batch.reference_ms <= bound]
         return found if len(self.batches) - len(found) <= MOST_SLOW else self.batches
 
     @property
-    def quiet_ms(self) -> float | None:
-        """What the reference takes on a quiet machine; None: nothing was timed yet."""
-        return min((batch.reference_ms for batch in self.batches), default=None)
+    def fastest_ms(self) -> float:
+        """What the reference takes on a quiet machine; infinity: nothing was timed yet."""
+        return min((batch.reference_ms for batch in self.batches), default=inf)
 
     @property
     def reference_ms(self) -> float:

@@ -2,13 +2,17 @@
 
 A turn is one call that is not timed (it warms the caches) and then timed calls for a few milliseconds, as in a process
 that runs one net. In every round each net has a turn, in an order drawn anew. Between the turns the reference net has
-its own. Left out, and measured again, are calls during which another process took the core, and turns beside which the
-reference was slow: a disturbance that lasts a moment hits some nets and not others. A slow drift hits all alike; it is
-for the caller to divide it out, by the reference's medians. Rounds go on until each net's median is known well enough.
+its own: its readings say how fast the machine runs. What counts is the machine as it mostly is, or at its fastest
+(`Protocol.quiet`). Left out, and measured again, are calls during which another process took the core, and turns beside
+which the reference ran at another speed than that: a disturbance that lasts a moment hits some nets and not others. A
+slow drift hits all alike; it is for the caller to divide it out, by the reference's medians. Rounds go on until each
+net's median is known well enough.
 
 Why medians of undisturbed calls, measured on a shared machine with 2 virtual cores (28 nets of 0.02 to 2 ms, passes of
 40 s, minutes apart, other work on 2 to 4 threads): the median of small nets moved by 1 to 2 % in common, which the
 reference removes, and by 0.2 to 0.3 % apart from that; the quarter quantile by 0.2 to 0.4 %, the minimum by 1 to 3 %.
+Why turns of one speed alone: while neighbours share its cores, such a machine has two speeds, 1.3 to 1.9 times apart by
+the net, and changes between them within seconds. Ratios of nets differ by 9 % (root mean square) from one to the other.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 
@@ -28,6 +32,8 @@ except ImportError:  # Windows: no count of lost cores there, all calls are kept
 GROUP = 8
 """Turns between two turns of the reference."""
 FEWEST_KEPT = 5
+FAST = 0.1
+"""Share of the readings: a phase that is shorter cannot be told from luck."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,12 @@ class Protocol:
     turn_seconds: float = 0.004
     least_turns: int = 8
     disturbed: float = 0.1
-    """A turn is measured again when the reference beside it was slower by this share than on the quiet machine."""
+    """A turn is measured again when the reference beside it was off by this share from what counts."""
     slow: float = 0.06
     """Nets that were timed together are timed again when the reference was slower by this share than at its best."""
+    quiet: bool = False
+    """What counts is the machine at its fastest, even if that is seldom: for numbers to compare with later ones. Else
+    it is the machine as it mostly is: what a user gets now."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +71,51 @@ class Measurement:
     """Share of the calls that were disturbed, and do not count."""
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Seconds of the calls that kept their core, and of those that did not; what the reference took beside them."""
+
+    alone: list[float]
+    others: list[float]
+    beside: tuple[float, ...] = ()
+
+
+@dataclass
+class Pace:
+    """How fast the machine runs: what the reference took, turn after turn."""
+
+    tolerance: float
+    quiet: bool
+    fastest: float = inf
+    """Seconds that it took before, where only the machine at its fastest counts."""
+    readings: list[float] = field(default_factory=list)
+
+    def bounds(self) -> tuple[float, float]:
+        """Of readings beside which a turn counts."""
+        if self.quiet:
+            return 0.0, min(self.fastest, float(np.quantile(self.readings, FAST))) * (1 + self.tolerance)
+        usual = typical(self.readings)
+        return usual / (1 + self.tolerance), usual * (1 + self.tolerance)
+
+
+def typical(values: Sequence[float]) -> float:
+    """The median of the shortest interval that holds half of the values (the shorth; Rousseeuw 1985): where there are
+    two heaps, a number from within the larger one."""
+    ordered = np.sort(values)
+    half = (len(ordered) + 1) // 2
+    widths = ordered[half - 1 :] / ordered[: len(ordered) - half + 1]
+    start = int(widths.argmin())
+    return float(np.median(ordered[start : start + half]))
+
+
 @dataclass
 class Series:
-    """One net's calls so far. `turns` holds the seconds of undisturbed calls."""
+    """One net's turns so far. `bounds`: see `Pace`; a turn outside them does not count."""
 
     call: Callable[[], object]
     calls: int = 1
-    turns: list[list[float]] = field(default_factory=list)
-    others: list[list[float]] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    bounds: tuple[float, float] = (0.0, inf)
     spent: float = 0.0
 
     def warm_up(self, protocol: Protocol) -> None:
@@ -80,79 +126,52 @@ class Series:
             most = min(50, protocol.most_repeats, max(1, protocol.least_repeats))
             self.calls = int(min(max(protocol.turn_seconds / max(once, 1e-9), min(3, most)), most))
 
-    def turn(self) -> tuple[list[float], list[float]]:
-        """Seconds of the calls that were left alone, and of those that were not."""
+    def turn(self) -> Turn:
         if self.calls > 1:
             self.spent += _timed(self.call)[0]
-        kept: list[float] = []
-        lost: list[float] = []
+        alone: list[float] = []
+        others: list[float] = []
         for _ in range(self.calls):
-            seconds, alone = _timed(self.call)
-            (kept if alone else lost).append(seconds)
-        self.spent += sum(kept) + sum(lost)
-        return kept, lost
+            seconds, undisturbed = _timed(self.call)
+            (alone if undisturbed else others).append(seconds)
+        self.spent += sum(alone) + sum(others)
+        return Turn(alone, others)
 
-    def add(self, kept: list[float], lost: list[float], undisturbed: bool = True) -> None:
-        good, bad = (kept, lost) if undisturbed else ([], kept + lost)
-        self.turns += [good] if good else []
-        self.others += [bad] if bad else []
+    def kept(self) -> list[list[float]]:
+        """The calls that count, turn by turn."""
+        low, high = self.bounds
+        return [t.alone for t in self.turns if t.alone and all(low <= x <= high for x in t.beside)]
 
     def done(self, protocol: Protocol) -> bool:
-        n = sum(map(len, self.turns))
-        if n + sum(map(len, self.others)) >= protocol.most_repeats or self.spent >= protocol.seconds:
+        calls = sum(len(t.alone) + len(t.others) for t in self.turns)
+        if calls >= protocol.most_repeats or self.spent >= protocol.seconds:
             return True
-        enough = n >= protocol.least_repeats and len(self.turns) >= protocol.least_turns
-        return enough and self.noise() <= protocol.precision
-
-    def noise(self) -> float:
-        """Half-width of the median's 95 % interval, from order statistics (binomial), as a share of the median.
-
-        Calls of one turn are alike, so the turns count where there are several.
-        """
-        turns = self.turns or self.others
-        medians = [float(np.median(turn)) for turn in turns] if len(turns) > 1 else turns[0]
-        ordered, n = np.sort(medians), len(medians)
-        reach = 0.98 * sqrt(n)  # 1.96 x sqrt(n) / 2
-        low, high = max(0, int(n / 2 - reach)), min(n - 1, int(n / 2 + reach))
-        return float((ordered[high] - ordered[low]) / 2 / np.median(ordered))
+        kept = self.kept()
+        enough = sum(map(len, kept)) >= protocol.least_repeats and len(kept) >= protocol.least_turns
+        return enough and _half_width(kept) <= protocol.precision
 
     def summary(self) -> Measurement:
-        """Of undisturbed calls; of all where hardly any was."""
-        kept, lost = (np.concatenate([*turns, []]) for turns in (self.turns, self.others))
-        times = kept if len(kept) >= FEWEST_KEPT or not len(lost) else np.concatenate([kept, lost])
+        """Of the calls that count; of all where hardly any does."""
+        kept, every = self.kept(), [t.alone + t.others for t in self.turns]
+        calls = sum(map(len, every))
+        left_out = 1 - sum(map(len, kept)) / calls
+        if sum(map(len, kept)) < min(FEWEST_KEPT, calls):
+            kept = every
+        times = np.concatenate(kept)
         median, p95 = (1e3 * float(np.quantile(times, q)) for q in (0.5, 0.95))
-        return Measurement(median, p95, self.noise(), len(times), len(lost) / (len(kept) + len(lost)))
+        return Measurement(median, p95, _half_width(kept), len(times), left_out)
 
 
-@dataclass
-class Reference:
-    """The net between the turns, and what it takes while nothing disturbs the machine."""
+def _half_width(turns: Sequence[Sequence[float]]) -> float:
+    """Half-width of the median's 95 % interval, from order statistics (binomial), as a share of the median.
 
-    series: Series
-    disturbed: float
-    expected_ms: float | None = None
-    medians: list[float] = field(default_factory=list)
-
-    def quiet(self) -> bool:
-        """One turn; whether it was about as fast as the faster ones."""
-        kept, lost = self.series.turn()
-        self.medians.append(float(np.median(kept or lost)))
-        self.series.add(kept, lost)
-        return bool(kept) and self.medians[-1] <= self.bound()
-
-    def bound(self) -> float:
-        """Seconds. The lower quarter stands for the quiet machine: slow phases may fill half of the time."""
-        own = float(np.quantile(self.medians, 0.25))
-        quiet = own if self.expected_ms is None else min(own, self.expected_ms / 1e3)
-        return (1 + self.disturbed) * quiet
-
-    def summary(self) -> Measurement:
-        """Of the turns of the quiet machine; of all where it never was quiet."""
-        bound, whole = self.bound(), Series(self.series.call)
-        for turn in self.series.turns:
-            whole.add(turn, [], float(np.median(turn)) <= bound)
-        whole.others += self.series.others
-        return whole.summary()
+    Calls of one turn are alike, so the turns count where there are several.
+    """
+    medians = [float(np.median(turn)) for turn in turns] if len(turns) > 1 else turns[0]
+    ordered, n = np.sort(medians), len(medians)
+    reach = 0.98 * sqrt(n)  # 1.96 x sqrt(n) / 2
+    low, high = max(0, int(n / 2 - reach)), min(n - 1, int(n / 2 + reach))
+    return float((ordered[high] - ordered[low]) / 2 / np.median(ordered))
 
 
 def time_in_turns(
@@ -160,37 +179,49 @@ def time_in_turns(
     reference: Callable[[], object] | None = None,
     protocol: Protocol | None = None,
     *,
-    expected_ms: float | None = None,
+    fastest_ms: float = inf,
     progress: Callable[[float], None] | None = None,
-) -> tuple[list[Measurement], Measurement | None]:
+) -> tuple[list[Measurement], Measurement]:
     """What each call takes, and what the reference took beside the turns that count.
 
-    expected_ms: what the reference took before, on a quiet machine: a slow phase that outlasts this call is seen too.
+    reference: default the first call. fastest_ms: what it took before, where only the machine at its fastest counts.
     progress: called now and then with the share that is done, from 0 to 1.
     """
     protocol = protocol or Protocol()
-    nets = [Series(call) for call in calls]
-    beside = None if reference is None else Reference(Series(reference), protocol.disturbed, expected_ms)
-    for net in [*nets, *([beside.series] if beside else [])]:
+    nets, beside = [Series(call) for call in calls], Series(reference or calls[0])
+    for net in [*nets, beside]:
         net.warm_up(protocol)
+    pace = Pace(protocol.disturbed, protocol.quiet, fastest_ms / 1e3)
     rng, waiting = np.random.default_rng(0), list(range(len(nets)))
     while waiting:
         order = [waiting[i] for i in rng.permutation(len(waiting))]
         for start in range(0, len(order), GROUP):
-            _group([nets[i] for i in order[start : start + GROUP]], beside)
+            _group([nets[i] for i in order[start : start + GROUP]], beside, pace)
+        bounds = pace.bounds()
+        for net in [*nets, beside]:
+            net.bounds = bounds
         waiting = [i for i in waiting if not nets[i].done(protocol)]
         if progress is not None:
             progress(1 - len(waiting) / len(nets))
-    return [net.summary() for net in nets], beside.summary() if beside else None
+    return [net.summary() for net in nets], beside.summary()
 
 
-def _group(nets: Sequence[Series], reference: Reference | None) -> None:
+def _group(nets: Sequence[Series], reference: Series, pace: Pace) -> None:
     """A turn of each net, the reference before and after."""
-    before = reference.quiet() if reference else True
+    before = _reading(reference)
     found = [net.turn() for net in nets]
-    after = reference.quiet() if reference else True
-    for net, (kept, lost) in zip(nets, found):  # noqa: B905 (Python 3.8 runs this too)
-        net.add(kept, lost, before and after)
+    beside = (before, _reading(reference))
+    pace.readings += beside
+    for net, turn in zip(nets, found):  # noqa: B905 (Python 3.8 runs this too)
+        net.turns.append(Turn(turn.alone, turn.others, beside))
+
+
+def _reading(reference: Series) -> float:
+    """Seconds of the reference, from a turn of its own."""
+    turn = reference.turn()
+    seconds = float(np.median(turn.alone or turn.others))
+    reference.turns.append(Turn(turn.alone, turn.others, (seconds,)))
+    return seconds
 
 
 def _timed(call: Callable[[], object]) -> tuple[float, bool]:

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .aten import elements, flops_of, is_free, kind_of
 from .liveness import KeyValues, Liveness, Piece
-from .operators import WEIGHT_BYTES, Kind, OperatorCost, bytes_per_element
+from .operators import WEIGHT_BYTES, Kind, OperatorCost, block_sizes, bytes_per_element
 
 
 def tensors_of(values: Iterable[Any]) -> list[Tensor]:
@@ -125,7 +125,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # A gather reads the rows that it gives and its indices, not its whole table.
         sources = inputs[1:] if kind == "gather" else inputs
         read = sum(map(self.bytes_of, sources)) + (written if kind == "gather" else 0)
-        self.rows.append(OperatorCost(name, kind, flops, read, written))
+        sizes = block_sizes(kind, flops, outputs[0].shape if outputs else ())
+        self.rows.append(OperatorCost(name, kind, flops, read, written, **sizes))
         self._touch((*inputs, *outputs))
         if outputs:
             pieces = [self._piece(t) for t in inputs]

@@ -13,11 +13,10 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import Infeasible
-from ..hw_profiles import Device, Latency, load_device
-from ..hw_profiles.profile import Progress as Progressing
-from ..hw_profiles.profile import Setting, profile
+from ..hw_profiles import Latency
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
+from .calibration import pace_notes
 from .candidates import Candidates
 from .feasibility import Measure, blame, least, sentence
 from .objectives import Constraint, maximize, minimize
@@ -27,7 +26,6 @@ from .units import Budget
 from .verify import verify
 
 Progress = Callable[[int, int], None]
-CALIBRATION_NETS = 40
 
 
 @dataclass(frozen=True)
@@ -60,22 +58,6 @@ class Answer:
     bound_ms: float | None = None
     notes: list[str] = field(default_factory=list)
     bounded_by: str = ""
-
-
-def calibrated(candidates: Candidates, folder: Path, progress: Progressing | None = None) -> Device:
-    """This machine as a device fitted to nets of the space (see `profile`).
-
-    The profile is kept in `folder` and used again; delete the file to measure anew.
-    """
-    if candidates.device.calibration is not None:  # a profile: measured already, and better
-        return candidates.device
-    path = folder / f"{candidates.device.name}-batch{candidates.batch}.json"
-    if path.exists():
-        return load_device(path)
-    device, shape = candidates.device, candidates.task.input_shape
-    setting = Setting(device.local_runtime, device.threads or 1, candidates.batch)
-    space, nets = candidates.supernet.space, min(CALIBRATION_NETS, candidates.supernet.space.size)
-    return profile(device, space, int(nets), setting=setting, input_shape=shape, out=path, progress=progress)
 
 
 def check_limits(candidates: Candidates, limits: Limits) -> tuple[float | None, list[str]]:
@@ -186,7 +168,7 @@ def find(
         front_architectures=[study.architecture(i) for i in front["id"]],
         bound_ms=bound,
         trials=_with_costs(candidates, study, study.trials(), verdict.measured_ms),
-        notes=[*notes, *verdict.notes],
+        notes=[*pace_notes(candidates.device), *notes, *verdict.notes],
         bounded_by=_bounded_by(study, candidates.task.metric_name, quality, constraints),
     )
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from ...errors import UserError
-from ..choosing import AGAIN, BATCH, Plan, reference_of
+from ..choosing import AGAIN, BATCH, reference_of
 from ..device import Device
 from ..onnx_file import to_onnx
-from ..pool import AnySpace, Inputs, Net, least_sure, spread
+from ..pool import AnySpace, Inputs, Net, spread
 from ..profile import PROTOCOL, facts, plan_of
 from ..timing import Protocol
 from .bundle import MANIFEST, Manifest, PackedBatch, PackedNet, cost_fields
@@ -48,7 +48,7 @@ def pack(
     if path.suffix != ".zip":
         raise UserError(f"a bundle is written to a .zip file, not to {path}")
     plan = plan_of(like, space, nets, inputs, seed)
-    chosen = _chosen(plan)
+    chosen = plan.nets
     reference = reference_of(plan.pool)
     wanted = list({net.key: net for net in (*chosen, reference)}.values())
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,13 +83,6 @@ def script() -> str:
     target = (ROOM / "target.py").read_text(encoding="utf-8").splitlines()
     rest = "\n".join(line for line in target if not line.startswith(ties))
     return (ROOM.parent / "timing.py").read_text(encoding="utf-8") + "\n\n" + rest + "\n"
-
-
-def _chosen(plan: Plan) -> list[Net]:
-    """A spread over cost, then nets unlike those; all is decided here, for the target cannot fit a model."""
-    expected = [plan.device.latency(net.cost).mean_ms for net in plan.pool]
-    more = least_sure(plan.pool, expected, plan.first, plan.nets - len(plan.first))
-    return [plan.pool[i] for i in (*plan.first, *more)]
 
 
 def _batches(chosen: Sequence[Net], like: Device) -> list[PackedBatch]:

@@ -17,12 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..timing import Measurement, Protocol, Series, time_in_turns
+from ..timing import Measurement, Protocol, Series, Turn, time_in_turns
 
 HERE = Path(__file__).resolve().parent
 TRTEXEC_TURNS = 3
@@ -47,11 +48,10 @@ class OnnxRuntime:
         return str(self.ort.__version__)
 
     def time(
-        self, nets: Sequence[Json], reference: Json, quiet_ms: float | None, progress: Callable[[float], None]
+        self, nets: Sequence[Json], reference: Json, fastest_ms: float, progress: Callable[[float], None]
     ) -> list[Measurement]:
         calls, beside = [self._prepare(net) for net in nets], self._prepare(reference)
-        found, reference_took = time_in_turns(calls, beside, self.protocol, expected_ms=quiet_ms, progress=progress)
-        assert reference_took is not None
+        found, reference_took = time_in_turns(calls, beside, self.protocol, fastest_ms=fastest_ms, progress=progress)
         return [*found, reference_took]
 
     def _prepare(self, net: Json) -> Callable[[], object]:
@@ -81,13 +81,13 @@ class TrtExec:
         return "v" + found.group(1) if found else "not stated by trtexec"
 
     def time(
-        self, nets: Sequence[Json], reference: Json, quiet_ms: float | None, progress: Callable[[float], None]
+        self, nets: Sequence[Json], reference: Json, fastest_ms: float, progress: Callable[[float], None]
     ) -> list[Measurement]:
-        del quiet_ms  # a GPU has no neighbours
+        del fastest_ms  # a GPU has no neighbours
         series = [Series(lambda: None) for _ in range(len(nets) + 1)]
         for turn in range(TRTEXEC_TURNS):
             for i, net in enumerate([*nets, reference]):
-                series[i].add(self._turn(net), [])
+                series[i].turns.append(Turn(self._turn(net), []))
                 progress((turn * len(series) + i + 1) / (TRTEXEC_TURNS * len(series)))
         return [s.summary() for s in series]
 
@@ -220,8 +220,8 @@ def main() -> None:
     begun = Counted(len(manifest["batches"]) - len(batches))
     for number in todo(batches, manifest):
         batch = manifest["batches"][number]
-        quiet, start = min((b["reference_ms"] for b in batches), default=None), time.time()
-        found = runtime.time([nets[i] for i in batch["nets"]], nets[manifest["reference"]], quiet, begun.show)
+        fastest, start = min((b["reference_ms"] for b in batches), default=inf), time.time()
+        found = runtime.time([nets[i] for i in batch["nets"]], nets[manifest["reference"]], fastest, begun.show)
         begun.done += 1
         rows = [dict(vars(m), net=i, family=nets[i]["family"]) for i, m in zip(batch["nets"], found)]  # noqa: B905
         seconds, reference = time.time() - start, found[-1].median_ms

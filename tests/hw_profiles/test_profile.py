@@ -13,9 +13,11 @@ from nas_command import nas_command, tiny_space
 from nas.errors import UserError
 from nas.hw_profiles import choosing, load_device
 from nas.hw_profiles import profile as profile_module
-from nas.hw_profiles.choosing import AGAIN
-from nas.hw_profiles.pool import Inputs, draw, least_sure, sources, spread
+from nas.hw_profiles.choosing import AGAIN, chosen_of
+from nas.hw_profiles.pool import Inputs, draw, sources, spread, telling
 from nas.hw_profiles.profile import Setting, profile
+from nas.hw_profiles.residual import covariance
+from nas.hw_profiles.roofline import tabulate
 from nas.hw_profiles.session import Batch, Session, Timed
 from nas.hw_profiles.timing import Protocol
 from nas.search_space.transformer import TransformerSpace
@@ -53,16 +55,20 @@ def test_a_pool_holds_the_ends_of_its_space_and_no_net_twice() -> None:
     assert [net.key for net in pool] == [net.key for net in draw(source, 40, "fp32", seed=0)]
 
 
-def test_the_least_known_kind_of_net_comes_first() -> None:
+def test_nets_that_tell_most_of_the_others_are_chosen() -> None:
     (source,) = sources(TINY, INPUTS)
-    pool = draw(source, 40, "fp32", seed=0)
+    device, pool = load_device("local-cpu"), draw(source, 40, "fp32", seed=0)
     kinds = [frozenset(net.cost.by_kind()) for net in pool]
-    with_attention = [i for i, kind in enumerate(kinds) if "attention" in kind]
-    without = [i for i in range(len(pool)) if i not in with_attention]
-    chosen = least_sure(pool, [1.0] * len(pool), without, 3)
-    assert chosen[0] in with_attention
-    assert not set(chosen) & set(without)
-    assert len(set(chosen)) == 3
+    without = [i for i, kind in enumerate(kinds) if "attention" not in kind]
+    known = covariance(tabulate([net.cost for net in pool], "fp32"), device.prior().rates)
+    assert np.linalg.eigvalsh(known).min() > -1e-9
+    chosen = telling(known, without, len(without) + 3)
+    assert chosen[: len(without)] == without
+    assert "attention" in kinds[chosen[len(without)]]
+    assert len(set(chosen)) == len(without) + 3
+    whole = chosen_of(pool, device, 12)
+    assert len(set(whole)) == 12
+    assert whole == chosen_of(pool, device, 12)
 
 
 def test_nets_are_built_alike_every_time_and_leave_the_generator_alone() -> None:
@@ -106,9 +112,9 @@ def test_a_batch_that_was_slow_as_a_whole_does_not_count_unless_most_were() -> N
     slow = Batch(nets=[timed("b", 3.0)], reference_ms=1.5)
     session = Session(key={}, batches=[quiet, slow])
     assert [t.net for t in session.timed().values()] == ["a"]
-    assert session.quiet_ms == 1.0
+    assert session.fastest_ms == 1.0
     assert session.drift == 1.0
-    often = Session(key={}, batches=[quiet, *[slow] * 9])
+    often = Session(key={}, batches=[quiet, *[slow] * 15])
     assert [t.net for t in often.timed().values()] == ["a", "b"]
 
 
