@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..hw_profiles import Cost, Device, Latency, Measurement, Protocol, measure_all, trace_cost
 from ..search_space.architecture import Architecture
-from ..supernet.evaluate import evaluate_subnet
+from ..supernet.evaluate import evaluate_subnet, loss_of_subnet
 from ..supernet.store import Supernet
 from ..tasks import Task
 
@@ -45,6 +45,9 @@ class Candidates:
 
     def quality(self, architecture: Architecture) -> float:
         return evaluate_subnet(self.supernet, self.task, architecture)
+
+    def loss(self, architecture: Architecture) -> float:
+        return loss_of_subnet(self.supernet, self.task, architecture)
 
     def memory_mib(self, architecture: Architecture) -> float:
         return self.cost(architecture).memory_bytes / 2**20

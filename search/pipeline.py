@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -209,18 +210,23 @@ def _counted(candidates: Candidates, limits: Limits) -> list[tuple[str, float, M
 
 def _ranked(candidates: Candidates, study: Study, limits: Limits, bound: float | None) -> list[Architecture]:
     """Nets that may be the answer, most accurate first: the front. On a device at hand, where nets are measured before
-    one is chosen, all whose interval reaches below the bound."""
-    table = study.front()
-    if candidates.device.measurable and bound is not None:
-        trials, counted = study.trials().drop_duplicates("id"), _counted(candidates, limits)
+    one is chosen, all whose interval reaches below the bound; of equally accurate ones that of the lowest loss."""
+    metric = candidates.task.metric_name
+    if not candidates.device.measurable or bound is None:
+        ranked = study.front().sort_values([metric, "latency_ms"], ascending=[False, True])
+        return [study.architecture(i) for i in ranked["id"]]
+    counted, accuracies = _counted(candidates, limits), study.trials().set_index("id")[metric].to_dict()
 
-        def may_be(name: str) -> bool:
-            a = study.architecture(name)
-            return candidates.latency(a).low_ms <= bound and all(measure(a) <= most for _, most, measure in counted)
+    def may_be(a: Architecture) -> bool:
+        return candidates.latency(a).low_ms <= bound and all(measure(a) <= most for _, most, measure in counted)
 
-        table = trials[trials["id"].map(may_be)]
-    ranked = table.sort_values([candidates.task.metric_name, "latency_ms"], ascending=[False, True])
-    return [study.architecture(i) for i in ranked["id"]]
+    found = [a for a in (study.architecture(str(name)) for name in accuracies) if may_be(a)]
+    tied = Counter(accuracies[a.id] for a in found)
+
+    def key(a: Architecture) -> tuple[float, float]:
+        return -accuracies[a.id], candidates.loss(a) if tied[accuracies[a.id]] > 1 else 0.0
+
+    return sorted(found, key=key)
 
 
 def _with_costs(

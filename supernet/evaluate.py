@@ -23,12 +23,7 @@ def outputs_of(model: Callable[[Tensor], Any], split: Split) -> tuple[Tensor, Te
 
 def evaluate(model: nn.Module, task: Task, split: str = "validation") -> float:
     """The task's metric of a plain module (an extracted net) on "train", "validation" or "test"; in evaluation mode."""
-    was_training = model.training
-    model.eval()
-    try:
-        return task.metric(*outputs_of(model, getattr(task, split)))
-    finally:
-        model.train(was_training)
+    return _scored(model, task, split, task.metric)
 
 
 def evaluate_subnet(
@@ -36,3 +31,18 @@ def evaluate_subnet(
 ) -> float:
     """The task's metric of a subnet with inherited weights."""
     return evaluate(extract_for(supernet, task, architecture), task, split)
+
+
+def loss_of_subnet(supernet: Supernet, task: Task, architecture: Mapping[str, GeneValue]) -> float:
+    """The task's loss on the validation split: it tells nets apart that the metric does not."""
+    model = extract_for(supernet, task, architecture)
+    return _scored(model, task, "validation", lambda outputs, targets: float(task.loss(outputs, targets).mean()))
+
+
+def _scored(model: nn.Module, task: Task, split: str, score: Callable[[Tensor, Tensor], float]) -> float:
+    was_training = model.training
+    model.eval()
+    try:
+        return score(*outputs_of(model, getattr(task, split)))
+    finally:
+        model.train(was_training)

@@ -29,6 +29,7 @@ def test_linear(rows: int, inputs: int, outputs: int) -> None:
     assert op.flops == 2 * rows * inputs * outputs
     assert op.bytes_read == 4 * (rows * inputs + inputs * outputs + outputs)
     assert op.bytes_written == 4 * rows * outputs
+    assert (op.length, op.channels) == (inputs, outputs)
     assert cost.params == inputs * outputs + outputs
     assert cost.peak_activation_bytes == 4 * rows * (inputs + outputs)
     assert cost.memory_bytes == cost.weight_bytes + cost.peak_activation_bytes
@@ -40,6 +41,7 @@ def test_convolution(groups: int, kind: str) -> None:
     assert op.kind == kind
     assert op.flops == 2 * 2 * 16 * (8 // groups) * 9 * 10 * 12
     assert op.bytes_read == 4 * (2 * 8 * 120 + 16 * 8 // groups * 9)
+    assert (op.length, op.channels) == (8 // groups * 9, 16)
 
 
 def test_layer_norm_reads_and_writes_once() -> None:

@@ -47,10 +47,19 @@ def test_columns_may_be_left_out_and_the_table_reads_back() -> None:
     assert [op.name for op in cost.operators] == ["matmul", "mm"]
     assert (cost.flops, cost.bytes, cost.kernels, cost.params, cost.weight_bytes) == (32, 24, 4, 3, 6)
     table = cost.table()
-    assert list(table.columns) == ["name", "kind", "flops", "bytes_read", "bytes_written", "count"]
+    assert list(table.columns) == [
+        "name",
+        "kind",
+        "flops",
+        "bytes_read",
+        "bytes_written",
+        "count",
+        "length",
+        "channels",
+    ]
     assert Cost.from_operators(table).operators == cost.operators
     assert Cost.from_operators(pd.DataFrame([ROW])).flops == 8
-    assert Cost.from_operators([]).table().shape == (0, 6)
+    assert Cost.from_operators([]).table().shape == (0, 8)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The fit recovers a device that is known, its intervals hold what they promise, and measuring keeps its protocol."""
 
 from dataclasses import replace
+from itertools import pairwise
 from math import log
 
 import numpy as np
@@ -10,7 +11,7 @@ from nas.errors import UserError
 from nas.hw_profiles.cost import Cost, OperatorCost
 from nas.hw_profiles.device import Device, load_device
 from nas.hw_profiles.intervals import interval_half_width
-from nas.hw_profiles.latency import analytic, fit, predict
+from nas.hw_profiles.latency import LatencyModel, analytic, fit, predict
 from nas.hw_profiles.measure import Measurement, calibrate
 from nas.hw_profiles.priors import KINDS, Prior, Rates, prior_of
 
@@ -61,6 +62,27 @@ def test_few_points_stay_near_the_prior_where_they_say_nothing() -> None:
     model = fit([cost] * 5, [1e3 * 1e9 / 3e10] * 5, PRIOR, tier="B", precision="fp32")
     assert model.rates.flops_per_s == pytest.approx(PRIOR.rates.flops_per_s, rel=0.01)
     assert model.rates.bytes_per_s == pytest.approx(3e10, rel=0.05)
+
+
+def test_the_grey_box_learns_that_odd_numbers_of_channels_are_slow() -> None:
+    def layers(rng: np.random.Generator) -> list[OperatorCost]:
+        widths = rng.choice([48, 56, 64, 72, 96, 128], size=9).tolist()
+        return [
+            OperatorCost("conv", "convolution", 2e5 * a * b, 4.0 * a * b, 4e3 * b, 1, a, b) for a, b in pairwise(widths)
+        ]
+
+    def milliseconds(rows: list[OperatorCost]) -> float:
+        return sum(op.flops / 1e10 * (1 if op.channels % 64 == 0 else 1.5) for op in rows)
+
+    rng = np.random.default_rng(0)
+    nets = [layers(rng) for _ in range(90)]
+    costs, truth = [Cost.from_operators(rows) for rows in nets], [milliseconds(rows) for rows in nets]
+    blind = [Cost.from_operators([replace(op, length=0, channels=0) for op in rows]) for rows in nets]
+    errors = []
+    for seen in (costs, blind):
+        said = LatencyModel.fit(seen[:60], truth[:60], form="grey-box").predict(seen[60:])["mean_ms"]
+        errors.append(float(np.mean(np.abs(said / truth[60:] - 1))))
+    assert errors[0] < 0.7 * errors[1]
 
 
 @pytest.mark.parametrize("n", [6, 12, 24])

@@ -70,7 +70,10 @@ class Mixed(nn.Module):
 
 def test_classes_of_a_mixed_net_agree(tmp_path: Path) -> None:
     net, ids = Mixed(), torch.zeros(2, 6, dtype=torch.long)
-    traced, read = trace_cost(net, ids).by_kind(), trace_cost(exported(tmp_path, net, ids)).by_kind()
+    costs = trace_cost(net, ids), trace_cost(exported(tmp_path, net, ids))
+    traced, read = (cost.by_kind() for cost in costs)
+    blocks = [[(o.length, o.channels) for o in c.operators if o.kind in ("convolution", "depthwise")] for c in costs]
+    assert blocks[0] == blocks[1] == [(3, 32), (32, 4)]
     assert read["scan"].flops == traced["scan"].flops == 4 * 6 * 2 * 3 * 16 * (24 + 48) + 48
     for kind in ("convolution", "depthwise", "gather"):
         assert (read[kind].flops, read[kind].bytes) == (traced[kind].flops, traced[kind].bytes)  # type: ignore[index]
