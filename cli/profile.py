@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,6 +75,7 @@ def profile(
             out=path,
             progress=progress,
         )
+    _compare(device, _spaces(space, task), _inputs(task, input_shape, batch))
     _show(device, path)
 
 
@@ -197,6 +199,22 @@ def _bar(title: str) -> Iterator[Callable[[float, float, str], None]]:
             bar.update(task, completed=done, total=total, description=text, refresh=console.is_terminal)
 
         yield update
+
+
+def _compare(device: "Device", spaces: list[str], inputs: "Inputs") -> None:
+    """The latency model beside learned predictors, for each space of which enough nets were timed."""
+    from ..hw_profiles.pool import sources
+    from ..predictors.latency import Timed
+
+    for source in sources(spaces, inputs):
+        with console.status("Comparing predictors"):
+            found = Timed.of(device, source.space, partial(source.cost, precision=device.precision)).compare()
+        if found is None:
+            continue
+        table = Table("predictor", "error", "median", "Kendall tau", title=f"{source.family}: nets left out")
+        for name, row in found.iterrows():
+            table.add_row(str(name), f"{row['mape']:.1%}", f"{row['median_ape']:.1%}", f"{row['tau']:.3f}")
+        console.print(table)
 
 
 def _show(device: "Device", path: Path) -> None:

@@ -57,9 +57,8 @@ def search(
         pipeline.check_limits(Candidates(Supernet(chosen_run.space), chosen_run.task, device, batch), known)
     supernet = trained(chosen_run)
     candidates = Candidates(supernet, chosen_run.task, device, batch)
-    if device.measurable:
-        with console.status("Timing nets on this machine"):
-            candidates.device = calibration.calibrated(candidates, chosen_run.folder)
+    with console.status("Timing nets on this machine" if device.measurable else "Preparing"):
+        candidates = calibration.calibrated(candidates, chosen_run.folder)
     with terminal.progress_bar(console, "Searching") as progress:
         answer = pipeline.find(
             candidates,

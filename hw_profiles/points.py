@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from statistics import median
 from typing import Annotated, Any, Literal, Self
 
@@ -12,9 +13,11 @@ from .schema import Frozen, Text
 
 Trust = Literal["measured", "vendor", "paper", "community"]
 """Who says so: this project's own protocol, the maker, the authors of the net or a paper, a user or a web page."""
-OperatorRow = tuple[Kind, Annotated[int, Field(gt=0)], float, float, float]
+Row = tuple[Kind, Annotated[int, Field(gt=0)], float, float, float]
 """Sum over alike kernels: (kind, kernels, MFLOPs, million elements read (weights included), million elements written).
 """
+NamedRow = tuple[Kind, Annotated[int, Field(gt=0)], float, float, float, str, int, int]
+"""The same and (name, length, channels) of `OperatorCost`, where they are known."""
 FEWEST = 3
 """Points of a calibration; fewer would fit the noise."""
 
@@ -52,7 +55,7 @@ class Net(Frozen):
     implausible: str | None = None
     """Why the value is not believed: it is kept, and not fitted."""
     conflicts: list[Conflict] = Field(default_factory=list)
-    operators: list[OperatorRow] = Field(min_length=1)
+    operators: list[NamedRow | Row] = Field(min_length=1)
     """Of the whole batch, as the runtime runs them (fused where it fuses)."""
 
     @property
@@ -63,23 +66,17 @@ class Net(Frozen):
     def cost(self, precision: str) -> Cost:
         """Kernels of one row are taken as alike: their sum is divided by their number."""
         width = PRECISION_BYTES[precision] * 1e6
-        rows = [
-            OperatorCost(kind, kind, 1e6 * mflops / n, width * read / n, width * written / n, n)
-            for kind, n, mflops, read, written in self.operators
-        ]
+        rows = [_operator(row, width) for row in self.operators]
         return Cost.from_operators(rows, params=round(1e6 * (self.params_m or 0)), precision=precision)
 
     @classmethod
     def of(cls, cost: Cost, **fields: Any) -> Self:
         """The point of a traced cost (fused, where the runtime fuses); identical kernels become one row."""
-        rows: Counter[tuple[Kind, float, float, float]] = Counter()
+        rows: Counter[OperatorCost] = Counter()
         for op in cost.operators:
-            rows[op.kind, op.flops, op.bytes_read, op.bytes_written] += op.count
+            rows[replace(op, count=1)] += op.count
         width = PRECISION_BYTES[cost.precision] * 1e6
-        operators = [
-            (kind, n, n * flops / 1e6, n * read / width, n * written / width)
-            for (kind, flops, read, written), n in rows.items()
-        ]
+        operators = [_row(replace(op, count=n), width) for op, n in rows.items()]
         params = {"params_m": cost.params / 1e6} if cost.params else {}
         return cls.model_validate({"operators": operators} | params | fields)
 
@@ -93,6 +90,18 @@ class Net(Frozen):
         """Half the range of the value and its conflicts, as a share; None: no conflicts."""
         values = [self.value, *(conflict.value for conflict in self.conflicts)]
         return (max(values) - min(values)) / 2 / self.value if self.conflicts else None
+
+
+def _operator(row: Row | NamedRow, width: float) -> OperatorCost:
+    """width: bytes of a million elements."""
+    kind, n, mflops, read, written = row[:5]
+    name, length, channels = row[5:] if len(row) == 8 else (kind, 0, 0)
+    return OperatorCost(name, kind, 1e6 * mflops / n, width * read / n, width * written / n, n, length, channels)
+
+
+def _row(op: OperatorCost, width: float) -> NamedRow:
+    n, read, written = op.count, op.bytes_read / width, op.bytes_written / width
+    return op.kind, n, n * op.flops / 1e6, n * read, n * written, op.name, op.length, op.channels
 
 
 class Point(Net):

@@ -49,6 +49,9 @@ class Source:
     space: SearchSpace
     example: Tensor
 
+    def cost(self, architecture: Architecture, precision: str) -> Cost:
+        return trace_cost(self.space.skeleton(architecture), self.example, precision)
+
 
 @dataclass(frozen=True)
 class Net:
@@ -106,7 +109,7 @@ def draw(source: Source, n: int, precision: str, seed: int) -> list[Net]:
             break
         architecture = space.sample(rng)
         found[architecture if k % 3 == 0 else space.crossover(architecture, ends[k % 3 - 1], rng)] = None
-    return [Net(source, a, trace_cost(space.skeleton(a), source.example, precision)) for a in found]
+    return [Net(source, a, source.cost(a, precision)) for a in found]
 
 
 def spread(sizes: Sequence[float], n: int) -> list[int]:

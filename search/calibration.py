@@ -1,12 +1,16 @@
 """This machine as a search sees it: profiled once for each run, and at the pace at which it runs now."""
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from ..files import write_atomic
 from ..hw_profiles import Device, load_device
 from ..hw_profiles.profile import Progress, Setting, profile
+from ..predictors.latency import Timed
 from .candidates import Candidates
 
 CALIBRATION_NETS = 40
@@ -15,23 +19,42 @@ PACE_NETS = 6
 PACE_SECONDS = 0.5
 
 
-def calibrated(candidates: Candidates, folder: Path, progress: Progress | None = None) -> Device:
-    """This machine as a device fitted to nets of the space (see `profile`), at the pace at which it runs now.
+def calibrated(candidates: Candidates, folder: Path, progress: Progress | None = None) -> Candidates:
+    """The candidates with the best predictor of their latency that there is.
 
-    The profile is kept in `folder` and used again; delete the file to measure anew.
+    This machine is profiled on nets of the space (see `profile`), and taken at the pace at which it runs now. The
+    profile is kept in `folder` and used again; delete the file to measure anew. Where nets of the space were timed, on
+    whatever device, learned predictors are compared with its latency model, in a table kept in `folder`.
     """
-    device = candidates.device
-    if device.calibration is None:  # else it is a profile: measured already, and better
-        path = folder / f"{device.name}-batch{candidates.batch}.json"
-        device = load_device(path) if path.exists() else _profiled(candidates, path, progress)
-    return _paced(replace(candidates, device=device))
+    if candidates.device.measurable:
+        candidates = replace(candidates, device=_measured(candidates, folder, progress))
+    timed = Timed.of(candidates.device, candidates.supernet.space, candidates.cost)
+    candidates = replace(candidates, learned=timed.winner(_compared(timed, folder)))
+    return replace(candidates, device=_paced(candidates)) if candidates.device.measurable else candidates
 
 
-def _profiled(candidates: Candidates, path: Path, progress: Progress | None) -> Device:
+def _measured(candidates: Candidates, folder: Path, progress: Progress | None) -> Device:
     device, shape = candidates.device, candidates.task.input_shape
+    path = folder / f"{device.name}-batch{candidates.batch}.json"
+    if device.calibration is not None:  # it is a profile: measured already, and better
+        return device
+    if path.exists():
+        return load_device(path)
     setting = Setting(device.local_runtime, device.threads or 1, candidates.batch)
     space, nets = candidates.supernet.space, min(CALIBRATION_NETS, candidates.supernet.space.size)
     return profile(device, space, int(nets), setting=setting, input_shape=shape, out=path, progress=progress)
+
+
+def _compared(timed: Timed, folder: Path) -> pd.DataFrame | None:
+    """The comparison of predictors for these very points, made once."""
+    points = repr([(net.id, ms) for net, ms in zip(timed.nets, timed.latencies_ms, strict=True)])
+    path = folder / f"predictors-{timed.device.name}-{sha256(points.encode()).hexdigest()[:8]}.csv"
+    if path.exists():
+        return pd.read_csv(path, index_col=0)
+    table = timed.compare()
+    if table is not None:
+        write_atomic(path, table.to_csv(float_format="%.4g"))
+    return table
 
 
 def _paced(candidates: Candidates) -> Device:
@@ -45,12 +68,19 @@ def _paced(candidates: Candidates) -> Device:
     return device.with_model(replace(device.model, pace=pace))
 
 
-def pace_notes(device: Device) -> list[str]:
-    """What a user should know, if the machine was found to run at another pace."""
+def prediction_notes(candidates: Candidates) -> list[str]:
+    """What a user should know of how latencies are predicted."""
+    device, learned, notes = candidates.device, candidates.learned, []
+    if learned is not None:
+        notes.append(
+            f"Latencies are predicted from the genes by {learned.name}, which misses nets left out by "
+            f"{learned.error:.1%} in the mean and so beats the latency model of {device.name}."
+        )
     pace = device.model.pace if device.model else 1.0
     if pace == 1:
-        return []
+        return notes
     return [
+        *notes,
         f"{PACE_NETS} nets that were timed first take {pace:.2f} times what the profile of {device.name} says: this "
-        "machine runs at another speed than when it was profiled. All predictions are scaled to the present."
+        "machine runs at another speed than when it was profiled. All predictions are scaled to the present.",
     ]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..hw_profiles import Cost, Device, Latency, Measurement, Protocol, measure_all, trace_cost
+from ..predictors.latency import Learned
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet, loss_of_subnet
 from ..supernet.store import Supernet
@@ -15,12 +16,16 @@ from ..tasks import Task
 
 @dataclass
 class Candidates:
-    """Subnets of `supernet` on `device` at batch size `batch`; quality on the task's validation split."""
+    """Subnets of `supernet` on `device` at batch size `batch`; quality on the task's validation split.
+
+    learned: predicts latencies in the place of the device's model.
+    """
 
     supernet: Supernet
     task: Task
     device: Device
     batch: int = 1
+    learned: Learned | None = None
     _costs: dict[Architecture, Cost] = field(default_factory=dict, repr=False)
 
     @property
@@ -35,7 +40,10 @@ class Candidates:
         return self._costs[architecture]
 
     def latency(self, architecture: Architecture) -> Latency:
-        return self.device.latency(self.cost(architecture))
+        known = self.device.latency(self.cost(architecture))
+        if self.learned is None:
+            return known
+        return self.learned.latency(architecture, known, self.device.model.pace if self.device.model else 1.0)
 
     def measure(self, architectures: Sequence[Architecture], seconds: float) -> list[Measurement]:
         """Time nets on this machine in turns, as the device runs them; `seconds` at most for each."""

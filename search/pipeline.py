@@ -17,7 +17,7 @@ from ..errors import Infeasible
 from ..hw_profiles import Latency
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
-from .calibration import pace_notes
+from .calibration import prediction_notes
 from .candidates import Candidates
 from .feasibility import Measure, blame, least, sentence
 from .objectives import Constraint, maximize, minimize
@@ -169,7 +169,7 @@ def find(
         front_architectures=[study.architecture(i) for i in front["id"]],
         bound_ms=bound,
         trials=_with_costs(candidates, study, study.trials(), verdict.measured_ms),
-        notes=[*pace_notes(candidates.device), *notes, *verdict.notes],
+        notes=[*prediction_notes(candidates), *notes, *verdict.notes],
         bounded_by=_bounded_by(study, candidates.task.metric_name, quality, constraints),
     )
 

@@ -1,6 +1,7 @@
 """What a bundle says of itself: `manifest.json`, read by the target's script and by `ingest`."""
 
 import json
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -56,19 +57,8 @@ class Manifest(Frozen):
 
 def cost_fields(cost: Cost) -> dict[str, Any]:
     """The arguments of `Cost.from_operators` that give the cost again."""
-    rows = [
-        {
-            "name": op.name,
-            "kind": op.kind,
-            "flops": op.flops,
-            "bytes_read": op.bytes_read,
-            "bytes_written": op.bytes_written,
-            "count": op.count,
-        }
-        for op in cost.operators
-    ]
     return {
-        "rows": rows,
+        "rows": [asdict(op) for op in cost.operators],
         "params": cost.params,
         "precision": cost.precision,
         "peak_activation_bytes": cost.peak_activation_bytes,

@@ -98,6 +98,22 @@ def test_intervals_hold_nine_in_ten(n: int) -> None:
     assert len(inside) == 120
 
 
+@pytest.mark.parametrize(("flops", "moved"), [(10.0, 0.1), (0.1, 10.0), (10.0, 10.0), (0.1, 0.1)])
+def test_a_wrong_datasheet_widens_the_interval_and_does_not_lie(flops: float, moved: float) -> None:
+    right = Prior(Rates(TRUE.flops_per_s, TRUE.bytes_per_s, TRUE.launch_us))
+    wrong = Prior(Rates(flops * TRUE.flops_per_s, moved * TRUE.bytes_per_s, TRUE.launch_us))
+    inside, wider = [], []
+    for seed in range(20):
+        costs, latencies = observed(25, seed=seed, noise=0.03)
+        told, misled = (fit(costs[:5], latencies[:5], p, tier="B", precision="fp32") for p in (right, wrong))
+        wider.append(log(misled.high_factor) / log(told.high_factor))
+        for cost, truth in zip(costs[5:], latencies[5:], strict=True):
+            p = predict(misled, cost)
+            inside.append(p.low_ms <= truth <= p.high_ms)
+    assert np.mean(inside) > 0.85
+    assert np.median(wider) > 1
+
+
 def test_few_residuals_give_wide_intervals() -> None:
     residuals = np.random.default_rng(0).normal(0, 0.1, 200)
     widths = [interval_half_width(residuals[:n]) for n in (4, 15, 200)]

@@ -10,6 +10,7 @@ import torch
 import yaml
 from nas_command import nas_command, tiny_space
 
+import nas
 from nas.errors import UserError
 from nas.hw_profiles import choosing, load_device
 from nas.hw_profiles import profile as profile_module
@@ -150,6 +151,10 @@ def test_a_profile_is_a_device_that_predicts(tmp_path: Path) -> None:
     assert smallest.mean_ms < largest.mean_ms
     assert largest.low_ms < largest.mean_ms < largest.high_ms
     assert loaded.measurable
+    spaces = {found.family: found for found in sources([TINY, OTHER], INPUTS)}
+    for net in loaded.nets:  # a point says of a net all that the model sees
+        cost = spaces[net.family].cost(nas.Architecture(net.architecture or {}), loaded.precision)
+        assert loaded.of_net(net).mean_ms == pytest.approx(loaded.latency(cost).mean_ms, rel=1e-6)
     assert not path.with_name("here.yaml.progress.json").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import nas
 from nas.hw_profiles import Measurement
-from nas.search.calibration import calibrated, pace_notes
+from nas.search.calibration import calibrated, prediction_notes
 from nas.search.candidates import Candidates
 from nas.supernet.store import Supernet
 
@@ -23,8 +23,9 @@ def test_predictions_are_scaled_to_the_present(
         return [Measurement(slower * self.latency(net).mean_ms, 1.0, 0.01, 9) for net in nets]
 
     monkeypatch.setattr(Candidates, "measure", timed)
-    found = calibrated(candidates, tmp_path)
+    scaled_candidates = calibrated(candidates, tmp_path)
+    found = scaled_candidates.device
     cost = candidates.cost(space.largest)
     assert found.latency(cost).mean_ms == pytest.approx(scaled * device.latency(cost).mean_ms)
-    assert bool(pace_notes(found)) is (scaled != 1)
+    assert bool(prediction_notes(scaled_candidates)) is (scaled != 1)
     assert nas.hw_profiles.Device.from_json(found.to_json()).latency(cost) == found.latency(cost)
