@@ -10,7 +10,7 @@ study = nas.search(space, {"accuracy": nas.maximize(f), "latency_ms": nas.minimi
 from . import threads as _threads  # noqa: F401 (first: it is read when torch is imported)
 from .errors import Infeasible, UserError
 from .hw_profiles import Cost, Device, Latency, LatencyModel, device_names, load_device, trace_cost
-from .hw_profiles.profile import profile
+from .hw_profiles.measuring.profile import profile
 from .search.objectives import Constraint, maximize, minimize
 from .search.run import search
 from .search.study import Study

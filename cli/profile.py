@@ -14,7 +14,7 @@ from .common import app, console
 
 if TYPE_CHECKING:
     from ..hw_profiles import Device
-    from ..hw_profiles.pool import Inputs
+    from ..hw_profiles.measuring.pool import Inputs
 
 profile_app = typer.Typer(help="Make a device profile: time nets and fit a latency model to them.")
 app.add_typer(profile_app, name="profile")
@@ -60,8 +60,8 @@ def profile(
     if host is not None:
         _on_host(host, out or Path("my-board.yaml"), like, spec, (space, task, input_shape, batch, nets, threads))
         return
-    from ..hw_profiles.profile import Setting
-    from ..hw_profiles.profile import profile as run
+    from ..hw_profiles.measuring.profile import Setting
+    from ..hw_profiles.measuring.profile import profile as run
 
     path = out or Path(f"{Path(target).stem}-{runtime}.yaml")
     with _bar("Profiling") as progress:
@@ -155,7 +155,7 @@ def _on_host(host: str, out: Path, like: str | None, spec: Path | None, choice: 
 
 
 def _inputs(task: str, input_shape: str | None, batch: int) -> "Inputs":
-    from ..hw_profiles.profile import inputs_of
+    from ..hw_profiles.measuring.profile import inputs_of
 
     return inputs_of(task, _shape(input_shape), batch)
 
@@ -203,7 +203,7 @@ def _bar(title: str) -> Iterator[Callable[[float, float, str], None]]:
 
 def _compare(device: "Device", spaces: list[str], inputs: "Inputs") -> None:
     """The latency model beside learned predictors, for each space of which enough nets were timed."""
-    from ..hw_profiles.pool import sources
+    from ..hw_profiles.measuring.pool import sources
     from ..predictors.latency import Timed
 
     for source in sources(spaces, inputs):

@@ -2,8 +2,8 @@
 
 from .cost import Cost, OperatorCost, fused, trace_cost
 from .device import Device, device_names, load_device
-from .latency import Latency, LatencyModel
-from .measure import Measurement, Protocol, calibrate, measure, measure_all
+from .measuring.measure import Measurement, Protocol, calibrate, measure, measure_all
+from .models.latency import Latency, LatencyModel
 
 __all__ = [
     "Cost",

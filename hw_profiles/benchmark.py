@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .operators import KINDS, Kind
-from .priors import Rates
+from .cost.operators import KINDS, Kind
+from .models.priors import Rates
 
 SECONDS = 0.3
 """For each of the three measurements."""

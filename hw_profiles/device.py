@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from ..errors import UserError, unknown
 from .benchmark import local_rates
 from .cost import Cost, fused, trace_cost
-from .latency import Latency, LatencyModel, Source, Tier, analytic, below, fit, predict
+from .models.latency import Latency, LatencyModel, Source, Tier, analytic, below, fit, predict
+from .models.priors import Prior, prior_of
 from .points import Calibration, Error, Point, Rate, Validity
-from .priors import Prior, prior_of
 from .runtimes import runtime_names
 from .schema import Frozen, Precision, Runtime, Spec, Supports, Text, Value
 

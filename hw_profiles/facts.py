@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .device import Device
 from .holdout import left_out
-from .latency import Latency
+from .models.latency import Latency
 from .points import Conflict, Error, Net, Point, Rate
 from .schema import Value
 

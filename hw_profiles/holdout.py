@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .device import Device, default_model
-from .latency import Latency, below, missed
+from .models.latency import Latency, below, missed
 from .points import Error, Point, Rate
 
 Array = NDArray[np.float64]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .operators import PRECISION_BYTES, Cost, Kind, OperatorCost
+from .cost.operators import PRECISION_BYTES, Cost, Kind, OperatorCost
 from .schema import Frozen, Text
 
 Trust = Literal["measured", "vendor", "paper", "community"]

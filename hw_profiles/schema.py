@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .operators import Cost, Kind
+from .cost.operators import Cost, Kind
 
 Text = Annotated[str, Field(min_length=2)]
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..hw_profiles.intervals import interval_half_width
+from ..hw_profiles.models.intervals import interval_half_width
 from .method import Scale
 from .table import Array
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, unknown
-from ..hw_profiles.operators import KINDS, Cost, Total
+from ..hw_profiles.cost.operators import KINDS, Cost, Total
 from ..search_space.architecture import Architecture, GeneValue
 from ..search_space.encoding import columns, encode
 from ..search_space.gene_space import GeneSpace

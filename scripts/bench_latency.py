@@ -23,7 +23,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 import nas
-from nas.hw_profiles.priors import Prior, prior_of
+from nas.hw_profiles.models.priors import Prior, prior_of
 
 KIND = {"conv": "convolution", "conv1": "convolution", "gconv": "convolution", "dw": "depthwise", "gemm": "matmul"}
 KIND |= {"bmm": "matmul", "sdpa": "attention", "softmax": "normalization", "norm": "normalization"}

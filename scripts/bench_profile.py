@@ -19,7 +19,7 @@ from torch import nn
 
 import nas
 from nas.hw_profiles import Protocol, measure_all
-from nas.hw_profiles.profile import Setting
+from nas.hw_profiles.measuring.profile import Setting
 
 SHAPE = (1, 8, 8)
 ANCHORS = 8

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..files import write_atomic
 from ..hw_profiles import Device, load_device
-from ..hw_profiles.profile import Progress, Setting, profile
+from ..hw_profiles.measuring.profile import Progress, Setting, profile
 from ..predictors.latency import Timed
 from .candidates import Candidates
 

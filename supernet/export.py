@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError, unknown
 from ..files import write_atomic
-from ..hw_profiles.onnx_file import exported, quiet, to_onnx
+from ..hw_profiles.cost.onnx_file import exported, quiet, to_onnx
 from ..search_space.architecture import Architecture
 from ..search_space.locate import Description, space_from
 from ..search_space.space import SearchSpace, replace_parameters

@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError
 
 from ...errors import UserError
 from ..cost import Cost
+from ..measuring.timing import Protocol
 from ..schema import Frozen, Precision
-from ..timing import Protocol
 
 MANIFEST = "manifest.json"
 

@@ -12,10 +12,10 @@ from pydantic import Field, ValidationError
 from ...errors import UserError
 from ..check import bound_ms
 from ..device import Device
+from ..measuring.profiled import TimedNet, device_of, write_device
+from ..measuring.session import Batch, Session, Timed
 from ..points import Point
-from ..profiled import TimedNet, device_of, write_device
 from ..schema import Frozen, Runtime, Spec
-from ..session import Batch, Session, Timed
 from .bundle import Manifest, PackedNet, read_bundle
 
 PHYSICAL_FLOPS_PER_S = {"cpu": 3e13, "npu": 5e14, "embedded-gpu": 5e14, "server-gpu": 1e16}
@@ -53,7 +53,7 @@ def ingest(
         of a device's `spec`. Numbers that beat what the datasheet allows are kept, marked, and not fitted.
     Errors: results that are damaged, changed, incomplete, of another bundle, or not numbers.
     """
-    from ..profile import profile_path
+    from ..measuring.profile import profile_path
 
     path = profile_path(out)
     assert path is not None

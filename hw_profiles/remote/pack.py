@@ -8,12 +8,12 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from ...errors import UserError
-from ..choosing import AGAIN, BATCH, reference_of
+from ..cost.onnx_file import to_onnx
 from ..device import Device
-from ..onnx_file import to_onnx
-from ..pool import AnySpace, Inputs, Net, spread
-from ..profile import PROTOCOL, facts, plan_of
-from ..timing import Protocol
+from ..measuring.choosing import AGAIN, BATCH, reference_of
+from ..measuring.pool import AnySpace, Inputs, Net, spread
+from ..measuring.profile import PROTOCOL, facts, plan_of
+from ..measuring.timing import Protocol
 from .bundle import MANIFEST, Manifest, PackedBatch, PackedNet, cost_fields
 
 ROOM = Path(__file__).parent
@@ -79,10 +79,10 @@ def pack(
 
 def script() -> str:
     """run.py: the protocol's text, and after it the target's, without the imports that tie them to the package."""
-    ties = ("from __future__", "from ..timing")
+    ties = ("from __future__", "from ..measuring")
     target = (ROOM / "target.py").read_text(encoding="utf-8").splitlines()
     rest = "\n".join(line for line in target if not line.startswith(ties))
-    return (ROOM.parent / "timing.py").read_text(encoding="utf-8") + "\n\n" + rest + "\n"
+    return (ROOM.parent / "measuring" / "timing.py").read_text(encoding="utf-8") + "\n\n" + rest + "\n"
 
 
 def _batches(chosen: Sequence[Net], like: Device) -> list[PackedBatch]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..timing import Measurement, Protocol, Series, Turn, time_in_turns
+from ..measuring.timing import Measurement, Protocol, Series, Turn, time_in_turns
 
 HERE = Path(__file__).resolve().parent
 TRTEXEC_TURNS = 3

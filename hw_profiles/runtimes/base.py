@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ..onnx_file import to_onnx
+from ..cost.onnx_file import to_onnx
 
 Model = nn.Module | Path
 """A module, or the path of an ONNX file with one graph and fixed shapes."""

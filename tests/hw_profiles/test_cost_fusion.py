@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.hw_profiles.cost import Cost, OperatorCost, trace_cost
-from nas.hw_profiles.fusion import FUSIONS, fused, fusion_of
+from nas.hw_profiles.cost.fusion import FUSIONS, fused, fusion_of
 
 
 class Attention(nn.Module):

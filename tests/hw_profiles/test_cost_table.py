@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nas.errors import UserError
 from nas.hw_profiles.cost import KINDS, Cost, OperatorCost
-from nas.hw_profiles.fusion import FUSIONS, fused
+from nas.hw_profiles.cost.fusion import FUSIONS, fused
 
 ROW: dict[str, Any] = {"kind": "matmul", "flops": 8, "bytes_read": 4.0, "bytes_written": 2.0}
 numbers = st.integers(0, 10**12)

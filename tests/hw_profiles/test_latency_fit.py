@@ -10,10 +10,10 @@ import pytest
 from nas.errors import UserError
 from nas.hw_profiles.cost import Cost, OperatorCost
 from nas.hw_profiles.device import Device, load_device
-from nas.hw_profiles.intervals import interval_half_width
-from nas.hw_profiles.latency import LatencyModel, analytic, fit, predict
-from nas.hw_profiles.measure import Measurement, calibrate
-from nas.hw_profiles.priors import KINDS, Prior, Rates, prior_of
+from nas.hw_profiles.measuring.measure import Measurement, calibrate
+from nas.hw_profiles.models.intervals import interval_half_width
+from nas.hw_profiles.models.latency import LatencyModel, analytic, fit, predict
+from nas.hw_profiles.models.priors import KINDS, Prior, Rates, prior_of
 
 TRUE = Rates(2e12, 3e10, 8.0)
 PRIOR = Prior(Rates(5e12, 1e11, 3.0))

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nas.hw_profiles import timing
-from nas.hw_profiles.measure import Measurement, Protocol, measure, measure_all, measure_beside
-from nas.hw_profiles.timing import time_in_turns
+from nas.hw_profiles.measuring import timing
+from nas.hw_profiles.measuring.measure import Measurement, Protocol, measure, measure_all, measure_beside
+from nas.hw_profiles.measuring.timing import time_in_turns
 
 
 class Clock:

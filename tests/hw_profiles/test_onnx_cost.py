@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nas.errors import UserError
 from nas.hw_profiles.cost import Cost, fused, trace_cost
-from nas.hw_profiles.onnx_file import to_onnx
+from nas.hw_profiles.cost.onnx_file import to_onnx
 from nas.search_space.presets import load_preset, preset_names
 from nas.search_space.space import SearchSpace
 

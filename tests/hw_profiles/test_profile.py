@@ -12,15 +12,16 @@ from nas_command import nas_command, tiny_space
 
 import nas
 from nas.errors import UserError
-from nas.hw_profiles import choosing, load_device
-from nas.hw_profiles import profile as profile_module
-from nas.hw_profiles.choosing import AGAIN, chosen_of
-from nas.hw_profiles.pool import Inputs, draw, sources, spread, telling
-from nas.hw_profiles.profile import Setting, profile
-from nas.hw_profiles.residual import covariance
-from nas.hw_profiles.roofline import tabulate
-from nas.hw_profiles.session import Batch, Session, Timed
-from nas.hw_profiles.timing import Protocol
+from nas.hw_profiles import load_device
+from nas.hw_profiles.measuring import choosing
+from nas.hw_profiles.measuring import profile as profile_module
+from nas.hw_profiles.measuring.choosing import AGAIN, chosen_of
+from nas.hw_profiles.measuring.pool import Inputs, draw, sources, spread, telling
+from nas.hw_profiles.measuring.profile import Setting, profile
+from nas.hw_profiles.measuring.session import Batch, Session, Timed
+from nas.hw_profiles.measuring.timing import Protocol
+from nas.hw_profiles.models.residual import covariance
+from nas.hw_profiles.models.roofline import tabulate
 from nas.search_space.transformer import TransformerSpace
 
 TINY = TransformerSpace(

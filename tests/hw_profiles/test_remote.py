@@ -17,12 +17,13 @@ import pytest
 from nas_command import nas_command, tiny_space
 
 from nas.errors import UserError
-from nas.hw_profiles import choosing, load_device
-from nas.hw_profiles.pool import Inputs
+from nas.hw_profiles import load_device
+from nas.hw_profiles.measuring import choosing
+from nas.hw_profiles.measuring.pool import Inputs
+from nas.hw_profiles.measuring.timing import Protocol
 from nas.hw_profiles.remote import ingest, pack, run_on_host
 from nas.hw_profiles.remote.bundle import read_bundle
 from nas.hw_profiles.remote.pack import script
-from nas.hw_profiles.timing import Protocol
 from nas.search_space.transformer import TransformerSpace
 
 TINY = TransformerSpace(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import UserError
-from nas.hw_profiles.onnx_file import to_onnx
+from nas.hw_profiles.cost.onnx_file import to_onnx
 from nas.hw_profiles.runtimes import load_runtime, runtime_names
 from nas.hw_profiles.runtimes.base import installed
 from nas.search_space.presets import load_preset

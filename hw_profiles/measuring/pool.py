@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..search_space.architecture import Architecture
-from ..search_space.locate import describe_space, space_from
-from ..search_space.space import SearchSpace
-from ..search_space.transformer import TransformerFunction, TransformerSpace
-from .cost import Cost, trace_cost
+from ...errors import UserError
+from ...search_space.architecture import Architecture
+from ...search_space.locate import describe_space, space_from
+from ...search_space.space import SearchSpace
+from ...search_space.transformer import TransformerFunction, TransformerSpace
+from ..cost import Cost, trace_cost
 
 Array = NDArray[np.float64]
 AnySpace = str | TransformerSpace | SearchSpace

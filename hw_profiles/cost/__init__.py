@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..errors import UserError
+from ...errors import UserError
 from .fusion import FUSIONS, Fusion, fused, fusion_of
 from .onnx_cost import onnx_cost
 from .onnx_values import Example

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..errors import UserError, unknown
-from .cost import Cost
+from ...errors import UserError, unknown
+from ..cost import Cost
 from .intervals import interval_half_width
 from .priors import ANY_DEVICE, Prior, Rates
 from .residual import FEWEST, Residual, fit_residual

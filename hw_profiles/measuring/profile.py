@@ -10,15 +10,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ..errors import UserError
-from ..tasks import load_task
+from ...errors import UserError
+from ...tasks import load_task
+from ..device import Device, load_device
+from ..runtimes import load_runtime
+from ..schema import Runtime
 from .choosing import AGAIN, Plan, chosen_of, nets_again, next_nets, pool_of, reference_of
-from .device import Device, load_device
 from .measure import FEWEST, measure_beside
 from .pool import AnySpace, Inputs, Net, sources
 from .profiled import TimedNet, device_of, write_device
-from .runtimes import load_runtime
-from .schema import Runtime
 from .session import Batch, Session, Timed, add, open_session
 from .timing import Protocol
 

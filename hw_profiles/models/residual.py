@@ -18,7 +18,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from .operators import KINDS
+from ..cost.operators import KINDS
 from .priors import Rates
 from .roofline import Table, parts
 

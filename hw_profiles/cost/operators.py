@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 import pandas as pd
 
-from ..errors import UserError, unknown
+from ...errors import UserError, unknown
 
 Kind = Literal[
     "matmul", "convolution", "depthwise", "attention", "elementwise", "normalization", "gather", "scan", "other"

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from .cost import Cost, bytes_per_element
-from .operators import KINDS
+from ..cost import Cost, bytes_per_element
+from ..cost.operators import KINDS
 from .priors import Prior, Rates
 
 Array = NDArray[np.float64]

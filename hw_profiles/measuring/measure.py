@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from .cost import Cost
-from .device import Device
-from .latency import LatencyModel, Tier
-from .runtimes import Arguments, Model, load_runtime
+from ...errors import UserError
+from ..cost import Cost
+from ..device import Device
+from ..models.latency import LatencyModel, Tier
+from ..runtimes import Arguments, Model, load_runtime
 from .timing import Measurement, Protocol, time_in_turns
 
 __all__ = ["Measurement", "Protocol", "calibrate", "measure", "measure_all", "measure_beside"]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from ..errors import UserError
-from ..files import write_atomic
-from .schema import Frozen
+from ...errors import UserError
+from ...files import write_atomic
+from ..schema import Frozen
 from .timing import Measurement, Protocol
 
 MOST_SLOW = 12

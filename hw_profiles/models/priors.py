@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .operators import KINDS as OPERATOR_KINDS
+from ..cost.operators import KINDS as OPERATOR_KINDS
 
 FACTOR = 3.0
 """90 % interval of a latency that rests on a datasheet: from 1 / 3 to 3 times the mean."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import yaml
 
-from ..errors import UserError
-from ..files import write_atomic
-from .cost import Cost, fused
-from .device import Device
-from .latency import LatencyModel
+from ...errors import UserError
+from ...files import write_atomic
+from ..cost import Cost, fused
+from ..device import Device
+from ..models.latency import LatencyModel
+from ..points import Calibration, Error, Point, Validity
 from .measure import FEWEST, measured_tier
-from .points import Calibration, Error, Point, Validity
 from .session import Session, Timed
 from .timing import Protocol
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ...errors import UserError
 
 
 def to_onnx(module: nn.Module, example: Tensor | tuple[Tensor, ...], *, free_batch: bool = False) -> bytes:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, ValueInfoProto, numpy_helper
 from torch import Tensor
 
-from ..errors import UserError
+from ...errors import UserError
 
 Example = Tensor | Sequence[Tensor] | Mapping[str, Any]
 LARGEST_FOLDED = 4096

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .device import Device
+from ..device import Device
+from ..models.residual import covariance
+from ..models.roofline import tabulate
 from .measure import FEWEST
 from .pool import Net, Source, draw, spread, telling
-from .residual import covariance
-from .roofline import tabulate
 from .session import Session
 
 BATCH = 12

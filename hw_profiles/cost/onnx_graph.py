@@ -14,7 +14,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, inl
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
-from ..errors import UserError
+from ...errors import UserError
 from .onnx_values import LARGEST_FOLDED, Example, Value, initializer_value, input_values
 
 

@@ -1,0 +1,1 @@
+"""Nets timed on this machine, and the profile that follows."""

@@ -1,0 +1,1 @@
+"""From a cost to milliseconds: rooflines, what they leave unexplained, and intervals."""
