@@ -1,6 +1,6 @@
 """Learned latency predictors on HAT's measurements, beside counting parameters and FLOPs, and LINAS's choice.
 
-    python scripts/bench_predictors.py --data FOLDER [--points 5 20 100 ...] [--seeds 3] [--only products ...] [--last N]
+    python scripts/bench_predictors.py --data FOLDER [--points 5 20 ...] [--seeds 3] [--only products ...] [--last N]
 
 FOLDER holds the tables `wmt14ende_*_all.csv` of Hardware-Aware Transformers (Wang et al. 2020): 2,000 translation nets
 on each of three devices. The points to fit are drawn at random, all others predicted; with --last, they are
