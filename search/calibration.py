@@ -13,7 +13,8 @@ from ..hw_profiles.measuring.profile import Progress, Setting, profile
 from ..predictors.latency import Timed
 from .candidates import Candidates
 
-CALIBRATION_NETS = 40
+CALIBRATION_NETS = 60
+"""With 40 the grey box is now and then twice as far off; with 60 it is not (docs/benchmarks.md)."""
 PACE_NETS = 6
 """Nets that are timed before a search, to see how fast this machine runs now."""
 PACE_SECONDS = 0.5
