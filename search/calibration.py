@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from hashlib import sha256
+from math import log
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ CALIBRATION_NETS = 60
 PACE_NETS = 6
 """Nets that are timed before a search, to see how fast this machine runs now."""
 PACE_SECONDS = 0.5
+SLACK = 1.1
+"""A pace within this factor is left to the measurements that come before an answer: the study can be gone on with."""
 
 
 def calibrated(candidates: Candidates, folder: Path, progress: Progress | None = None) -> Candidates:
@@ -39,32 +42,32 @@ def _measured(candidates: Candidates, folder: Path, progress: Progress | None) -
     path = folder / f"{device.name}-batch{candidates.batch}.json"
     if device.calibration is not None:  # it is a profile: measured already, and better
         return device
-    if path.exists():
-        return load_device(path)
-    setting = Setting(device.local_runtime, device.threads or 1, candidates.batch)
-    space, nets = candidates.supernet.space, min(CALIBRATION_NETS, candidates.supernet.space.size)
-    return profile(device, space, int(nets), setting=setting, input_shape=shape, out=path, progress=progress)
+    if not path.exists():
+        setting = Setting(device.local_runtime, device.threads or 1, candidates.batch)
+        space, nets = candidates.supernet.space, min(CALIBRATION_NETS, candidates.supernet.space.size)
+        profile(device, space, int(nets), setting=setting, input_shape=shape, out=path, progress=progress)
+    return load_device(path)  # as the next call will find it: it goes on with the same study
 
 
 def _compared(timed: Timed, folder: Path) -> pd.DataFrame | None:
     """The comparison of predictors for these very points, made once."""
     points = repr([(net.id, ms) for net, ms in zip(timed.nets, timed.latencies_ms, strict=True)])
     path = folder / f"predictors-{timed.device.name}-{sha256(points.encode()).hexdigest()[:8]}.csv"
-    if path.exists():
-        return pd.read_csv(path, index_col=0)
-    table = timed.compare()
-    if table is not None:
+    if not path.exists():
+        table = timed.compare()
+        if table is None:
+            return None
         write_atomic(path, table.to_csv(float_format="%.4g"))
-    return table
+    return pd.read_csv(path, index_col=0)
 
 
 def _paced(candidates: Candidates) -> Device:
-    """The device with its model scaled to some nets that are timed now, if they are outside of its interval."""
+    """The device with its model scaled to some nets that are timed now, if these are far off."""
     space, rng, device = candidates.supernet.space, np.random.default_rng(0), candidates.device
     nets = list(dict.fromkeys([space.smallest, space.largest, *(space.sample(rng) for _ in range(PACE_NETS - 2))]))
     now = [m.median_ms for m in candidates.measure(nets, PACE_SECONDS)]
     pace = float(np.median([ms / candidates.latency(net).mean_ms for net, ms in zip(nets, now, strict=True)]))
-    if device.model is None or device.model.low_factor <= pace <= device.model.high_factor:
+    if device.model is None or not abs(log(pace)) > max(log(SLACK), log(device.model.high_factor)):
         return device
     return device.with_model(replace(device.model, pace=pace))
 
