@@ -27,7 +27,9 @@ TaskOption = Annotated[str, typer.Option("--task", help="The task whose inputs t
 InputOption = Annotated[str | None, typer.Option("--input", help="Shape of one input instead: 3x224x224.")]
 BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Inputs in one call.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads that run a net.")]
-LikeOption = Annotated[str | None, typer.Option("--like", help="A device that shares the target's datasheet.")]
+LikeOption = Annotated[
+    str | None, typer.Option("--like", help="A device like the target: its datasheet, and its profile to start from.")
+]
 SpecOption = Annotated[Path | None, typer.Option("--spec", help="YAML file with the target's datasheet.")]
 
 
@@ -60,6 +62,7 @@ def profile(
     if host is not None:
         _on_host(host, out or Path("my-board.yaml"), like, spec, (space, task, input_shape, batch, nets, threads))
         return
+    from ..hw_profiles import load_device
     from ..hw_profiles.measuring.profile import Setting
     from ..hw_profiles.measuring.profile import profile as run
 
@@ -72,6 +75,7 @@ def profile(
             setting=Setting(runtime, threads, batch),
             task=task,
             input_shape=_shape(input_shape),
+            like=load_device(like) if like else None,
             out=path,
             progress=progress,
         )
@@ -218,6 +222,8 @@ def _compare(device: "Device", spaces: list[str], inputs: "Inputs") -> None:
 
 
 def _show(device: "Device", path: Path) -> None:
+    from ..hw_profiles.models.rank import LEAST
+
     error, nets = device.error, len(device.nets)
     table = Table(title=f"{device.name}: {device.runtime}", title_justify="left", show_header=False)
     rows: dict[str, Any] = {"nets": nets}
@@ -226,6 +232,12 @@ def _show(device: "Device", path: Path) -> None:
         rows["error"] = f"{error.leave_one_out:.1%} in the mean, for nets left out of the fit"
         if error.leave_family_out is not None:
             rows["error, other space"] = f"{error.leave_family_out:.1%}, for a space left out of the fit"
+        if error.rank is not None:
+            rows["order"] = f"Kendall tau {error.rank:.2f}, of nets left out"
+            if error.rank < LEAST:
+                rows["order"] += (
+                    f": below {LEAST}, so that it predicts nothing; time more nets, and such as differ more"
+                )
         rows["true over predicted"] = f"at most {error.quantile_90:.3f} for nine nets of ten"
         rows["noise"] = f"{error.noise:.1%} between two timings of a net" if error.noise is not None else "unknown"
     for name, value in rows.items():

@@ -21,6 +21,7 @@ from .benchmark import local_rates
 from .cost import Cost, fused, trace_cost
 from .models.latency import Latency, LatencyModel, Source, Tier, analytic, below, fit, predict
 from .models.priors import Prior, prior_of
+from .models.rank import LEAST
 from .points import Calibration, Error, Point, Rate, Validity
 from .runtimes import runtime_names
 from .schema import Frozen, Precision, Runtime, Spec, Supports, Text, Value
@@ -120,7 +121,8 @@ class Device(Frozen):
     def latency(self, cost: Cost | nn.Module, example: Tensor | Sequence[Tensor] | None = None) -> Latency:
         """Latency of a traced cost, or of a module on an example input; beyond `validity` a tier lower.
 
-        Errors: an operator that the device cannot run; a device of which only throughput is known.
+        Errors: an operator that the device cannot run; a device of which only throughput is known; a profile that does
+        not even order nets.
         """
         if self.batch_mode == "throughput":
             raise UserError(
@@ -188,6 +190,12 @@ class Device(Frozen):
             known = ", ".join(self.supports.operators or ())
             raise UserError(f"{self.name} does not run operators of kind {', '.join(refused)}; it runs {known}")
         model = self.model or default_model(self)
+        if model.rank is not None and model.rank < LEAST:
+            raise UserError(
+                f"{self.name} is not predicted: its profile orders nets that were left out of the fit with a Kendall "
+                f"tau of {model.rank:.2f}, and below {LEAST} a search would follow noise; time more nets, and such as "
+                "differ more, with `nas profile --nets`"
+            )
         time = predict(model, self.as_run(cost))
         outside = self.validity is not None and not self.validity.holds(cost)
         return replace(time, tier=below(model.tier)) if outside else time

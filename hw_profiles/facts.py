@@ -100,6 +100,7 @@ def error_rows(device: Device, error: Error) -> list[tuple[str, str]]:
         ("tier", f"{error.tier}: {TIERS[error.tier]}"),
         ("a net left out", _percent(error.leave_one_out, "mean absolute error")),
         ("a family left out", _percent(error.leave_family_out, "mean absolute error")),
+        ("order of nets left out", "" if error.rank is None else f"Kendall tau {error.rank:.2f}"),
         ("9 of 10 times", f"true is at most {error.quantile_90:.3g} x the prediction"),
         ("repeat noise", _percent(error.noise, "of repeats, or of values that disagree") or "not stated"),
     ]

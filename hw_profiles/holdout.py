@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .device import Device, default_model
 from .models.latency import Latency, below, missed
+from .models.rank import rank_of
 from .points import Error, Point, Rate
 
 Array = NDArray[np.float64]
@@ -50,6 +51,7 @@ def error_of(device: Device) -> Error:
         tier=device.calibration.tier,
         leave_one_out=float(np.mean(np.abs(one / true - 1))),
         leave_family_out=float(np.mean(np.abs(family / true - 1))) if len(family) else None,
+        rank=rank_of(np.log(true), np.log(one), device.calibration.noise or 0.0),
         quantile_90=float(np.quantile(true / one, 0.9)),
         noise=device.calibration.noise,
     )

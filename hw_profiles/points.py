@@ -229,6 +229,8 @@ class Error(Frozen):
     """Mean absolute error of each point, predicted from the others (above 30 points: in ten parts); None: no points."""
     leave_family_out: float | None = None
     """The same, predicted from the other families; None: there is one family only."""
+    rank: float | None = None
+    """Kendall tau of points left out, over pairs that measurements tell apart; None: too few of them."""
     quantile_90: float
     """90 % quantile of true over predicted: a budget multiplied by its inverse is kept nine times out of ten."""
     noise: float | None = None

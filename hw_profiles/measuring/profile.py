@@ -13,6 +13,7 @@ from typing import Any
 from ...errors import UserError
 from ...tasks import load_task
 from ..device import Device, load_device
+from ..nearest import nearest
 from ..runtimes import load_runtime
 from ..schema import Runtime
 from .choosing import AGAIN, Plan, chosen_of, nets_again, next_nets, pool_of, reference_of
@@ -47,6 +48,7 @@ def profile(
     setting: Setting | None = None,
     task: str = "digits",
     input_shape: Sequence[int] | None = None,
+    like: Device | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Device:
@@ -54,6 +56,7 @@ def profile(
 
     target: a device that is this machine: "local-cpu", or a file that says `measurable: true`.
     input_shape: of one input, without batch; else the task's. A space that is bound to inputs keeps its own.
+    like: a device that was profiled with the same runtime, from which the fit may start.
     out: the profile's file, .yaml or .json (`load_device` reads it). Beside it `FILE.progress.json` holds what was
         measured so far; the same call goes on from there, and it is deleted when the profile is written.
     Errors: a target that is not here, a runtime that is not installed, fewer than 5 nets.
@@ -68,7 +71,7 @@ def profile(
         session = add(session, batch, kept)
     timed = session.timed()
     found = [TimedNet(net.cost, timed[net.key], facts(net, setting.batch)) for net in plan.nets]
-    profiled = device_of(device, found, session, setting.protocol)
+    profiled = device_of(device, found, session, setting.protocol, nearest(device, [like] if like else None))
     if path is not None and kept is not None:
         write_device(profiled, path)
         kept.unlink(missing_ok=True)

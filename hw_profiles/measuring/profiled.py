@@ -32,8 +32,13 @@ class TimedNet:
     implausible: str | None = None
 
 
-def device_of(base: Device, nets: Sequence[TimedNet], session: Session, protocol: Protocol) -> Device:
-    """`base` with the nets as its calibration and the model fitted to them. Error: too few nets."""
+def device_of(
+    base: Device, nets: Sequence[TimedNet], session: Session, protocol: Protocol, like: Device | None = None
+) -> Device:
+    """`base` with the nets as its calibration and the model fitted to them; `like` is a device to start from.
+
+    Error: too few nets.
+    """
     believed = [net for net in nets if net.implausible is None]
     if len(believed) < FEWEST:
         raise UserError(f"a profile needs {FEWEST} measured nets or more, not {len(believed)}")
@@ -46,7 +51,7 @@ def device_of(base: Device, nets: Sequence[TimedNet], session: Session, protocol
         warmup=f"{protocol.warmup} calls, and one before each turn",
         points=[_point(net, base) for net in nets],
     )
-    model = fit_model(believed, base, noise)
+    model = fit_model(believed, base, noise, like=like)
     found = {
         "calibration": calibration,
         "validity": Validity.of(calibration),
@@ -54,10 +59,11 @@ def device_of(base: Device, nets: Sequence[TimedNet], session: Session, protocol
             tier=model.tier,
             leave_one_out=model.error or 0.0,
             leave_family_out=_family_error(believed, base, noise),
+            rank=model.rank,
             quantile_90=model.high_factor,  # the upper end of a two-sided interval: nearer to 95 %
             noise=noise,
         ),
-        "notes": [*base.notes, *session_notes(session)],
+        "notes": [*base.notes, *session_notes(session), *_start_notes(model, like)],
     }
     return base.model_copy(update=found).with_model(model)
 
@@ -78,13 +84,26 @@ def session_notes(session: Session) -> list[str]:
     ]
 
 
+def _start_notes(model: LatencyModel, like: Device | None) -> list[str]:
+    if like is None:
+        return []
+    if model.start is not None:
+        return [f"The fit started from the profile of {like.name}: nets left out are predicted better so."]
+    return [f"The fit started from the datasheet: the profile of {like.name} predicts nets left out no better."]
+
+
 def fit_model(
-    nets: Sequence[TimedNet], device: Device, noise: float, *, groups: Sequence[str] | None = None
+    nets: Sequence[TimedNet],
+    device: Device,
+    noise: float,
+    *,
+    groups: Sequence[str] | None = None,
+    like: Device | None = None,
 ) -> LatencyModel:
     """The model of timed nets; with groups, its error and interval are those of groups left out."""
     costs, latencies = [device.as_run(net.cost) for net in nets], [net.timed.median_ms for net in nets]
     tier = measured_tier(len(nets))
-    return LatencyModel.fit(costs, latencies, device, groups, tier=tier, noise=noise)
+    return LatencyModel.fit(costs, latencies, device, groups, like=like, tier=tier, noise=noise)
 
 
 def write_device(device: Device, path: Path) -> Path:

@@ -7,7 +7,7 @@ box: the roofline times what a regressor learnt of its residual. See `roofline` 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,11 @@ from ...errors import UserError, unknown
 from ..cost import Cost
 from .intervals import interval_half_width
 from .priors import ANY_DEVICE, Prior, Rates
+from .rank import rank_of
 from .residual import FEWEST, Residual, fit_residual
 from .roofline import RooflineForm, Table, fit_rates, seconds, tabulate
+from .transfer import BETTER as BETTER_START
+from .transfer import Profiled, Start, start_of
 
 Source = Literal["measured", "calibrated", "analytic"]
 Tier = Literal["A", "B", "C", "D"]
@@ -77,6 +80,10 @@ class LatencyModel:
     residual: Residual | None = None
     error: float | None = None
     """Mean absolute relative error of nets left out; None: not fitted."""
+    rank: float | None = None
+    """Kendall tau of nets left out, over pairs that measurements tell apart (`rank_of`)."""
+    start: Start | None = None
+    """The device that was profiled before from which the fit started; None: the datasheet."""
     pace: float = 1.0
     """Factor on all that it says: how much longer nets take at present than when it was fitted."""
 
@@ -89,6 +96,7 @@ class LatencyModel:
         groups: Sequence[Hashable] | None = None,
         form: Form | Literal["auto"] = "auto",
         *,
+        like: Profiled | None = None,
         tier: Tier = "B",
         noise: float = 0.0,
     ) -> "LatencyModel":
@@ -97,7 +105,8 @@ class LatencyModel:
         costs: as the runtime runs them (`device.as_run(cost)`), or as traced if `predict` gets them so, too. device:
         gives prior and precision; None: a prior that knows nothing and the first cost's precision. groups: one label
         for each net (its family): error and interval are then those of groups left out. form: `auto` starts from
-        `rates` and takes another where it is clearly better on nets left out. noise: repeat noise, a share.
+        `rates` and takes another where it is clearly better on nets left out. like: a profiled device to start from,
+        where that is clearly better than the datasheet (`transfer`). noise: repeat noise, a share.
         Errors: lengths that differ; latencies that are not positive.
         """
         _check(costs, latencies_ms, groups, form)
@@ -105,16 +114,13 @@ class LatencyModel:
         precision = device.precision if device is not None else costs[0].precision if costs else "fp32"
         if not costs:
             return analytic(prior, precision)
-        return fit(
-            costs,
-            latencies_ms,
-            prior,
-            tier=tier,
-            precision=precision,
-            groups=groups,
-            form=form,
-            noise=noise,
-        )
+        settings: Any = {"tier": tier, "precision": precision, "groups": groups, "form": form, "noise": noise}
+        own = fit(costs, latencies_ms, prior, **settings)
+        start = start_of(like, prior) if like is not None else None
+        if start is None:
+            return own
+        near = fit(costs, latencies_ms, prior, **settings, start=start)
+        return near if (near.error or 0.0) < BETTER_START * (own.error or 0.0) else own
 
     def predict(self, costs: Sequence[Cost]) -> pd.DataFrame:
         """One row for each cost: `mean_ms`, `low_ms`, `high_ms` (the 90 % interval)."""
@@ -138,7 +144,8 @@ def _check(costs: Sequence[Cost], latencies_ms: Sequence[float], groups: Sequenc
 def predict(model: LatencyModel, cost: Cost) -> Latency:
     """Latency of a cost; one that was traced at another precision is rescaled to the model's."""
     table = tabulate([cost], model.precision)
-    mean = model.pace * 1e3 * exp(float(_log_seconds(model.rates, model.form, model.residual, table)[0]))
+    log_seconds = _log_seconds(model.rates, model.form, model.residual, table) + _offset(model.start, table)
+    mean = model.pace * 1e3 * exp(float(log_seconds[0]))
     wider, tier = 0.0, model.tier
     if model.flops_range is not None:
         least, most = model.flops_range
@@ -171,10 +178,12 @@ def fit(
     groups: Sequence[Hashable] | None = None,
     form: Form | Literal["auto"] = "auto",
     noise: float = 0.0,
+    start: Start | None = None,
 ) -> LatencyModel:
-    """A model near `prior`, fitted to latencies of known nets; its interval from the residuals of nets left out."""
+    """A model near `prior`, or `start`, fitted to latencies of known nets; its interval from nets left out."""
     table = tabulate(costs, precision)
-    truth = np.log(np.asarray(latencies_ms, dtype=np.float64) / 1e3)
+    log_seconds = np.log(np.asarray(latencies_ms, dtype=np.float64) / 1e3)
+    truth, prior = log_seconds - _offset(start, table), start.prior(prior) if start else prior
     fold = _folds(len(costs), groups)
     tried: list[Form] = [form] if form != "auto" else [f for f, nets in NEEDS.items() if len(costs) >= nets]
     fits = {f: _fit(table, truth, fold, prior, f) for f in tried}
@@ -194,7 +203,13 @@ def fit(
         form=chosen,
         residual=residual,
         error=_error(missed),
+        rank=rank_of(log_seconds, log_seconds - missed, noise),
+        start=start,
     )
+
+
+def _offset(start: Start | None, table: Table) -> Array:
+    return start.offset(table) if start else np.zeros(len(table.starts))
 
 
 def _error(missed: Array) -> float:
@@ -227,8 +242,10 @@ def missed(
     model: LatencyModel, costs: Sequence[Cost], latencies_ms: Sequence[float], prior: Prior, fold: NDArray[np.intp]
 ) -> Array:
     """Log of true over predicted latency of each net, from models of this one's form that lack its fold."""
-    truth = np.log(np.asarray(latencies_ms, dtype=np.float64) / 1e3)
-    return _missed(tabulate(costs, model.precision), truth, fold, prior, (model.form, model.residual))
+    table = tabulate(costs, model.precision)
+    truth = np.log(np.asarray(latencies_ms, dtype=np.float64) / 1e3) - _offset(model.start, table)
+    prior = model.start.prior(prior) if model.start else prior
+    return _missed(table, truth, fold, prior, (model.form, model.residual))
 
 
 def _missed(

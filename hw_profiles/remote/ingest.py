@@ -14,6 +14,7 @@ from ..check import bound_ms
 from ..device import Device
 from ..measuring.profiled import TimedNet, device_of, write_device
 from ..measuring.session import Batch, Session, Timed
+from ..nearest import nearest
 from ..points import Point
 from ..schema import Frozen, Runtime, Spec
 from .bundle import Manifest, PackedNet, read_bundle
@@ -49,8 +50,9 @@ def ingest(
 ) -> Device:
     """Make a profile of `results` and write it.
 
-    like: a device that shares the target's datasheet, kind and supported operators. spec: a YAML file with the fields
-        of a device's `spec`. Numbers that beat what the datasheet allows are kept, marked, and not fitted.
+    like: a device that shares the target's datasheet and kind; where it is profiled with the same runtime, the fit may
+        start there (else from the nearest device of the package that is). spec: a YAML file with the fields of a
+        device's `spec`. Numbers that beat what the datasheet allows are kept, marked, and not fitted.
     Errors: results that are damaged, changed, incomplete, of another bundle, or not numbers.
     """
     from ..measuring.profile import profile_path
@@ -64,7 +66,7 @@ def ingest(
     session = Session(key={}, slow=manifest.protocol.slow, batches=found.batches)
     timed = session.timed()
     nets = [_net(net, timed[net.family, net.id], base) for net in manifest.nets if (net.family, net.id) in timed]
-    device = device_of(base, nets, session, manifest.protocol)
+    device = device_of(base, nets, session, manifest.protocol, nearest(base, [like] if like else None))
     beaten = [net for net in nets if net.implausible]
     notes = [*_environment(found), *(f"Left out of the fit: {n.facts['model']}: {n.implausible}" for n in beaten)]
     device = device.model_copy(update={"notes": [*device.notes, *notes]})
