@@ -125,7 +125,7 @@ def schema() -> None:
 
     `nas devices schema > device.schema.json`
     """
-    from ..hw_profiles.device import json_schema
+    from ..hw_profiles.catalog import json_schema
 
     print(json_schema(), end="")
 

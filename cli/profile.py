@@ -44,6 +44,7 @@ def profile(
     input_shape: InputOption = None,
     batch: BatchOption = 1,
     threads: ThreadsOption = 1,
+    memory: Annotated[bool, typer.Option("--memory", help="Measure peak memory, too (onnxruntime).")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Profile to write. Default: TARGET-RUNTIME.yaml.")] = None,
     host: Annotated[str | None, typer.Option("--host", help="user@box: pack, run there over ssh, ingest.")] = None,
     like: LikeOption = None,
@@ -72,7 +73,7 @@ def profile(
             target,
             _spaces(space, task),
             nets,
-            setting=Setting(runtime, threads, batch),
+            setting=Setting(runtime, threads, batch, memory=memory),
             task=task,
             input_shape=_shape(input_shape),
             like=load_device(like) if like else None,
@@ -240,6 +241,9 @@ def _show(device: "Device", path: Path) -> None:
                 )
         rows["true over predicted"] = f"at most {error.quantile_90:.3f} for nine nets of ten"
         rows["noise"] = f"{error.noise:.1%} between two timings of a net" if error.noise is not None else "unknown"
+    memory = device.memory_model
+    if memory is not None and memory.error is not None:
+        rows["peak memory"] = f"{memory.error:.1%} off in the mean, for nets left out of the fit"
     for name, value in rows.items():
         table.add_row(name, str(value))
     console.print(table)

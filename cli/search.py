@@ -17,7 +17,7 @@ def search(
     task: TaskOption = None,
     space: SpaceOption = None,
     max_params: Annotated[str | None, typer.Option(help="Largest number of parameters: 2M.")] = None,
-    max_memory: Annotated[str | None, typer.Option(help="Weights and activations at most: 50MiB.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Peak memory at most: 50MiB.")] = None,
     max_flops: Annotated[str | None, typer.Option(help="FLOPs (2 x multiply-adds) at most: 1G.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Batch size of the deployed net.")] = 1,
     evaluations: Annotated[int, typer.Option(min=1, help="Architectures to evaluate.")] = 200,

@@ -1,7 +1,8 @@
 """Devices: what a net costs, and how long a device takes for it."""
 
+from .catalog import device_names, load_device
 from .cost import Cost, OperatorCost, fused, trace_cost
-from .device import Device, device_names, load_device
+from .device import Device
 from .measuring.measure import Measurement, Protocol, calibrate, measure, measure_all
 from .models.latency import Latency, LatencyModel
 

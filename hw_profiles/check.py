@@ -8,7 +8,8 @@ from pathlib import Path
 from scipy.stats import binom
 
 from ..errors import UserError, unknown
-from .device import DEVICES, Device, default_model, device_names, read_device
+from .catalog import DEVICES, device_names, read_device
+from .device import Device, default_model
 from .holdout import error_of
 from .points import Net, Point, Rate, Validity
 

@@ -4,30 +4,25 @@ A device is one YAML file: a datasheet (`spec`, each value with its source) and,
 measured points (`calibration`). Drop a file into `devices/`, or give a path: nothing else is needed.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from os import PathLike, fspath
-from pathlib import Path
 from typing import Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from ..errors import UserError, unknown
+from ..errors import UserError
 from .benchmark import local_rates
 from .cost import Cost, fused, trace_cost
 from .models.latency import Latency, LatencyModel, Source, Tier, analytic, below, fit, predict
 from .models.priors import Prior, prior_of
+from .models.quantity import FEWEST, Energy, Memory, drawn, energy_of, fit_energy, fit_memory, memory_of
 from .models.rank import LEAST
 from .points import Calibration, Error, Point, Rate, Validity
 from .runtimes import runtime_names
 from .schema import Frozen, Precision, Runtime, Spec, Supports, Text, Value
 
 __all__ = [
-    "DEVICES",
     "Calibration",
     "Device",
     "Point",
@@ -39,12 +34,8 @@ __all__ = [
     "Validity",
     "Value",
     "default_model",
-    "device_names",
-    "json_schema",
-    "load_device",
 ]
 
-DEVICES = Path(__file__).parent / "devices"
 BatchMode = Literal["latency", "batch-step", "throughput"]
 """What a number is the time of: one input at a time; a step of a large batch; the output rate of a pipelined chip."""
 LOCAL_FACTOR = 3.0
@@ -95,6 +86,10 @@ class Device(Frozen):
     notes: list[str] = Field(default_factory=list)
     model: LatencyModel | None = None
     """Fitted to measurements (`with_model`); None in device files, whose model follows from their numbers."""
+    energy_model: LatencyModel | None = None
+    """Of millijoules; None: no energies were measured."""
+    memory_model: LatencyModel | None = None
+    """Of MiB, over `quantity.memory_cost`; None: no peak memory was measured."""
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Self:
@@ -138,6 +133,24 @@ class Device(Frozen):
         time = self._period(self._traced(cost, example))
         return Throughput(1e3 / time.mean_ms, 1e3 / time.high_ms, 1e3 / time.low_ms, time.source, time.tier)
 
+    def energy(self, cost: Cost | nn.Module, example: Tensor | Sequence[Tensor] | None = None) -> Energy:
+        """Energy of one call: from measured energies, else from the latency and the rated power.
+
+        Errors: those of `latency`; neither energies nor the power are known.
+        """
+        traced = self._traced(cost, example)
+        if self.energy_model is not None:
+            return energy_of(self.energy_model, self.as_run(traced))
+        if self.spec.power_w is None:
+            raise UserError(
+                f"the power of {self.name} is not known: state `power_w` in its `spec`, or `energy_mj` of its points"
+            )
+        return drawn(self.latency(traced), self.spec.power_w.value)
+
+    def memory(self, cost: Cost | nn.Module, example: Tensor | Sequence[Tensor] | None = None) -> Memory:
+        """Peak memory beyond the bare runtime; where none was measured, from what is counted, within a factor 3."""
+        return memory_of(self.memory_model, self.as_run(self._traced(cost, example)), self.precision)
+
     def of_net(self, net: Point | Rate) -> Latency:
         """What is predicted for a point of a calibration: latency, or the time between two outputs."""
         # The rows of a point are what the runtime runs: they were fused when they were typed in.
@@ -145,6 +158,11 @@ class Device(Frozen):
 
     def with_model(self, model: LatencyModel) -> "Device":
         return self.model_copy(update={"model": model})
+
+    def fitted(self) -> "Device":
+        """With models of all that its points say, but those that it has already."""
+        models = {"model": self.model or default_model(self)} | _other_models(self)
+        return self.model_copy(update=models)
 
     def prior(self) -> Prior:
         """What is expected of the device before its calibration."""
@@ -159,7 +177,7 @@ class Device(Frozen):
 
     @classmethod
     def from_json(cls, text: str) -> "Device":
-        return _parsed(lambda: cls.model_validate_json(text), "the device's JSON")
+        return parsed(lambda: cls.model_validate_json(text), "the device's JSON")
 
     def as_run(self, cost: Cost) -> Cost:
         """The cost as the runtime runs it: fused in its way, fallbacks at their price. Models are fitted to this."""
@@ -216,53 +234,25 @@ def default_model(device: Device) -> LatencyModel:
     return fit(costs, periods, prior, tier=tier, precision=device.precision, groups=groups, noise=noise)
 
 
-def json_schema() -> str:
-    """The JSON schema of a device file; `docs/device.schema.json` is this text."""
-    schema = Device.model_json_schema()
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema, indent=1) + "\n"
+def _other_models(device: Device) -> dict[str, LatencyModel]:
+    """Models of energy and of peak memory, where enough points state them."""
+    points = device.calibration.fitted if device.calibration else []
+    measured = [p for p in points if isinstance(p, Point)]
+    tier, precision = device.calibration.tier if device.calibration else "D", device.precision
+    models = {}
+    energies = [(device.priced(p.cost(precision)), p.energy_mj) for p in measured if p.energy_mj is not None]
+    if len(energies) >= FEWEST and device.energy_model is None:
+        watts = device.spec.power_w.value if device.spec.power_w else None
+        costs, values = zip(*energies, strict=True)
+        models["energy_model"] = fit_energy(costs, values, device.prior(), watts, tier, precision)
+    peaks = [(p.cost(precision), p.memory_mib) for p in measured if p.memory_mib is not None]
+    if len(peaks) >= FEWEST and device.memory_model is None:
+        costs, values = zip(*peaks, strict=True)
+        models["memory_model"] = fit_memory(costs, values, tier, precision)
+    return models
 
 
-def device_names() -> list[str]:
-    """Names of the devices that come with the package."""
-    return sorted(path.stem for path in DEVICES.glob("*.yaml"))
-
-
-def load_device(name_or_path: str | PathLike[str]) -> Device:
-    """A device by name (`device_names()`) or from a user's file (.yaml, .yml, .json), with its latency model."""
-    text = fspath(name_or_path)
-    if Path(text).suffix in (".yaml", ".yml", ".json"):
-        return _load(Path(text))
-    if text not in device_names():
-        raise unknown("device", text, device_names())
-    return _packaged(text)
-
-
-@lru_cache(maxsize=64)
-def _packaged(name: str) -> Device:
-    return _load(DEVICES / f"{name}.yaml")
-
-
-def _load(path: Path) -> Device:
-    device = read_device(path)
-    return device if device.model else device.with_model(default_model(device))
-
-
-def read_device(path: Path) -> Device:
-    """The device of a file as it stands there: nothing is fitted yet."""
-    try:
-        # JSON is YAML. `safe_load` with the parser in C, which is ten times faster; pyyaml's wheels have it.
-        content = yaml.CSafeLoader(path.read_text(encoding="utf-8")).get_single_data()
-    except OSError as error:
-        raise UserError(f"the device file {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"the device file {path} is no YAML: {' '.join(str(error).split())}") from error
-    device = _parsed(lambda: Device.model_validate(content), f"the device file {path}")
-    if device.calibration is None or device.validity is not None:
-        return device
-    return device.model_copy(update={"validity": Validity.of(device.calibration)})
-
-
-def _parsed(parse: Callable[[], Device], what: str) -> Device:
+def parsed(parse: Callable[[], Device], what: str) -> Device:
     """Pydantic's report in one sentence."""
     try:
         return parse()

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from math import log
 
-from .device import Device, device_names, load_device
+from .catalog import device_names, load_device
+from .device import Device
 
 
 def nearest(device: Device, among: Iterable[Device] | None = None) -> Device | None:

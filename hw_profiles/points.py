@@ -111,6 +111,15 @@ class Point(Net):
     p95_ms: float | None = None
     noise: float | None = None
     """Half-width of the median's 95 % interval, as a share of it."""
+    energy_mj: float | None = Field(default=None, gt=0)
+    """Of one call."""
+    memory_mib: float | None = Field(default=None, gt=0)
+    """Peak memory beyond that of the bare runtime."""
+    activation_mib: float = Field(default=0.0, ge=0)
+    """Largest sum of activations that live at once, as counted: what peak memory is predicted from."""
+
+    def cost(self, precision: str) -> Cost:
+        return replace(super().cost(precision), peak_activation_bytes=round(self.activation_mib * 2**20))
 
     @property
     def value(self) -> float:

@@ -58,4 +58,7 @@ class Candidates:
         return loss_of_subnet(self.supernet, self.task, architecture)
 
     def memory_mib(self, architecture: Architecture) -> float:
+        """Peak memory: the upper end of what the profile predicts, if it measured any; else weights and activations."""
+        if self.device.memory_model is not None:
+            return self.device.memory(self.cost(architecture)).high_mib
         return self.cost(architecture).memory_bytes / 2**20

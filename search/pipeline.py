@@ -242,7 +242,7 @@ def _with_costs(
         latency_source=[x.source for x in latencies],
         params=[c.params for c in costs],
         flops=[c.flops for c in costs],
-        memory_mib=[c.memory_bytes / 2**20 for c in costs],
+        memory_mib=[candidates.memory_mib(a) for a in nets],
     )
 
 

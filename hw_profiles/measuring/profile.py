@@ -12,15 +12,17 @@ from typing import Any
 
 from ...errors import UserError
 from ...tasks import load_task
-from ..device import Device, load_device
+from ..catalog import load_device
+from ..device import Device
 from ..nearest import nearest
 from ..runtimes import load_runtime
 from ..schema import Runtime
 from .choosing import AGAIN, Plan, chosen_of, nets_again, next_nets, pool_of, reference_of
 from .measure import FEWEST, measure_beside
+from .memory import peak_memory_mib
 from .pool import AnySpace, Inputs, Net, sources
 from .profiled import TimedNet, device_of, write_device
-from .session import Batch, Session, Timed, add, open_session
+from .session import Batch, Session, Timed, add, add_memory, open_session
 from .timing import Protocol
 
 PROTOCOL = Protocol(seconds=2.0, precision=0.003, least_turns=40, quiet=True)
@@ -31,13 +33,17 @@ Progress = Callable[[float, float, str], None]
 
 @dataclass(frozen=True)
 class Setting:
-    """How nets are run. One thread gives repeatable numbers on shared machines; state what the net will run with."""
+    """How nets are run. One thread gives repeatable numbers on shared machines; state what the net will run with.
+
+    memory: peak memory is measured, too, each net in a process of its own.
+    """
 
     runtime: str = "onnxruntime"
     threads: int = 1
     batch: int = 1
     protocol: Protocol = PROTOCOL
     seed: int = 0
+    memory: bool = False
 
 
 def profile(
@@ -69,8 +75,12 @@ def profile(
     while chosen := next_nets(plan, session) or nets_again(plan, session):
         batch = _timed(plan, session, chosen, setting, progress or (lambda *_: None))
         session = add(session, batch, kept)
-    timed = session.timed()
-    found = [TimedNet(net.cost, timed[net.key], facts(net, setting.batch)) for net in plan.nets]
+    session = _weighed(plan, session, setting, kept, progress or (lambda *_: None))
+    timed, weighed = session.timed(), session.memory_mib
+    found = [
+        TimedNet(net.cost, timed[net.key], facts(net, setting.batch), memory_mib=weighed.get(_name(net)))
+        for net in plan.nets
+    ]
     profiled = device_of(device, found, session, setting.protocol, nearest(device, [like] if like else None))
     if path is not None and kept is not None:
         write_device(profiled, path)
@@ -108,6 +118,8 @@ def described(device: Device, setting: Setting) -> Device:
     runtime, most = load_runtime(setting.runtime), len(cores())
     if not 1 <= setting.threads <= most:
         raise UserError(f"threads must be from 1 to {most}, the cores of this machine, not {setting.threads}")
+    if setting.memory and setting.runtime != "onnxruntime":
+        raise UserError(f"peak memory is measured with onnxruntime, not with {setting.runtime}; leave --memory out")
     threads = f"{setting.threads} thread{'s' * (setting.threads > 1)}"
     found = {
         "name": f"{device.name}-{setting.runtime}" if device.name == "local-cpu" else device.name,
@@ -173,6 +185,20 @@ def _local(target: str | os.PathLike[str] | Device) -> Device:
         f"{device.name} is not this machine, so nothing can be timed on it here; make a bundle for it with "
         "`nas profile pack`, or give --host user@box"
     )
+
+
+def _weighed(plan: Plan, session: Session, setting: Setting, kept: Path | None, progress: Progress) -> Session:
+    """The session with the peak memory of the nets that were chosen, if that is wanted."""
+    for number, net in enumerate(plan.nets if setting.memory else ()):
+        if _name(net) not in session.memory_mib:
+            progress(number, len(plan.nets), "weighing")
+            mib = peak_memory_mib(net.build(), (net.source.example,), setting.threads)
+            session = add_memory(session, _name(net), mib, kept)
+    return session
+
+
+def _name(net: Net) -> str:
+    return "/".join(net.key)
 
 
 def _timed(plan: Plan, session: Session, nets: Sequence[Net], setting: Setting, progress: Progress) -> Batch:

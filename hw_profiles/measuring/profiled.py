@@ -30,6 +30,7 @@ class TimedNet:
     timed: Timed
     facts: Mapping[str, Any]
     implausible: str | None = None
+    memory_mib: float | None = None
 
 
 def device_of(
@@ -65,7 +66,7 @@ def device_of(
         ),
         "notes": [*base.notes, *session_notes(session), *_start_notes(model, like)],
     }
-    return base.model_copy(update=found).with_model(model)
+    return base.model_copy(update=found).with_model(model).fitted()
 
 
 def _family_error(nets: Sequence[TimedNet], device: Device, noise: float) -> float | None:
@@ -123,6 +124,8 @@ def _point(net: TimedNet, device: Device) -> Point:
         latency_ms=float(f"{t.median_ms:.5g}"),
         p95_ms=float(f"{t.p95_ms:.5g}"),
         noise=float(f"{t.noise:.3g}"),
+        activation_mib=float(f"{net.cost.peak_activation_bytes / 2**20:.5g}"),
+        memory_mib=None if net.memory_mib is None else float(f"{net.memory_mib:.5g}"),
         implausible=net.implausible,
         source=SOURCE,
         trust="measured",

@@ -59,6 +59,8 @@ class Session(Frozen):
     slow: float = Protocol.slow
     """See `Protocol`."""
     batches: list[Batch] = Field(default_factory=list)
+    memory_mib: dict[str, float] = Field(default_factory=dict)
+    """Peak memory by the net's id, where it is measured."""
 
     @property
     def sound(self) -> list[Batch]:
@@ -133,7 +135,15 @@ def open_session(path: Path | None, key: Mapping[str, Any], slow: float) -> Sess
 
 def add(session: Session, batch: Batch, path: Path | None) -> Session:
     """The session with one more batch, in its file too."""
-    grown = session.model_copy(update={"batches": [*session.batches, batch]})
+    return _kept(session.model_copy(update={"batches": [*session.batches, batch]}), path)
+
+
+def add_memory(session: Session, net: str, mib: float, path: Path | None) -> Session:
+    """The session with the peak memory of one more net."""
+    return _kept(session.model_copy(update={"memory_mib": {**session.memory_mib, net: mib}}), path)
+
+
+def _kept(session: Session, path: Path | None) -> Session:
     if path is not None:
-        write_atomic(path, grown.model_dump_json(indent=1))
-    return grown
+        write_atomic(path, session.model_dump_json(indent=1))
+    return session

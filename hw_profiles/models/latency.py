@@ -150,7 +150,7 @@ def predict(model: LatencyModel, cost: Cost) -> Latency:
     if model.flops_range is not None:
         least, most = model.flops_range
         flops = max(cost.flops, 1.0)
-        decades = max(0.0, log(least / flops), log(flops / most)) / log(10)
+        decades = max(0.0, log(max(1.0, least) / flops), log(flops / max(1.0, most))) / log(10)
         wider, tier = decades * PER_DECADE, below(tier) if decades else tier
     low, high = -log(model.low_factor), log(model.high_factor)
     low, high = (min(side + wider, max(log(model.widest), side)) for side in (low, high))

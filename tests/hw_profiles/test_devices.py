@@ -11,9 +11,10 @@ from torch import nn
 
 from nas.errors import UserError
 from nas.hw_profiles.benchmark import local_rates
+from nas.hw_profiles.catalog import DEVICES, device_names, json_schema, load_device
 from nas.hw_profiles.check import check
 from nas.hw_profiles.cost import Cost, OperatorCost, trace_cost
-from nas.hw_profiles.device import DEVICES, Device, default_model, device_names, json_schema, load_device
+from nas.hw_profiles.device import Device, default_model
 from nas.hw_profiles.points import Validity
 
 NAMES = device_names()

@@ -9,7 +9,7 @@ import yaml
 from nas_command import nas_command
 
 from nas.hw_profiles import device_names
-from nas.hw_profiles.device import DEVICES
+from nas.hw_profiles.catalog import DEVICES
 
 FEW = ["jetson-nano", "h100", "hailo-8", "raspberry-pi-5"]
 

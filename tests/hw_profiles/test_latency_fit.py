@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from nas.errors import UserError
+from nas.hw_profiles.catalog import load_device
 from nas.hw_profiles.cost import Cost, OperatorCost
-from nas.hw_profiles.device import Device, load_device
+from nas.hw_profiles.device import Device
 from nas.hw_profiles.measuring.measure import Measurement, calibrate
 from nas.hw_profiles.models.intervals import interval_half_width
 from nas.hw_profiles.models.latency import LatencyModel, analytic, fit, predict

@@ -1,6 +1,7 @@
 """A profile: which nets are chosen, that a kill loses one batch at most, and that the file is a device."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,7 +218,7 @@ def test_what_cannot_be_profiled_is_said() -> None:
 
 
 def test_the_command_writes_a_device_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profile_module, "Setting", lambda *given: replace(QUICK, runtime=given[0]))
+    monkeypatch.setattr(profile_module, "Setting", lambda *given, **_: replace(QUICK, runtime=given[0]))
     out = tmp_path / "here.yaml"
     arguments = ("--target", "local-cpu", "--runtime", "torch", "--nets", 6, "--space", tiny_space(tmp_path))
     result = nas_command("profile", *arguments, "--out", out)
@@ -228,6 +229,28 @@ def test_the_command_writes_a_device_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert content["runtime"]["name"] == "torch"
     again = nas_command("profile", "--target", out, *arguments[2:], "--out", tmp_path / "again.yaml")
     assert again.code == 0, again.err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_peak_memory_is_measured_once_for_each_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def peak(model, _, threads):
+        asked.append(threads)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return 5.0 + sum(p.numel() for p in model.parameters()) / 2**18
+
+    monkeypatch.setattr(profile_module, "peak_memory_mib", peak)
+    setting, out = replace(QUICK, memory=True), tmp_path / "here.yaml"
+    with pytest.raises(KeyboardInterrupt):
+        profile("local-cpu", TINY, 6, setting=setting, input_shape=(1, 8, 8), out=out)
+    device = profile("local-cpu", TINY, 6, setting=setting, input_shape=(1, 8, 8), out=out)
+    assert len(asked) == 7  # the three that were known were not asked for again
+    assert all(point.memory_mib > 5 for point in device.nets)
+    assert load_device(out).memory_model == device.memory_model is not None
+    with pytest.raises(UserError, match="peak memory is measured with onnxruntime, not with torch"):
+        profile("local-cpu", TINY, 6, setting=replace(setting, runtime="torch"), input_shape=(1, 8, 8))
 
 
 @pytest.mark.parametrize(

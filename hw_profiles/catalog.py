@@ -1,0 +1,59 @@
+"""Device files: those of the package and the user's, read, checked, and with their models fitted."""
+
+import json
+from functools import lru_cache
+from os import PathLike, fspath
+from pathlib import Path
+
+import yaml
+
+from ..errors import UserError, unknown
+from .device import Device, parsed
+from .points import Validity
+
+DEVICES = Path(__file__).parent / "devices"
+
+
+def json_schema() -> str:
+    """The JSON schema of a device file; `docs/device.schema.json` is this text."""
+    schema = Device.model_json_schema()
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema, indent=1) + "\n"
+
+
+def device_names() -> list[str]:
+    """Names of the devices that come with the package."""
+    return sorted(path.stem for path in DEVICES.glob("*.yaml"))
+
+
+def load_device(name_or_path: str | PathLike[str]) -> Device:
+    """A device by name (`device_names()`) or from a user's file (.yaml, .yml, .json), with its latency model."""
+    text = fspath(name_or_path)
+    if Path(text).suffix in (".yaml", ".yml", ".json"):
+        return _load(Path(text))
+    if text not in device_names():
+        raise unknown("device", text, device_names())
+    return _packaged(text)
+
+
+@lru_cache(maxsize=64)
+def _packaged(name: str) -> Device:
+    return _load(DEVICES / f"{name}.yaml")
+
+
+def _load(path: Path) -> Device:
+    return read_device(path).fitted()
+
+
+def read_device(path: Path) -> Device:
+    """The device of a file as it stands there: nothing is fitted yet."""
+    try:
+        # JSON is YAML. `safe_load` with the parser in C, which is ten times faster; pyyaml's wheels have it.
+        content = yaml.CSafeLoader(path.read_text(encoding="utf-8")).get_single_data()
+    except OSError as error:
+        raise UserError(f"the device file {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"the device file {path} is no YAML: {' '.join(str(error).split())}") from error
+    device = parsed(lambda: Device.model_validate(content), f"the device file {path}")
+    if device.calibration is None or device.validity is not None:
+        return device
+    return device.model_copy(update={"validity": Validity.of(device.calibration)})
