@@ -4,11 +4,16 @@ Letters: B batch, N tokens, D width, P prefix tokens.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from .operators.base import Context
+from .stages import Stage, Staged
+
+State = tuple[Tensor, Context]
+"""Tokens (B, P + N, D) and what they are accompanied by."""
 
 
 class Block(nn.Module):
@@ -21,19 +26,22 @@ class Block(nn.Module):
         self.mixer_norm, self.mixer = mixer_norm, mixer
         self.ffn_norm, self.ffn = ffn_norm, ffn
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        if self.mixer_norm is not None and self.mixer is not None:
-            x = x + self.mixer(self.mixer_norm(x, context), context)
-        if self.ffn_norm is not None and self.ffn is not None:
-            x = x + self.ffn(self.ffn_norm(x, context), context)
-        return x
+    def stages(self, layer: int) -> list[Stage]:
+        """The branches that are there, each from a state to a state. `layer`: the block's index in the supernet."""
+        branches = (self.mixer_norm, self.mixer), (self.ffn_norm, self.ffn)
+        return [
+            partial(_add_branch, layer, norm, operator)
+            for norm, operator in branches
+            if norm is not None and operator is not None
+        ]
 
 
-class Transformer(nn.Module):
+class Transformer(Staged):
     """Stem, positions, prefix, layers, norm, readout. `layers` are keyed by their index in the supernet.
 
     A layer keeps its key whichever others are left out, so every subset of layers shares weights with every other.
     `prefix` (P, D) holds the tokens that stand before the others (CLS); learned as they are, they get no position.
+    Every branch of a layer is a stage of its own: nets that are alike up to there can be evaluated together.
     """
 
     def __init__(
@@ -54,14 +62,37 @@ class Transformer(nn.Module):
         self.norm, self.readout = norm, readout
         self.grid, self.causal = grid, causal
 
-    def forward(self, x: Tensor) -> Tensor:
-        context = Context(grid=self.grid, causal=self.causal)
-        x = self.position(self.stem(x, context), context)
-        if self.prefix is not None:
-            context.prefix = len(self.prefix)
-            x = torch.cat([self.prefix.expand(len(x), -1, -1), x], 1)
-        for key, block in self.layers.items():
-            context.layer = int(key)
-            x = block(x, context)
-        y: Tensor = self.readout(self.norm(x, context), context)
-        return y
+    def stages(self) -> list[Stage]:
+        return [
+            partial(_embed, self.stem, self.position, self.prefix, self.grid, self.causal),
+            *(stage for key, block in self.layers.items() for stage in block.stages(int(key))),  # type: ignore[operator]
+            partial(_read, self.norm, self.readout),
+        ]
+
+
+def _embed(
+    stem: nn.Module,
+    position: nn.Module,
+    prefix: nn.Parameter | None,
+    grid: tuple[int, int] | None,
+    causal: bool,
+    x: Tensor,
+) -> State:
+    context = Context(grid=grid, causal=causal)
+    x = position(stem(x, context), context)
+    if prefix is not None:
+        context.prefix = len(prefix)
+        x = torch.cat([prefix.expand(len(x), -1, -1), x], 1)
+    return x, context
+
+
+def _add_branch(layer: int, norm: nn.Module, operator: nn.Module, state: State) -> State:
+    x, context = state
+    context.layer = layer
+    return x + operator(norm(x, context), context), context
+
+
+def _read(norm: nn.Module, readout: nn.Module, state: State) -> Tensor:
+    x, context = state
+    y: Tensor = readout(norm(x, context), context)
+    return y

@@ -36,11 +36,16 @@ class Supernet(nn.Module):
 
     def forward(self, x: Any, architecture: Mapping[str, GeneValue], *args: Any, **kwargs: Any) -> Any:
         """Outputs of the subnet `architecture` for the input `x` (and whatever else its forward takes)."""
-        skeleton = self.skeleton(architecture)
+        with self.filled(self.skeleton(architecture), architecture) as subnet:
+            return subnet(x, *args, **kwargs)
+
+    @contextmanager
+    def filled(self, skeleton: nn.Module, architecture: Mapping[str, GeneValue]) -> Iterator[nn.Module]:
+        """The skeleton of `architecture` with its values in place, for a while."""
         if skeleton not in self._slots:
             self._slots[skeleton] = _slots(skeleton)
         with _filled(self._slots[skeleton], self.parameters_of(architecture)):
-            return skeleton(x, *args, **kwargs)
+            yield skeleton
 
     def skeleton(self, architecture: Mapping[str, GeneValue]) -> nn.Module:
         """The subnet's module without values, in the supernet's mode (training or evaluation)."""
