@@ -24,6 +24,7 @@ from .search_space.transformer import TransformerSpace
 from .supernet.evaluate import evaluate, evaluate_subnet
 from .supernet.export import export, load
 from .supernet.health import check_health
+from .supernet.population import evaluate_subnets
 from .supernet.recipe import Recipe
 from .supernet.single import train_alone
 from .supernet.store import Supernet
@@ -54,6 +55,7 @@ __all__ = [
     "device_names",
     "evaluate",
     "evaluate_subnet",
+    "evaluate_subnets",
     "export",
     "load",
     "load_device",

@@ -1,6 +1,6 @@
 """What the objectives ask of a net: quality with inherited weights, cost, latency. Each is computed once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,7 @@ from ..hw_profiles import Cost, Device, Latency, Measurement, Protocol, measure_
 from ..predictors.latency import Learned
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet, loss_of_subnet
+from ..supernet.population import score_subnets
 from ..supernet.store import Supernet
 from ..tasks import Task
 
@@ -53,6 +54,10 @@ class Candidates:
 
     def quality(self, architecture: Architecture) -> float:
         return evaluate_subnet(self.supernet, self.task, architecture)
+
+    def qualities(self, architectures: Sequence[Architecture]) -> Iterator[float]:
+        """What `quality` gives, one after the other, in less time where the nets begin alike."""
+        return score_subnets(self.supernet, self.task, architectures)
 
     def loss(self, architecture: Architecture) -> float:
         return loss_of_subnet(self.supernet, self.task, architecture)

@@ -1,6 +1,6 @@
 """What a search optimises and what it must keep: objectives with a stated direction, and bounds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,8 +8,10 @@ from ..errors import UserError
 from ..search_space.architecture import Architecture
 
 Direction = Literal["minimize", "maximize"]
-Metric = Callable[[Architecture], float] | Callable[[list[Architecture]], Sequence[float]]
-"""One architecture to a number; or, where `batched` is stated, a list of them to as many numbers."""
+Metric = Callable[[Architecture], float] | Callable[[list[Architecture]], Iterable[float]]
+"""One architecture to a number; or, where `batched` is stated, a list of them to as many numbers.
+
+A generator of numbers is best: each is stored as it comes."""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def find(
         study = search(
             candidates.supernet.space,
             {
-                candidates.task.metric_name: maximize(candidates.quality),
+                candidates.task.metric_name: maximize(candidates.qualities, batched=True),
                 "latency_ms": minimize(lambda a: candidates.latency(a).mean_ms),
             },
             constraints=constraints,

@@ -1,7 +1,7 @@
 """Objectives and constraints together: from architectures to evaluations. Here, and only here, signs flip."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -35,24 +35,21 @@ class Problem:
         return Evaluation(architecture, known, losses, violations, failed=any(map(math.isnan, known.values())))
 
     def evaluate(self, architectures: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """One by one as soon as they are known; functions that take a list are called once, with all."""
-        if not architectures:
-            return
+        """One by one as soon as they are known; functions that take a list are called once, with all.
+
+        What such a function returns is taken number by number, so that a generator's are not lost to an interruption.
+        """
         together = {
             name: _call_batched(name, function, list(architectures))
             for name, (function, batched) in self.metrics.items()
             if batched
         }
-        for i, architecture in enumerate(architectures):
-            yield self.judge(
-                architecture,
-                {
-                    name: _number(
-                        name, together[name][i] if batched else function(cast(Any, architecture)), architecture
-                    )
-                    for name, (function, batched) in self.metrics.items()
-                },
-            )
+        for architecture in architectures:
+            values = {
+                name: next(together[name]) if batched else function(cast(Any, architecture))
+                for name, (function, batched) in self.metrics.items()
+            }
+            yield self.judge(architecture, {name: _number(name, v, architecture) for name, v in values.items()})
 
 
 def make_problem(space: GeneSpace, objectives: Mapping[str, Any], constraints: Sequence[Constraint]) -> Problem:
@@ -68,11 +65,20 @@ def make_problem(space: GeneSpace, objectives: Mapping[str, Any], constraints: S
     return problem
 
 
-def _call_batched(name: str, function: Metric, architectures: list[Architecture]) -> Sequence[object]:
-    values = list(cast(Callable[[Any], Sequence[object]], function)(architectures))
-    if len(values) != len(architectures):
-        raise UserError(f"{name!r} returned {len(values)} numbers for {len(architectures)} architectures")
-    return values
+def _call_batched(name: str, function: Metric, architectures: list[Architecture]) -> Iterator[object]:
+    """The numbers of a function that takes a list: a list of them is counted at once, a generator's as they come."""
+    values = cast(Callable[[Any], Iterable[object]], function)(architectures)
+    if isinstance(values, Sized) and len(values) != len(architectures):
+        raise _miscounted(name, len(values), len(architectures))
+    given = 0
+    for value in values:
+        given += 1
+        yield value
+    raise _miscounted(name, given, len(architectures))  # one more was asked for
+
+
+def _miscounted(name: str, given: int, wanted: int) -> UserError:
+    return UserError(f"{name!r} returned {given} numbers for {wanted} architectures")
 
 
 def _number(name: str, value: object, architecture: Architecture) -> float:

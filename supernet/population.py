@@ -69,7 +69,7 @@ def _walk(supernet: Supernet, trie: Sequence[Leaf], data: Split, limit: int) -> 
     for. Where that is all the rest, nets are finished one after the other.
     """
     outputs: dict[int, list[Tensor]] = {leaf.index: [] for leaf in trie}
-    batches = (x for x, _ in data.batches(EVALUATION_BATCH))
+    batches = (_own(x) for x, _ in data.batches(EVALUATION_BATCH))
     left, size = max(1, -(-len(data) // EVALUATION_BATCH)), 1
     while left and trie:
         path = Path(limit)
@@ -80,6 +80,11 @@ def _walk(supernet: Supernet, trie: Sequence[Leaf], data: Split, limit: int) -> 
             if left <= 0:
                 yield leaf.index, torch.cat(outputs.pop(leaf.index))
         size = min(left, path.room_for())
+
+
+def _own(x: Tensor) -> Tensor:
+    """The batch in a storage of its own: a copy of a view is a copy of all that it is a view of."""
+    return x if x.untyped_storage().nbytes() == x.nbytes else x.clone()
 
 
 @dataclass

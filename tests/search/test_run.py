@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -74,6 +75,29 @@ def test_batched_functions_see_lists_and_give_the_same_search() -> None:
     together = nas.search(SPACE, FIRST | {"cost": nas.minimize(cost, batched=True)}, evaluations=35)
     assert sizes == [10, 10, 10, 5]
     assert together.evaluations == nas.search(SPACE, FIRST, evaluations=35).evaluations
+
+
+def test_numbers_of_a_generator_are_stored_as_they_come(tmp_path: Path) -> None:
+    given: list[str] = []
+
+    def costs(architectures: list) -> Iterator[int]:
+        for a in architectures:
+            if len(given) == 14:
+                given.append("interrupted")
+                raise RuntimeError("out of memory")
+            given.append(a.id)
+            yield a["a"] * a["e"]
+
+    def run() -> nas.Study:
+        objectives = FIRST | {"cost": nas.minimize(costs, batched=True)}
+        return nas.search(SPACE, objectives, evaluations=25, storage=tmp_path / "s.db")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run()
+    assert run().evaluations == nas.search(SPACE, FIRST, evaluations=25).evaluations
+    assert len(given) == len(set(given)) == 26
+    with pytest.raises(nas.UserError, match="'v' returned 3 numbers for 10"):
+        nas.search(SPACE, {"v": nas.minimize(lambda _: iter([1, 2, 3]), batched=True)})
 
 
 def test_constraints_bound_objectives_and_functions() -> None:
