@@ -16,8 +16,11 @@ State = tuple[Tensor, Context]
 """Tokens (B, P + N, D) and what they are accompanied by."""
 
 
-class Block(nn.Module):
-    """One layer: a mixer and an FFN, each behind its norm, beside a residual. A branch that is None is not there."""
+class Block(Staged):
+    """One layer: a mixer and an FFN, each behind its norm, beside a residual. A branch that is None is not there.
+
+    From a state to a state; each branch is a stage, so that nets with the same mixer and another FFN share the mixer.
+    """
 
     def __init__(
         self, mixer_norm: nn.Module | None, mixer: nn.Module | None, ffn_norm: nn.Module | None, ffn: nn.Module | None
@@ -26,14 +29,9 @@ class Block(nn.Module):
         self.mixer_norm, self.mixer = mixer_norm, mixer
         self.ffn_norm, self.ffn = ffn_norm, ffn
 
-    def stages(self, layer: int) -> list[Stage]:
-        """The branches that are there, each from a state to a state. `layer`: the block's index in the supernet."""
+    def stages(self) -> list[Stage]:
         branches = (self.mixer_norm, self.mixer), (self.ffn_norm, self.ffn)
-        return [
-            partial(_add_branch, layer, norm, operator)
-            for norm, operator in branches
-            if norm is not None and operator is not None
-        ]
+        return [partial(_add_branch, norm, f) for norm, f in branches if norm is not None and f is not None]
 
 
 class Transformer(Staged):
@@ -41,7 +39,6 @@ class Transformer(Staged):
 
     A layer keeps its key whichever others are left out, so every subset of layers shares weights with every other.
     `prefix` (P, D) holds the tokens that stand before the others (CLS); learned as they are, they get no position.
-    Every branch of a layer is a stage of its own: nets that are alike up to there can be evaluated together.
     """
 
     def __init__(
@@ -63,11 +60,9 @@ class Transformer(Staged):
         self.grid, self.causal = grid, causal
 
     def stages(self) -> list[Stage]:
-        return [
-            partial(_embed, self.stem, self.position, self.prefix, self.grid, self.causal),
-            *(stage for key, block in self.layers.items() for stage in block.stages(int(key))),  # type: ignore[operator]
-            partial(_read, self.norm, self.readout),
-        ]
+        embed = partial(_embed, self.stem, self.position, self.prefix, self.grid, self.causal)
+        layers = ((partial(_enter_layer, int(key)), block) for key, block in self.layers.items())
+        return [embed, *(stage for layer in layers for stage in layer), partial(_read, self.norm, self.readout)]
 
 
 def _embed(
@@ -86,9 +81,13 @@ def _embed(
     return x, context
 
 
-def _add_branch(layer: int, norm: nn.Module, operator: nn.Module, state: State) -> State:
+def _enter_layer(layer: int, state: State) -> State:
+    state[1].layer = layer
+    return state
+
+
+def _add_branch(norm: nn.Module, operator: nn.Module, state: State) -> State:
     x, context = state
-    context.layer = layer
     return x + operator(norm(x, context), context), context
 
 
