@@ -20,6 +20,7 @@ from .search_space.gene_space import GeneSpace
 from .search_space.layout import Linear
 from .search_space.presets import load_preset, preset_names
 from .search_space.space import SearchSpace
+from .search_space.stages import Staged
 from .search_space.transformer import TransformerSpace
 from .supernet.evaluate import evaluate, evaluate_subnet
 from .supernet.export import export, load
@@ -45,6 +46,7 @@ __all__ = [
     "Linear",
     "Recipe",
     "SearchSpace",
+    "Staged",
     "Study",
     "Supernet",
     "Task",
