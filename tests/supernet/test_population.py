@@ -75,7 +75,7 @@ def test_every_preset(name):
     shape = SHAPES.get(name, (1, 28, 28))
     supernet = supernet_of(nas.SearchSpace(load_preset(name).bind(shape, 10)))
     task = task_of(images(*shape))
-    nets = family(supernet.space, 0)
+    nets = family(supernet.space, 0, mutants=5, strangers=1)
     assert len(make_trie(supernet, nets)) == len(nets)
     assert evaluate_subnets(supernet, task, nets) == one_by_one(supernet, task, nets)
 
