@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
 
 import torch
 from torch import Tensor
@@ -58,6 +60,16 @@ class Candidates:
     def qualities(self, architectures: Sequence[Architecture]) -> Iterator[float]:
         """What `quality` gives, one after the other, in less time where the nets begin alike."""
         return score_subnets(self.supernet, self.task, architectures)
+
+    @cached_property
+    def quality_key(self) -> str:
+        """Says what `qualities` are of: the task's data and metric, and these very weights."""
+        digest = sha256()
+        for name, tensor in sorted(self.supernet.store.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        data = f"{self.task.name}, {len(self.task.validation)} for validation"
+        return f"{self.task.metric_name} on {data}, weights {digest.hexdigest()[:16]}"
 
     def loss(self, architecture: Architecture) -> float:
         return loss_of_subnet(self.supernet, self.task, architecture)

@@ -16,11 +16,15 @@ A generator of numbers is best: each is stored as it comes."""
 
 @dataclass(frozen=True)
 class Objective:
-    """A number to be made small or large. NaN or infinity says that the architecture failed; the search goes on."""
+    """A number to be made small or large. NaN or infinity says that the architecture failed; the search goes on.
+
+    key: says what is measured, of which weights, on which data. Studies of one storage share the values of a key.
+    """
 
     function: Metric
     direction: Direction
     batched: bool = False
+    key: str | None = None
 
     @property
     def sign(self) -> int:
@@ -28,14 +32,20 @@ class Objective:
         return 1 if self.direction == "minimize" else -1
 
 
-def minimize(function: Metric, *, batched: bool = False) -> Objective:
-    """Smaller is better. `batched`: the function takes a list of architectures and returns as many numbers."""
-    return Objective(function, "minimize", batched)
+def minimize(function: Metric, *, batched: bool = False, key: str | None = None) -> Objective:
+    """Smaller is better. `batched`: the function takes a list of architectures and returns as many numbers.
+
+    key: see `Objective`.
+    """
+    return Objective(function, "minimize", batched, key)
 
 
-def maximize(function: Metric, *, batched: bool = False) -> Objective:
-    """Larger is better. `batched`: the function takes a list of architectures and returns as many numbers."""
-    return Objective(function, "maximize", batched)
+def maximize(function: Metric, *, batched: bool = False, key: str | None = None) -> Objective:
+    """Larger is better. `batched`: the function takes a list of architectures and returns as many numbers.
+
+    key: see `Objective`.
+    """
+    return Objective(function, "maximize", batched, key)
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def find(
         study = search(
             candidates.supernet.space,
             {
-                candidates.task.metric_name: maximize(candidates.qualities, batched=True),
+                candidates.task.metric_name: maximize(candidates.qualities, batched=True, key=candidates.quality_key),
                 "latency_ms": minimize(lambda a: candidates.latency(a).mean_ms),
             },
             constraints=constraints,
@@ -169,9 +169,13 @@ def find(
         front_architectures=[study.architecture(i) for i in front["id"]],
         bound_ms=bound,
         trials=_with_costs(candidates, study, study.trials(), verdict.measured_ms),
-        notes=[*prediction_notes(candidates), *notes, *verdict.notes],
+        notes=[*prediction_notes(candidates), *_begun_with(len(study) - evaluations), *notes, *verdict.notes],
         bounded_by=_bounded_by(study, candidates.task.metric_name, quality, constraints),
     )
+
+
+def _begun_with(nets: int) -> list[str]:
+    return [f"{nets} nets are known from earlier searches of this run; they were not evaluated again."] * (nets > 0)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Problem:
         What such a function returns is taken number by number, so that a generator's are not lost to an interruption.
         """
         together = {
-            name: _call_batched(name, function, list(architectures))
+            name: call_batched(name, function, list(architectures))
             for name, (function, batched) in self.metrics.items()
             if batched
         }
@@ -65,7 +65,7 @@ def make_problem(space: GeneSpace, objectives: Mapping[str, Any], constraints: S
     return problem
 
 
-def _call_batched(name: str, function: Metric, architectures: list[Architecture]) -> Iterator[object]:
+def call_batched(name: str, function: Metric, architectures: list[Architecture]) -> Iterator[object]:
     """The numbers of a function that takes a list: a list of them is counted at once, a generator's as they come."""
     values = cast(Callable[[Any], Iterable[object]], function)(architectures)
     if isinstance(values, Sized) and len(values) != len(architectures):

@@ -86,7 +86,7 @@ def open_store(
     """
     with quiet():
         study = optuna.create_study(
-            storage=_url(storage),
+            storage=None if storage is None else storage_url(storage),
             study_name=name,
             directions=[o.direction for o in problem.objectives.values()],
             load_if_exists=True,
@@ -107,15 +107,21 @@ def open_store(
 
 def fingerprint_of(space: GeneSpace, problem: Problem, algorithm: str, seed: int) -> dict[str, Any]:
     """What must be equal for two searches to be the same search. The code of the objectives cannot be seen."""
-    genes = [[gene.name, list(gene.options)] for gene in space.genes.values()]
-    known = json.dumps([genes, space.smallest.id, space.largest.id])
-    return {
-        "space": hashlib.sha256(known.encode()).hexdigest()[:16],
+    keys = {name: o.key for name, o in problem.objectives.items() if o.key is not None}
+    return ({"keys": keys} if keys else {}) | {
+        "space": space_id(space),
         "objectives": [[name, o.direction] for name, o in problem.objectives.items()],
         "constraints": [[c.name, c.upper, c.lower] for c in problem.constraints],
         "algorithm": algorithm,
         "seed": seed,
     }
+
+
+def space_id(space: GeneSpace) -> str:
+    """Equal for two spaces with the same genes."""
+    genes = [[gene.name, list(gene.options)] for gene in space.genes.values()]
+    known = json.dumps([genes, space.smallest.id, space.largest.id])
+    return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 
 def distribution(gene: Gene) -> BaseDistribution:
@@ -145,9 +151,10 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _url(storage: str | os.PathLike[str] | None) -> str | None:
-    if storage is None or "://" in str(storage):
-        return None if storage is None else str(storage)
+def storage_url(storage: str | os.PathLike[str]) -> str:
+    """Optuna's name of it: a path is a SQLite file, whose folder is made."""
+    if "://" in str(storage):
+        return str(storage)
     path = Path(storage).expanduser().resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{path}"

@@ -1,0 +1,96 @@
+"""What earlier searches of a storage found out: another budget, target or algorithm begins with it.
+
+An objective with a `key` is one and the same number in every study of the storage that states this key for it: the
+accuracy of a net with these weights, say, whatever device is asked for. Its values are read, never computed again, and
+a new study begins with all architectures that are known so. They do not count as its evaluations.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import optuna
+from optuna.trial import TrialState
+
+from ..search_space.architecture import Architecture
+from ..search_space.gene_space import GeneSpace
+from .objectives import Objective
+from .problem import call_batched
+from .storage import ARCHITECTURE, FINGERPRINT, quiet, space_id, storage_url
+
+KEYS, BEGUN_WITH = "keys", "recalled"
+
+
+@dataclass(frozen=True)
+class Recall:
+    """values: by objective and the architecture's id. nets: by id, those of which all keyed objectives are known."""
+
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    nets: Mapping[str, Architecture] = field(default_factory=dict)
+
+    def remembering(self, objectives: Mapping[str, Objective]) -> dict[str, Objective]:
+        """The objectives, with what is known read and the rest computed."""
+        return {n: _remembering(n, o, self.values[n]) if self.values.get(n) else o for n, o in objectives.items()}
+
+    def begin(self, study: optuna.Study) -> list[Architecture]:
+        """The architectures that the study begins with, settled when it is new: later studies do not change it."""
+        if BEGUN_WITH not in study.user_attrs:
+            new = not study.get_trials(deepcopy=False)
+            study.set_user_attr(BEGUN_WITH, list(self.nets) if new else [])
+        return [self.nets[i] for i in study.user_attrs[BEGUN_WITH] if i in self.nets]
+
+
+def recall(
+    storage: str | os.PathLike[str] | None, space: GeneSpace, objectives: Mapping[str, Objective], name: str
+) -> Recall:
+    """What the studies of `storage`, but the one of that name, know of the keyed objectives."""
+    keys = keys_of(objectives)
+    if storage is None or not keys:
+        return Recall()
+    values: dict[str, dict[str, float]] = {objective: {} for objective in keys}
+    nets: dict[str, Architecture] = {}
+    for study in _studies(storage, name):
+        stored = study.user_attrs.get(FINGERPRINT, {})
+        shared = [n for n, key in keys.items() if stored.get(KEYS, {}).get(n) == key]
+        if stored.get("space") != space_id(space) or not shared:
+            continue
+        places = [n for n, _ in stored["objectives"]]
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            architecture = space.architecture(trial.params)
+            nets[architecture.id] = architecture
+            for n in shared:
+                values[n].setdefault(trial.user_attrs[ARCHITECTURE], (trial.values or [])[places.index(n)])
+    whole = {i: a for i, a in nets.items() if all(i in known for known in values.values())}
+    return Recall(values, whole)
+
+
+def keys_of(objectives: Mapping[str, Objective]) -> dict[str, str]:
+    """The keys that are stated, by objective."""
+    return {name: objective.key for name, objective in objectives.items() if objective.key is not None}
+
+
+def _studies(storage: str | os.PathLike[str], but: str) -> Iterator[optuna.Study]:
+    """In the order in which they were begun."""
+    url = storage_url(storage)
+    with quiet():
+        found = optuna.get_all_study_summaries(storage=url, include_best_trial=False)
+        for summary in found:
+            if summary.study_name != but and FINGERPRINT in summary.user_attrs:
+                yield optuna.load_study(study_name=summary.study_name, storage=url)
+
+
+def _remembering(name: str, objective: Objective, known: Mapping[str, float]) -> Objective:
+    def function(architectures: Sequence[Architecture]) -> Iterable[float]:
+        new = [a for a in architectures if a.id not in known]
+        found = _computed(name, objective, new)
+        for architecture in architectures:
+            yield known[architecture.id] if architecture.id in known else next(found)
+
+    return replace(objective, function=function, batched=True)
+
+
+def _computed(name: str, objective: Objective, architectures: list[Architecture]) -> Iterator[float]:
+    if objective.batched:
+        return cast(Iterator[float], call_batched(name, objective.function, architectures))
+    return map(cast(Callable[[Any], float], objective.function), architectures)
