@@ -48,6 +48,16 @@ class GeneSpace:
         self._requirements: list[Requirement] = []
         self._extremes: dict[bool, Architecture] = {}
 
+    @property
+    def conditions(self) -> Conditions:
+        """When a gene exists (see `conditions.Conditions`); empty where only running the space function tells."""
+        return self._conditions
+
+    @property
+    def simple(self) -> bool:
+        """Whether genes and conditions alone say which architectures exist: no requirements, no function to run."""
+        return self._ruled and not self._requirements
+
     # One primitive carries the rest: ask the genes that exist, in order, and let `choose` answer.
 
     def walk(self, choose: Callable[[Gene], GeneValue]) -> Architecture:
@@ -205,7 +215,7 @@ class GeneSpace:
 
     def _size(self) -> tuple[int, bool]:
         bound = count(self.genes, self._conditions)
-        if self._ruled and not self._requirements:
+        if self.simple:
             return bound, True
         if bound > (ENUMERABLE if self._ruled else REPLAYABLE):
             return bound, False
