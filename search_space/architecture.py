@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import UserError
 
@@ -25,6 +25,9 @@ class Architecture(Mapping[str, GeneValue]):
     def __getitem__(self, name: str) -> GeneValue:
         return self._genes[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._genes
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._genes)
 
@@ -41,6 +44,11 @@ class Architecture(Mapping[str, GeneValue]):
 
     def __repr__(self) -> str:
         return f"Architecture({self.id}: {self._key})"
+
+    def select(self, names: Sequence[str], missing: object) -> list[object]:
+        """The values of those genes, `missing` where it has no such gene: one by one takes ten times as long."""
+        genes = self._genes
+        return [genes.get(name, missing) for name in names]
 
     @property
     def id(self) -> str:

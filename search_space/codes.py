@@ -1,6 +1,7 @@
 """Architectures as rows of integers, so that thousands can be bred and scored at once."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,8 @@ class Codes:
         self.sizes = np.array([len(g.options) for g in self.genes], dtype=np.int64)
         self.nested = np.array([g.nested for g in self.genes], dtype=bool)
         column = {g.name: i for i, g in enumerate(self.genes)}
-        self._index = [{o: i for i, o in enumerate(g.options)} for g in self.genes]
-        self._plain = [len(index) == len(g.options) for index, g in zip(self._index, self.genes, strict=True)]
+        self._index: list[dict[object, int]] = [{o: i for i, o in enumerate(g.options)} for g in self.genes]
+        self._plain = all(len(index) == len(g.options) for index, g in zip(self._index, self.genes, strict=True))
         self._rules = [
             (column[name], column[controller], np.array([o in allowed for o in space.genes[controller].options]))
             for name in space.genes
@@ -36,14 +37,17 @@ class Codes:
 
     def rows(self, architectures: Sequence[Architecture]) -> Rows:
         """The codes of the architectures, one a row."""
-        found = np.full((len(architectures), len(self.genes)), ABSENT, dtype=np.int64)
-        for i, gene in enumerate(self.genes):
-            index, name = self._index[i], gene.name
-            if self._plain[i]:
-                found[:, i] = [index[a[name]] if name in a else ABSENT for a in architectures]
-            else:  # True and 1 are two options
-                found[:, i] = [position(gene, a[name]) if name in a else ABSENT for a in architectures]
-        return found
+        names, missing = [g.name for g in self.genes], object()
+        columns = zip(*(a.select(names, missing) for a in architectures), strict=True)
+        found = [self._column(i, values, missing) for i, values in enumerate(columns)]
+        return np.array(found, dtype=np.int64).reshape(len(names), len(architectures)).T
+
+    def _column(self, gene: int, values: Sequence[object], missing: object) -> list[int]:
+        if self._plain:
+            index = {**self._index[gene], missing: ABSENT}
+            return [index[v] for v in values]
+        # True and 1 are two options, and the same key
+        return [ABSENT if v is missing else position(self.genes[gene], cast(GeneValue, v)) for v in values]
 
     def canonical(self, rows: Rows) -> Rows:
         """The rows without the genes that do not exist beside the others.

@@ -54,9 +54,14 @@ class GeneSpace:
         return self._conditions
 
     @property
-    def simple(self) -> bool:
-        """Whether genes and conditions alone say which architectures exist: no requirements, no function to run."""
+    def rows_suffice(self) -> bool:
+        """Whether genes and conditions alone say which architectures exist: no function to run, no requirements."""
         return self._ruled and not self._requirements
+
+    @property
+    def dear(self) -> bool:
+        """Whether a walk runs the space function, which takes milliseconds."""
+        return not self._ruled
 
     # One primitive carries the rest: ask the genes that exist, in order, and let `choose` answer.
 
@@ -215,7 +220,7 @@ class GeneSpace:
 
     def _size(self) -> tuple[int, bool]:
         bound = count(self.genes, self._conditions)
-        if self.simple:
+        if self.rows_suffice:
             return bound, True
         if bound > (ENUMERABLE if self._ruled else REPLAYABLE):
             return bound, False

@@ -1,138 +1,196 @@
-"""Guided (prototype)."""
-from dataclasses import dataclass
+"""Guided search: surrogates of every loss and bound, evolution on them, and a batch of the most promising."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
-import moocore
-from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function
-from ...search_space.codes import Codes
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from ...search_space.architecture import Architecture
+from ...search_space.codes import Codes, Rows
+from ...search_space.gene_space import GeneSpace
+from ..breeding import Breeding, Model, Predicted, fittest
+from ..designs import stratified
 from ..draws import unseen
-from ..pareto import ranks
-from ..surrogate import Features, Fit
+from ..evaluation import Evaluation
+from ..features import Array, Features
+from ..improvement import Improvement
+from ..pareto import non_dominated
+from ..surrogate import Surrogate
 
-CD = get_crowding_function("cd")
+FEWEST = 4
+"""Finite evaluations that a surrogate is fitted to."""
 
-def stratified(codes, n, rng):
-    t = (np.arange(n) + rng.random(n)) / n
-    s = codes.sizes
-    spread = rng.random((n, 1)) * .5
-    u = np.clip(t[:, None] + spread * rng.standard_normal((n, len(s))), 0, .999999)
-    v = rng.random((n, len(s)))
-    return np.floor(np.where(codes.nested, u, v) * s).astype(np.int64)
-
-def truncate(F, n):
-    r = ranks(F)
-    crowd = np.zeros(len(F))
-    last = np.sort(r)[min(n, len(r)) - 1]
-    m = np.flatnonzero(r == last)
-    crowd[m] = CD.do(F[m])
-    return np.lexsort((-crowd, r))[:n]
-
-def gain2(front, ref, C):
-    f = front[(front < ref).all(1)]
-    if len(f):
-        f = f[np.lexsort((f[:,1], f[:,0]))]; y = np.minimum.accumulate(f[:,1])
-        keep = np.r_[True, y[1:] < y[:-1]]; f = f[keep]
-    x = np.r_[-np.inf, f[:, 0], ref[0]]; y = np.r_[ref[1], f[:, 1]]
-    w = np.maximum(0, x[1:][None] - np.maximum(x[:-1][None], C[:, :1]))
-    w = np.maximum(0, np.minimum(x[1:],ref[0])[None] - np.maximum(x[:-1][None], C[:, :1]))
-    return (w * np.maximum(0, y[None] - C[:, 1:2])).sum(1)
 
 @dataclass(frozen=True)
 class Guided:
+    """Bayesian optimisation over genes, in batches.
+
+    The first `initial` evaluations are the two ends of the space and sizes spread between them. From then on each loss
+    and each bound has a surrogate (`surrogate.Surrogate`), fitted anew for every batch to at most `fitted` evaluations,
+    the best of them and some at random. NSGA-II on the surrogates finds the front that they foresee (`breeding`). The
+    batch is picked from it one by one: each pick draws the surrogates at the candidates from their posterior (Thompson
+    sampling) and takes the candidate that adds the most hypervolume to the front and to the picks before it, times
+    the probability that it keeps the bounds. A failed evaluation counts as a bound that was broken.
+
+    doubt: multiplies the posterior's standard deviation in the draws.
+    """
+
     batch: int = 20
     initial: int = 20
-    pop: int = 100
-    gens: int = 25
-    kappa: float = 0.5
-    ts: bool = True
-    heredity: float = 1.0
-    steps: int = 5
-    mut: float = 1.5
-    warp: str = "none"
+    fitted: int = 600
+    doubt: float = 0.7
+    breeding: Breeding = Breeding()
     name: str = "guided"
 
-    def ask(self, space, evaluations, n, rng):
-        codes = Codes(space)
-        seen = {e.architecture for e in evaluations}
-        good = [e for e in evaluations if not e.failed]
-        picked = {}
-        def take(rows, k):
-            for r in rows:
-                if len(picked) >= k: break
-                a = codes.architecture(r, rng)
-                if a not in seen and a not in picked and space.allows(a): picked[a] = None
+    def ask(
+        self, space: GeneSpace, evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator
+    ) -> list[Architecture]:
+        codes, seen = Codes(space), {e.architecture for e in evaluations}
+        picked: dict[Architecture, None] = {}
+        if not evaluations:
+            picked.update(dict.fromkeys((space.largest, space.smallest)))
         if len(evaluations) < self.initial:
-            if not evaluations:
-                for a in (space.largest, space.smallest): picked[a] = None
-            take(stratified(codes, n - len(picked), rng), n)
-        elif len(good) > 3:
-            take(self.propose(codes, good, n, rng), n)
-        out = list(picked)[:n]
-        return out + unseen(space, seen.union(out), n - len(out), rng)
+            rows = stratified(codes, n, rng)
+        elif sum(not e.failed for e in evaluations) >= FEWEST:
+            rows = self._promising(codes, evaluations, n, rng)
+        else:
+            rows = np.empty((0, len(codes.sizes)), dtype=np.int64)
+        for row in rows:
+            if len(picked) >= n:
+                break
+            candidate = codes.architecture(row, rng)
+            if candidate not in seen and space.allows(candidate):
+                picked[candidate] = None
+        asked = list(picked)[:n]
+        return asked + unseen(space, seen.union(asked), n - len(asked), rng)
 
-    def propose(self, codes, good, n, rng):
-        rows = codes.rows([e.architecture for e in good])
-        F = np.array([e.losses for e in good])
-        X = codes.canonical(rows)
-        feats = Features(codes)
-        hot = feats.hot(rows)
-        T = F.copy()
-        if self.warp == "log":
-            lo = F.min(0); rg = np.ptp(F, 0); T = np.log((F - lo) / rg + .3)
-            F = T
-        fits = [Fit(feats, hot, T[:, j], rng, self.steps, self.heredity) for j in range(T.shape[1])]
-        s = codes.sizes
-        latent = np.where(rows < 0, np.floor(rng.random(rows.shape) * s).astype(int), rows)
-        key = rng.integers(1, 2**62, len(s))
-        known = rows @ key
-        # parents: best evaluated
-        par = latent[truncate(F, self.pop)]
-        P = par; PF = F[truncate(F, self.pop)]
-        PF = np.stack([f.mean(feats.hot(codes.canonical(P))) for f in fits], 1)
-        for g in range(self.gens):
-            a = rng.integers(len(P), size=self.pop); b = rng.integers(len(P), size=self.pop)
-            cross = (rng.random((self.pop, len(s))) < .5) & (rng.random((self.pop, 1)) < .5)
-            C = np.where(cross, P[b], P[a])
-            rate = self.mut / len(s)
-            flip = rng.random(C.shape) < rate
-            flip[np.arange(self.pop), rng.integers(len(s), size=self.pop)] = True
-            step = C + rng.choice([-1, 1], C.shape)
-            other = (C + 1 + np.floor(rng.random(C.shape) * (s - 1)).astype(int)) % s
-            step = np.where((step < 0) | (step >= s), other, step)
-            new = np.where(codes.nested & (rng.random(C.shape) < .5), step, other)
-            C = np.where(flip, new, C)
-            CF = np.stack([f.mean(feats.hot(codes.canonical(C))) for f in fits], 1)
-            P = np.concatenate([P, C]); PF = np.concatenate([PF, CF])
-            _, i = np.unique(codes.canonical(P) @ key, return_index=True)
-            P, PF = P[i], PF[i]
-            k = truncate(PF, self.pop); P, PF = P[k], PF[k]
-        can = codes.canonical(P)
-        new = ~np.isin(can @ key, known)
-        # mutants near too: candidates
-        cand, mu = can[new], PF[new]
-        if len(cand) == 0: return cand
-        h = feats.hot(cand)
-        front = F[ranks(F) == 0]
-        lo, hi = front.min(0), front.max(0)
-        ref = hi + .1 * (hi - lo)
-        covs = [f.cov(h) for f in fits]
-        if self.ts:
-            L = [np.linalg.cholesky(c + 1e-9 * np.trace(c) / len(c) * np.eye(len(c)) + 1e-12 * np.eye(len(c))) for c in covs]
-        sd = np.stack([np.sqrt(np.maximum(np.diag(c), 1e-12)) for c in covs], 1)
-        order = []
-        cur = front
-        for _ in range(min(n, len(cand))):
-            if self.ts:
-                V = np.stack([mu[:, j] + self.kappa * (L[j] @ rng.standard_normal(len(cand))) for j in range(len(covs))], 1)
-            else:
-                V = mu - self.kappa * sd
-            gain = gain2(cur, ref, V)
-            gain[order] = -1
-            k = int(gain.argmax())
-            if gain[k] <= 0:
-                rest = [i for i in rng.permutation(len(cand)) if i not in order]
-                k = rest[0]
-            order.append(k)
-            cur = np.concatenate([cur, V[k:k+1]])
-        return np.concatenate([cand[order], np.delete(cand, order, 0)])
+    def _promising(self, codes: Codes, evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator) -> Rows:
+        """Candidates, the n best first."""
+        known = Known.of(evaluations)
+        kept = known.some(self.fitted, rng)
+        rows = codes.rows([known.evaluations[i].architecture for i in kept])
+        model = _fit(codes, rows, known.losses[kept], known.violations[kept], known.failed[kept], rng)
+        alive = ~known.failed[kept]
+        best = fittest(known.losses[kept][alive], known.excess[kept][alive], self.breeding.population)
+        parents = rows[alive][best]
+        parents = np.where(parents < 0, np.floor(rng.random(parents.shape) * codes.sizes).astype(np.int64), parents)
+        found = self._breeding(codes).run(model, parents, _membership(codes, rng), rng)
+        keys = rng.integers(1, 2**62, rows.shape[1])
+        canonical = codes.canonical(found.rows)
+        new = np.flatnonzero(~np.isin(canonical @ keys, rows @ keys))
+        if len(new) == 0:
+            return canonical[:0]
+        order = self._picks(model, found.take(new), known, n, rng)
+        return canonical[new][np.concatenate([order, np.setdiff1d(np.arange(len(new)), order)])]
+
+    def _breeding(self, codes: Codes) -> Breeding:
+        """Less of it where members have to be built to be known as such."""
+        few = self.breeding.generations // 3
+        return self.breeding if codes.space.rows_suffice else replace(self.breeding, generations=few)
+
+    def _picks(
+        self, model: Model, found: Predicted, known: "Known", n: int, rng: np.random.Generator
+    ) -> NDArray[np.intp]:
+        """Indices of the batch among the candidates."""
+        hot = model.features.hot(model.codes.canonical(found.rows))
+        roots = [np.linalg.cholesky(s.covariance(hot)) for s in model.losses]
+        feasible = _feasibility(model, hot)
+        front, reference, low = known.front()
+        improvement = Improvement(front, reference, np.minimum(low, found.losses.min(axis=0)), rng)
+        span = np.maximum(reference - low, 1e-12)
+        left, picks = np.ones(len(hot), dtype=bool), []
+        for _ in range(min(n, len(hot))):
+            draw = [root @ rng.standard_normal(len(hot)) for root in roots]
+            drawn = found.losses + self.doubt * np.stack(draw, axis=1)
+            worth = np.where(left, improvement.of(drawn) * feasible, -1.0)
+            if worth.max() <= 0:  # nothing is expected to add anything: what is best for some weights
+                weighted = (drawn - low) / span @ rng.dirichlet(np.ones(len(span)))
+                worth = np.where(left, feasible / (1 + np.exp(np.minimum(weighted, 50.0))), -1.0)
+            pick = int(worth.argmax())
+            picks.append(pick)
+            left[pick] = False
+            improvement.add(drawn[pick])
+        return np.array(picks, dtype=np.intp)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The evaluations as arrays.
+
+    losses: (n, objectives), not finite where failed. violations: (n, bounds). excess: (n,), 0 where all are kept.
+    """
+
+    evaluations: Sequence[Evaluation]
+    losses: Array
+    violations: Array
+    failed: NDArray[np.bool_]
+    excess: Array
+
+    @classmethod
+    def of(cls, evaluations: Sequence[Evaluation]) -> "Known":
+        failed = np.array([e.failed for e in evaluations])
+        some = next(e for e in evaluations if not e.failed)
+        unknown, unbounded = (np.nan,) * len(some.losses), (np.nan,) * len(some.violations)
+        losses = np.array([unknown if e.failed else e.losses for e in evaluations], dtype=np.float64)
+        bounds = np.array([unbounded if e.failed else e.violations for e in evaluations], dtype=np.float64)
+        return cls(evaluations, losses, bounds, failed, np.maximum(0.0, bounds).sum(axis=1))
+
+    def some(self, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Up to n of them: three quarters are the best, the others are drawn."""
+        if len(self.failed) <= n:
+            return np.arange(len(self.failed))
+        alive = np.flatnonzero(~self.failed)
+        best = alive[fittest(self.losses[alive], self.excess[alive], 3 * n // 4)]
+        others = np.setdiff1d(np.arange(len(self.failed)), best)
+        return np.concatenate([best, rng.choice(others, min(n - len(best), len(others)), replace=False)])
+
+    def front(self) -> tuple[Array, Array, Array]:
+        """The feasible front; a reference a tenth beyond its worst (beyond all, where none is feasible); its best."""
+        feasible = self.losses[~self.failed & (self.excess <= 0)]
+        front = feasible[non_dominated(feasible)]
+        over = front if len(front) else self.losses[~self.failed]
+        low, high = over.min(axis=0), over.max(axis=0)
+        return front, high + 0.1 * np.maximum(high - low, 1e-9), low
+
+
+def _fit(
+    codes: Codes, rows: Rows, losses: Array, violations: Array, failed: NDArray[np.bool_], rng: np.random.Generator
+) -> Model:
+    """Bounds that nothing has come up against need no surrogate."""
+    features = Features(codes)
+    hot, alive = features.hot(rows), ~failed
+    bounds = [c for c in violations[alive].T if (c > 0).any()]
+    models = [Surrogate(features, hot[alive], column, rng) for column in losses[alive].T]
+    limits = [Surrogate(features, hot[alive], column, rng) for column in bounds]
+    if failed.any():
+        limits.append(Surrogate(features, hot, np.where(failed, 1.0, -1.0), rng))
+    return Model(codes, features, models, limits)
+
+
+def _feasibility(model: Model, hot: NDArray[np.float32]) -> Array:
+    """Probability of each candidate that it keeps every bound, never quite 0."""
+    found = np.ones(len(hot))
+    for bound in model.violations:
+        deviation = np.sqrt(np.diag(bound.covariance(hot)) + bound.noise_variance)
+        found *= ndtr(-bound.mean(hot) / deviation)
+    return np.maximum(found, 1e-12)
+
+
+def _membership(codes: Codes, rng: np.random.Generator) -> Callable[[Rows], NDArray[np.bool_]] | None:
+    """Which rows keep the requirements, each asked for once. None: all do, or asking would take too long."""
+    if codes.space.rows_suffice or codes.space.dear:
+        return None
+    known: dict[bytes, bool] = {}
+
+    def allowed(rows: Rows) -> NDArray[np.bool_]:
+        for row in rows:
+            if row.tobytes() not in known:
+                known[row.tobytes()] = codes.space.allows(codes.architecture(row, rng))
+        return np.array([known[row.tobytes()] for row in rows])
+
+    return allowed
+
 
 ALGORITHM = Guided()
