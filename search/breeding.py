@@ -137,4 +137,4 @@ def _mutants(codes: Codes, parents: Rows, n: int, mutation: float, rng: np.rando
     other = (crossed + 1 + np.floor(rng.random(a.shape) * (sizes - 1)).astype(np.int64)) % sizes
     step = crossed + rng.choice([-1, 1], a.shape)
     near = codes.nested & (rng.random(a.shape) < 0.5) & (step >= 0) & (step < sizes)
-    return np.where(flip, np.where(near, step, other), crossed)
+    return np.asarray(np.where(flip, np.where(near, step, other), crossed), dtype=np.int64)

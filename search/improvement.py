@@ -25,7 +25,8 @@ class Improvement:
     def of(self, points: Array) -> Array:
         """(k,) of points (k, m)."""
         if len(self.reference) == 1:
-            return np.maximum(0.0, min([*self.front[:, 0], self.reference[0]]) - points[:, 0])
+            best = min([*self.front[:, 0], self.reference[0]])
+            return np.asarray(np.maximum(0.0, best - points[:, 0]), dtype=np.float64)
         if len(self.reference) == 2:
             return _staircase(self.front, self.reference, points)
         covered = np.ones((len(points), len(self._open)), dtype=bool)

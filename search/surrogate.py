@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotrf, dpotri
 
@@ -38,7 +39,7 @@ class Prior:
         return found
 
 
-def learn(phi: Array, target: Array, blocks: Array) -> Prior:
+def learn(phi: Array, target: Array, blocks: NDArray[np.int64]) -> Prior:
     """The variances of the highest likelihood, one for each block, by MM steps (Zhou, Hu, Qiao, Lange et al., 2019:
     "MM algorithms for variance components models"): each is multiplied by the root of the ratio of what the data show
     of it to what the model expects. float32 is enough here and twice as fast."""

@@ -13,6 +13,9 @@ from ...search_space.architecture import Architecture
 from ...search_space.gene_space import GeneSpace
 from ..evaluation import Evaluation
 
+AUTO = "guided"
+"""What `auto` stands for: the best on every problem of `scripts/bench_search.py`."""
+
 
 @runtime_checkable
 class Algorithm(Protocol):
@@ -50,9 +53,11 @@ def algorithms() -> list[str]:
 
 
 def load_algorithm(algorithm: str | Algorithm) -> Algorithm:
-    """The algorithm of that name, or the object itself. Error: the valid names, the nearest first."""
+    """The algorithm of that name ("auto": the best one), or the object itself. Error: the valid names, the nearest
+    first."""
     if not isinstance(algorithm, str):
         return algorithm
+    algorithm = AUTO if algorithm == "auto" else algorithm
     if algorithm not in _registry():
         raise unknown("algorithm", algorithm, _registry())
     return _registry()[algorithm]

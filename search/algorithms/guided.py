@@ -19,6 +19,7 @@ from ..improvement import Improvement
 from ..pareto import non_dominated
 from ..surrogate import Surrogate
 
+BREEDING = Breeding()
 FEWEST = 4
 """Finite evaluations that a surrogate is fitted to."""
 
@@ -41,7 +42,7 @@ class Guided:
     initial: int = 20
     fitted: int = 600
     doubt: float = 0.7
-    breeding: Breeding = Breeding()
+    breeding: Breeding = BREEDING
     name: str = "guided"
 
     def ask(
@@ -83,7 +84,8 @@ class Guided:
         if len(new) == 0:
             return canonical[:0]
         order = self._picks(model, found.take(new), known, n, rng)
-        return canonical[new][np.concatenate([order, np.setdiff1d(np.arange(len(new)), order)])]
+        ordered = np.concatenate([order, np.setdiff1d(np.arange(len(new)), order)])
+        return canonical[new[ordered]]
 
     def _breeding(self, codes: Codes) -> Breeding:
         """Less of it where members have to be built to be known as such."""

@@ -13,13 +13,12 @@ from pymoo.core.mutation import Mutation
 from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
-from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function
 
 from ...search_space.architecture import Architecture
 from ...search_space.gene_space import GeneSpace
 from ..draws import unseen
 from ..evaluation import Evaluation
-from ..pareto import ranks
+from ..select import fittest_evaluations
 
 BREEDINGS = 10
 """Rounds of breeding that look for new children before the rest of a batch is drawn at random."""
@@ -50,7 +49,7 @@ class NSGA2:
         self, space: GeneSpace, evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator
     ) -> list[Architecture]:
         seen = {e.architecture for e in evaluations}
-        parents = _fittest(evaluations, self.population, rng)
+        parents = fittest_evaluations(evaluations, self.population, rng)
         if not evaluations:
             children = list(dict.fromkeys((space.largest, space.smallest)))[:n]
         else:
@@ -74,23 +73,6 @@ class NSGA2:
         algorithm.pop = RankAndCrowding().do(problem, _population(parents), random_state=rng)  # ranks them
         offspring = algorithm.ask()  # None: breeding found nothing new
         return [] if offspring is None else [individual.X[0] for individual in offspring]
-
-
-def _fittest(evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator) -> list[Evaluation]:
-    """The first fronts of the feasible, the last of them thinned by crowding; then the least infeasible. Ties: by lot.
-
-    pymoo's survival does the same, but on objects, which takes milliseconds once there are thousands.
-    """
-    feasible = [e for e in evaluations if e.feasible]
-    if not feasible:
-        return sorted((e for e in evaluations if not e.failed), key=lambda e: e.excess)[:n]
-    losses = np.array([e.losses for e in feasible])
-    level, room = ranks(losses), -np.ones(len(losses))
-    edge = np.flatnonzero(level == np.sort(level)[:n][-1])
-    room[edge] = get_crowding_function("cd").do(losses[edge])
-    order = np.lexsort((rng.random(len(losses)), -room, level))[:n]
-    infeasible = sorted((e for e in evaluations if not e.feasible and not e.failed), key=lambda e: e.excess)
-    return ([feasible[i] for i in order] + infeasible)[:n]
 
 
 def _population(evaluations: Sequence[Evaluation]) -> Population:

@@ -1,0 +1,100 @@
+"""Optuna's tree-structured Parzen estimator, for several objectives (Ozaki et al., 2022)."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from ...search_space.architecture import Architecture, GeneValue
+from ...search_space.codes import Codes
+from ...search_space.gene_space import GeneSpace
+from ...search_space.trial import Gene, position
+from ..draws import unseen
+from ..evaluation import Evaluation
+from ..storage import quiet
+
+TRIES_EACH = 3
+
+
+@dataclass(frozen=True)
+class Tpe:
+    """The sampler sees options by their index: whole numbers where a gene is nested, categories where it is not.
+
+    Slow: the study is rebuilt for every batch, and the sampler looks at every gene by itself.
+    """
+
+    batch: int = 5
+    name: str = "tpe"
+
+    def ask(
+        self, space: GeneSpace, evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator
+    ) -> list[Architecture]:
+        seen = {e.architecture for e in evaluations}
+        asked: dict[Architecture, None] = {}
+        if any(not e.failed for e in evaluations):
+            study = _study(space, evaluations, int(rng.integers(2**31)))
+            for _ in range(TRIES_EACH * n):
+                if len(asked) >= n:
+                    break
+                candidate = _suggested(space, study)
+                if candidate not in seen and space.allows(candidate):
+                    asked[candidate] = None
+        found = list(asked)
+        return found + unseen(space, seen.union(found), n - len(found), rng)
+
+
+def _study(space: GeneSpace, evaluations: Sequence[Evaluation], seed: int) -> optuna.Study:
+    objectives = len(next(e for e in evaluations if not e.failed).losses)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.simplefilter("ignore", FutureWarning)  # Optuna 5 has a new name for constraints_func, Optuna 4 has not
+        sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, constraints_func=_violations)
+    with quiet():
+        study = optuna.create_study(directions=["minimize"] * objectives, sampler=sampler)
+    codes = Codes(space)
+    rows = codes.rows([e.architecture for e in evaluations])
+    study.add_trials([_trial(codes, row.tolist(), e) for row, e in zip(rows, evaluations, strict=True)])
+    return study
+
+
+def _violations(trial: FrozenTrial) -> Sequence[float]:
+    """Only asked of new trials, and those are never finished."""
+    del trial
+    return ()
+
+
+def _trial(codes: Codes, row: list[int], evaluation: Evaluation) -> FrozenTrial:
+    present = [(gene, at) for gene, at in zip(codes.genes, row, strict=True) if at >= 0]
+    failed = evaluation.failed
+    return create_trial(
+        state=TrialState.FAIL if failed else TrialState.COMPLETE,
+        values=None if failed else list(evaluation.losses),
+        params={gene.name: at for gene, at in present},
+        distributions={gene.name: _distribution(gene) for gene, _ in present},
+        system_attrs={"constraints": list(evaluation.violations)},
+    )
+
+
+def _distribution(gene: Gene) -> BaseDistribution:
+    n = len(gene.options)
+    return IntDistribution(0, n - 1) if gene.nested else CategoricalDistribution(tuple(range(n)))
+
+
+def _suggested(space: GeneSpace, study: optuna.Study) -> Architecture:
+    """The trial stays open: the sampler keeps away from it."""
+    trial = study.ask()
+
+    def choose(gene: Gene) -> GeneValue:
+        known = space.genes[gene.name]  # where options depend on other genes, those of all architectures
+        value = known.options[int(trial._suggest(gene.name, _distribution(known)))]
+        return value if value in gene.options else gene.options[position(known, value) % len(gene.options)]
+
+    return space.walk(choose)
+
+
+ALGORITHM = Tpe()
