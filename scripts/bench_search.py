@@ -1,19 +1,31 @@
-"""Search on a space whose true front is known: every net of a small digits supernet is evaluated first.
+"""Search algorithms side by side: hypervolume after 200, 500 and 2,000 evaluations, and what an algorithm costs itself.
 
-    python scripts/bench_search.py [--evaluations 200] [--seeds 5] [--device jetson-orin]
+    python scripts/bench_search.py [--problems DIR] [--only NAME ...] [--algorithms NAME ...] [--evaluations 2000]
 
-5,292 nets (widths, subsets of layers, two mixers, three FFN sizes): inherited validation accuracy against predicted
-latency. Printed: the hypervolume that each algorithm reaches, as a share of the true front's, for each seed.
+DIR holds a module `problems` with `Cat40(seed)` and `HWGPT(scale, device)`: `dims` (options of each variable), `kinds`
+("cat", "int") and `F(X)`, two losses for each row of option indices. In HW-GPT-Bench variables are sizes, ordered but
+for the bias, and a layer beyond the depth has none. Without DIR: a digits supernet whose 5,292 nets (widths, subsets of
+layers, two mixers, three FFN sizes) are all evaluated first: inherited validation accuracy, predicted latency.
+Printed: the median hypervolume over the seeds (reference 1.1, 1.1), and milliseconds of CPU per evaluation.
 """
 
 import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
 import nas
+from nas.search.algorithms import algorithms, load_algorithm
+from nas.search.evaluation import Evaluation
 from nas.search.pareto import hypervolume
 
-SPACE = {
+MARKS = (200, 500, 2000)
+DIGITS = {
     "patch": 2,
     "width": [32, 48, 64],
     "layers": 4,
@@ -25,36 +37,95 @@ SPACE = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--evaluations", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--device", default="jetson-orin")
-    args = parser.parse_args()
-    task, device = nas.load_task("digits"), nas.load_device(args.device)
-    options = nas.TransformerSpace(**SPACE)
+@dataclass(frozen=True)
+class Problem:
+    name: str
+    space: nas.GeneSpace
+    losses: Callable[[list[nas.Architecture]], np.ndarray]
+
+
+def cat40(module: Any, seed: int) -> Problem:
+    problem = module.Cat40(seed)
+    each = zip(problem.dims, problem.kinds, strict=True)
+    options = [list(range(d)) if kind == "int" else list(map(str, range(d))) for d, kind in each]
+    space = nas.GeneSpace({f"v{i}": values for i, values in enumerate(options)})
+    return Problem(f"cat40:{seed}", space, lambda nets: problem.F([[int(net[g]) for g in space.genes] for net in nets]))
+
+
+def hwgpt(module: Any, scale: str, device: str) -> Problem:
+    problem = module.HWGPT(scale, device)
+    most = problem.Lmax
+    layers = [[f"layers.{i}.mlp" for i in range(most)], [f"layers.{i}.heads" for i in range(most)]]
+    names = ["embed", "depth", *layers[0], *layers[1], "bias"]
+
+    def function(trial: Any) -> torch.nn.Module:
+        trial.suggest_int("embed", 0, 2)
+        for i in range(most - 2 + trial.suggest_int("depth", 0, 2)):
+            trial.suggest_int(layers[0][i], 0, 2)
+            trial.suggest_int(layers[1][i], 0, 2)
+        trial.suggest_categorical("bias", ["0", "1"])
+        return torch.nn.Identity()
+
+    def losses(nets: list[nas.Architecture]) -> np.ndarray:
+        return np.asarray(problem.F([[int(net.get(name, 0)) for name in names] for net in nets]), dtype=float)
+
+    return Problem(f"{scale}:{device}", nas.SearchSpace(function), losses)
+
+
+def digits() -> Problem:
+    task, device = nas.load_task("digits"), nas.load_device("jetson-orin")
+    options = nas.TransformerSpace(**DIGITS)
     space = nas.SearchSpace(options.bind(input_shape=task.input_shape, classes=task.classes))
     supernet = nas.Supernet(space)
     nas.train(supernet, task, steps=400)
-    table: dict[nas.Architecture, tuple[float, float]] = {}
-    for a in space.enumerate():
-        cost = nas.trace_cost(space.skeleton(a), task.example, device.precision)
-        table[a] = 1 - nas.evaluate_subnet(supernet, task, a), device.latency(cost).mean_ms
-    points = np.array(list(table.values()))
-    low, high = points.min(axis=0), points.max(axis=0)
-    reference = [1.1, 1.1]
-    true = hypervolume((points - low) / (high - low), reference)
-    print(f"{len(table):,} nets, true hypervolume {true:.4f} (objectives scaled to [0, 1], reference 1.1)")
-    objectives = {
-        "error": nas.minimize(lambda a: (table[a][0] - low[0]) / (high[0] - low[0])),
-        "latency": nas.minimize(lambda a: (table[a][1] - low[1]) / (high[1] - low[1])),
-    }
-    for algorithm in ("random", "nsga2"):
-        shares = []
-        for seed in range(args.seeds):
-            study = nas.search(space, objectives, algorithm=algorithm, evaluations=args.evaluations, seed=seed)
-            shares.append(study.hypervolume(reference) / true)
-        print(f"{algorithm:8}", " ".join(f"{share:.4f}" for share in shares), flush=True)
+    nets = list(space.enumerate())
+    costs = [nas.trace_cost(space.skeleton(net), task.example, device.precision) for net in nets]
+    points = [
+        (1 - nas.evaluate_subnet(supernet, task, n), device.latency(c).mean_ms)
+        for n, c in zip(nets, costs, strict=True)
+    ]
+    scaled = (np.array(points) - np.min(points, axis=0)) / np.ptp(points, axis=0)
+    table = dict(zip(nets, scaled, strict=True))
+    print(f"digits: {len(table):,} nets, true hypervolume {hypervolume(scaled, [1.1, 1.1]):.4f}")
+    return Problem("digits", space, lambda nets: np.array([table[net] for net in nets]))
+
+
+def run(problem: Problem, name: str, evaluations: int, seed: int) -> tuple[list[float], float]:
+    """Hypervolume at the marks, and milliseconds of CPU in the algorithm per evaluation."""
+    algorithm, known, spent = load_algorithm(name), [], 0.0
+    while len(known) < evaluations:
+        start = time.process_time()
+        asked = algorithm.ask(problem.space, known, algorithm.batch, np.random.default_rng([seed, len(known)]))
+        spent += time.process_time() - start
+        if not asked:
+            break
+        losses = problem.losses(asked)
+        known += [Evaluation(a, {}, tuple(map(float, row)), (), False) for a, row in zip(asked, losses, strict=True)]
+    points = np.array([e.losses for e in known])
+    return [hypervolume(points[:mark], [1.1, 1.1]) for mark in MARKS if mark <= evaluations], 1e3 * spent / len(known)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", help="folder of the module `problems`")
+    parser.add_argument("--only", nargs="+", default=["cat40:0", "s:a100", "m:cpu_xeon_gold"], help="NAME:ARGUMENT")
+    parser.add_argument("--algorithms", nargs="+", default=[a for a in algorithms() if a not in ("linas", "tpe")])
+    parser.add_argument("--evaluations", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args()
+    made = [digits()] if args.problems is None else []
+    if args.problems is not None:
+        sys.path.insert(0, args.problems)
+        import problems
+
+        for name, _, rest in (only.partition(":") for only in args.only):
+            made.append(cat40(problems, int(rest)) if name == "cat40" else hwgpt(problems, name, rest))
+    for problem in made:
+        for name in args.algorithms:
+            runs = [run(problem, name, args.evaluations, seed) for seed in range(args.seeds)]
+            medians = " ".join(f"{value:.4f}" for value in np.median([r[0] for r in runs], axis=0))
+            cost = np.mean([r[1] for r in runs])
+            print(f"{problem.name:20} {name:14} {medians}   {cost:8.3f} ms per evaluation", flush=True)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class GeneSpace:
         A nested gene moves to an adjacent option half of the time; genes that come into being are drawn.
         """
         rng = np.random.default_rng(rng)
-        open_genes = [n for n in architecture if len(self.genes[n].options) > 1]
+        open_genes = [n for n, gene in self.genes.items() if n in architecture and len(gene.options) > 1]
         if not open_genes:
             return architecture
         rate = 1 / len(open_genes) if rate is None else rate

@@ -85,7 +85,7 @@ class Guided:
             return canonical[:0]
         order = self._picks(model, found.take(new), known, n, rng)
         ordered = np.concatenate([order, np.setdiff1d(np.arange(len(new)), order)])
-        return canonical[new[ordered]]
+        return np.asarray(canonical[new[ordered]], dtype=np.int64)
 
     def _breeding(self, codes: Codes) -> Breeding:
         """Less of it where members have to be built to be known as such."""
