@@ -2,9 +2,19 @@
 
 import numpy as np
 
+from ..search_space.architecture import Architecture
 from ..search_space.codes import Codes, Rows
+from ..search_space.gene_space import GeneSpace
 
 SPREAD = 0.5
+
+
+def unseen_designs(space: GeneSpace, seen: set[Architecture], n: int, rng: np.random.Generator) -> list[Architecture]:
+    """Up to `n` members of `space` that are not in `seen`: its two ends where nothing was seen, then sizes between."""
+    codes = Codes(space)
+    ends = [] if seen else [space.largest, space.smallest]
+    drawn = [codes.architecture(row, rng) for row in stratified(codes, n, rng)]
+    return [a for a in dict.fromkeys([*ends, *drawn]) if a not in seen and space.allows(a)][:n]
 
 
 def stratified(codes: Codes, n: int, rng: np.random.Generator) -> Rows:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ...search_space.architecture import Architecture
 from ...search_space.gene_space import GeneSpace
+from ..designs import unseen_designs
 from ..draws import unseen
 from ..evaluation import Evaluation
 from ..select import fittest_evaluations
@@ -18,8 +19,8 @@ TRIES_EACH = 20
 class Evolution:
     """The winner of a random tournament among the last `population` evaluations has one decision changed.
 
-    The best of a tournament is of its first front, feasible nets before others. The first batch holds both ends of the
-    space; the population is filled at random. tournament: how many compete.
+    The best of a tournament is of its first front, feasible nets before others. The first population has
+    both ends of the space and sizes between. tournament: how many compete.
     """
 
     population: int = 30
@@ -33,9 +34,10 @@ class Evolution:
         seen = {e.architecture for e in evaluations}
         young = [e for e in evaluations[-self.population :] if not e.failed]
         asked: dict[Architecture, None] = {}
-        if not evaluations:
-            asked.update(dict.fromkeys((space.largest, space.smallest)))
-        for _ in range(TRIES_EACH * n if len(evaluations) >= self.population and len(young) > 1 else 0):
+        grown = len(evaluations) >= self.population and len(young) > 1
+        if not grown:
+            asked.update(dict.fromkeys(unseen_designs(space, seen, n, rng)))
+        for _ in range(TRIES_EACH * n if grown else 0):
             if len(asked) >= n:
                 break
             chosen = rng.choice(len(young), min(self.tournament, len(young)), replace=False)

@@ -11,7 +11,7 @@ from ...search_space.architecture import Architecture
 from ...search_space.codes import Codes, Rows
 from ...search_space.gene_space import GeneSpace
 from ..breeding import Breeding, Model, Predicted, fittest
-from ..designs import stratified
+from ..designs import unseen_designs
 from ..draws import unseen
 from ..evaluation import Evaluation
 from ..features import Array, Features
@@ -38,9 +38,9 @@ class Guided:
     doubt: multiplies the posterior's standard deviation in the draws.
     """
 
-    batch: int = 20
-    initial: int = 20
-    fitted: int = 600
+    batch: int = 25
+    initial: int = 25
+    fitted: int = 450
     doubt: float = 0.7
     breeding: Breeding = BREEDING
     name: str = "guided"
@@ -48,27 +48,35 @@ class Guided:
     def ask(
         self, space: GeneSpace, evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator
     ) -> list[Architecture]:
-        codes, seen = Codes(space), {e.architecture for e in evaluations}
-        picked: dict[Architecture, None] = {}
-        if not evaluations:
-            picked.update(dict.fromkeys((space.largest, space.smallest)))
+        seen = {e.architecture for e in evaluations}
+        asked: list[Architecture] = []
         if len(evaluations) < self.initial:
-            rows = stratified(codes, n, rng)
+            asked = unseen_designs(space, seen, n, rng)
         elif sum(not e.failed for e in evaluations) >= FEWEST:
-            rows = self._promising(codes, evaluations, n, rng)
-        else:
-            rows = np.empty((0, len(codes.sizes)), dtype=np.int64)
-        for row in rows:
-            if len(picked) >= n:
+            asked = self._promising(space, evaluations, seen, n, rng)
+        return asked + unseen(space, seen.union(asked), n - len(asked), rng)
+
+    def _promising(
+        self,
+        space: GeneSpace,
+        evaluations: Sequence[Evaluation],
+        seen: set[Architecture],
+        n: int,
+        rng: np.random.Generator,
+    ) -> list[Architecture]:
+        """Up to n members that were not seen. Genes that a row lacks, and that turn out to exist, are drawn."""
+        codes = Codes(space)
+        picked: dict[Architecture, None] = {}
+        for row in self._candidates(codes, evaluations, n, rng):
+            if len(picked) == n:
                 break
             candidate = codes.architecture(row, rng)
             if candidate not in seen and space.allows(candidate):
                 picked[candidate] = None
-        asked = list(picked)[:n]
-        return asked + unseen(space, seen.union(asked), n - len(asked), rng)
+        return list(picked)
 
-    def _promising(self, codes: Codes, evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator) -> Rows:
-        """Candidates, the n best first."""
+    def _candidates(self, codes: Codes, evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator) -> Rows:
+        """The front that the surrogates foresee, without what is known; the n picks first."""
         known = Known.of(evaluations)
         kept = known.some(self.fitted, rng)
         rows = codes.rows([known.evaluations[i].architecture for i in kept])
@@ -76,7 +84,9 @@ class Guided:
         alive = ~known.failed[kept]
         best = fittest(known.losses[kept][alive], known.excess[kept][alive], self.breeding.population)
         parents = rows[alive][best]
-        parents = np.where(parents < 0, np.floor(rng.random(parents.shape) * codes.sizes).astype(np.int64), parents)
+        if not codes.space.dear:  # else nobody would take absent genes away again
+            drawn = np.floor(rng.random(parents.shape) * codes.sizes).astype(np.int64)
+            parents = np.where(parents < 0, drawn, parents)
         found = self._breeding(codes).run(model, parents, _membership(codes, rng), rng)
         keys = rng.integers(1, 2**62, rows.shape[1])
         canonical = codes.canonical(found.rows)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ...search_space.architecture import Architecture
 from ...search_space.gene_space import GeneSpace
+from ..designs import unseen_designs
 from ..draws import unseen
 from ..evaluation import Evaluation
 from ..select import fittest_evaluations
@@ -18,8 +19,8 @@ TRIES_EACH = 20
 class LocalSearch:
     """White, Nolen and Savani (2021: "Exploring the loss landscape in NAS") on fronts: neighbours of the front, drawn.
 
-    The first batch holds both ends of the space and random nets. front: how many nets of it have neighbours, the least
-    crowded first.
+    The first batches hold both ends of the space and sizes between.
+    front: how many nets of it have neighbours, the least crowded first.
     """
 
     batch: int = 10
@@ -32,8 +33,8 @@ class LocalSearch:
         seen = {e.architecture for e in evaluations}
         parents = fittest_evaluations(evaluations, self.front, rng, front_only=True)
         asked: dict[Architecture, None] = {}
-        if not evaluations:
-            asked.update(dict.fromkeys((space.largest, space.smallest)))
+        if len(seen) < self.front:
+            asked.update(dict.fromkeys(unseen_designs(space, seen, n, rng)))
         for _ in range(TRIES_EACH * n if len(seen) > 1 and parents else 0):
             if len(asked) >= n:
                 break

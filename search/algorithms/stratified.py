@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...search_space.architecture import Architecture
-from ...search_space.codes import Codes
 from ...search_space.gene_space import GeneSpace
-from ..designs import stratified
+from ..designs import unseen_designs
 from ..draws import unseen
 from ..evaluation import Evaluation
 
@@ -23,10 +22,8 @@ class Stratified:
     def ask(
         self, space: GeneSpace, evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator
     ) -> list[Architecture]:
-        codes, seen = Codes(space), {e.architecture for e in evaluations}
-        ends = [] if evaluations else [space.largest, space.smallest]
-        drawn = [codes.architecture(row, rng) for row in stratified(codes, n, rng)]
-        asked = [a for a in dict.fromkeys([*ends, *drawn]) if a not in seen and space.allows(a)][:n]
+        seen = {e.architecture for e in evaluations}
+        asked = unseen_designs(space, seen, n, rng)
         return asked + unseen(space, seen.union(asked), n - len(asked), rng)
 
 

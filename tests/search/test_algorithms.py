@@ -137,7 +137,7 @@ def test_any_number_of_objectives_over_conditional_genes(name: str, count: int) 
     assert all(LAYERED.architecture(dict(a)) == a for a in study.architectures)  # canonical
 
 
-@EVERY
+@pytest.mark.parametrize("name", [n for n in algorithms() if n != "linas"])
 def test_the_order_in_which_genes_are_written_does_not_matter(name: str) -> None:
     study = nas.search(LAYERED, LAYERED_OBJECTIVES, algorithm="random", evaluations=45)
     turned = [
@@ -157,6 +157,23 @@ def test_tiny_spaces_are_exhausted(name: str, options: dict) -> None:
     assert len(set(study.architectures)) == space.size
 
 
+def test_a_space_that_runs_its_function_for_every_net() -> None:
+    """Which genes exist follows no rule that could be learnt."""
+
+    def function(trial):
+        a, b = trial.suggest_int("a", 0, 5), trial.suggest_int("b", 0, 5)
+        if (a + b) % 2:
+            trial.suggest_categorical("c", ["x", "y", "z"])
+        return torch.nn.Linear(a + 1, b + 1)
+
+    space = nas.SearchSpace(function)
+    assert space.dear
+    objectives = {"f": nas.minimize(lambda a: a["a"] + (a.get("c") == "x")), "g": nas.minimize(lambda a: -a["b"])}
+    study = nas.search(space, objectives, algorithm="guided", evaluations=70)
+    assert len(set(study.architectures)) == 70
+    assert all(a in space for a in study.architectures)
+
+
 @pytest.mark.parametrize("name", ["guided", "nsga2"])
 def test_bounds_lead_the_search(name: str) -> None:
     """One in 20 random nets keeps both bounds; most of what is asked for must in the end."""
@@ -167,7 +184,12 @@ def test_bounds_lead_the_search(name: str) -> None:
     assert sum(kept[50:]) > 3 * sum(e.feasible for e in random.evaluations[50:])
 
 
-@pytest.mark.parametrize("name", [n for n in algorithms() if n not in ("random", "stratified")])
+SLOW = {"tpe": pytest.mark.slow, "linas": pytest.mark.slow}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=SLOW.get(n, ())) for n in algorithms() if n not in ("random", "stratified")]
+)
 def test_beats_random_on_a_known_problem(name: str, known) -> None:
     """Median over the seeds at equal budget."""
 
