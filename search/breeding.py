@@ -81,8 +81,8 @@ class Breeding:
     change besides the one that always does.
     """
 
-    population: int = 100
-    children: int = 100
+    population: int = 70
+    children: int = 60
     generations: int = 30
     informed: float = 0.5
     skipped: float = 0.7

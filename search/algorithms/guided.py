@@ -40,7 +40,7 @@ class Guided:
 
     batch: int = 25
     initial: int = 25
-    fitted: int = 450
+    fitted: int = 400
     doubt: float = 0.7
     breeding: Breeding = BREEDING
     name: str = "guided"
