@@ -11,8 +11,11 @@ from . import threads as _threads  # noqa: F401 (first: it is read when torch is
 from .errors import Infeasible, UserError
 from .hw_profiles import Cost, Device, Latency, LatencyModel, device_names, load_device, trace_cost
 from .hw_profiles.measuring.profile import profile
+from .search.algorithms import algorithms
 from .search.objectives import Constraint, maximize, minimize
+from .search.pareto import hypervolume
 from .search.run import search
+from .search.sampler import Sampler
 from .search.study import Study
 from .search_space.architecture import Architecture
 from .search_space.axes import axes_of
@@ -45,6 +48,7 @@ __all__ = [
     "LatencyModel",
     "Linear",
     "Recipe",
+    "Sampler",
     "SearchSpace",
     "Staged",
     "Study",
@@ -52,6 +56,7 @@ __all__ = [
     "Task",
     "TransformerSpace",
     "UserError",
+    "algorithms",
     "axes_of",
     "check_health",
     "device_names",
@@ -59,6 +64,7 @@ __all__ = [
     "evaluate_subnet",
     "evaluate_subnets",
     "export",
+    "hypervolume",
     "load",
     "load_device",
     "load_preset",

@@ -21,7 +21,7 @@ def search(
     max_flops: Annotated[str | None, typer.Option(help="FLOPs (2 x multiply-adds) at most: 1G.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Batch size of the deployed net.")] = 1,
     evaluations: Annotated[int, typer.Option(min=1, help="Architectures to evaluate.")] = 200,
-    algorithm: Annotated[str, typer.Option(help="nsga2 or random.")] = "nsga2",
+    algorithm: Annotated[str, typer.Option(help="auto, or one of nas.algorithms(): nsga2, random ...")] = "auto",
     steps: StepsOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the search; the training's is that of `nas train`.")] = 0,
 ) -> None:

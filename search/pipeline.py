@@ -125,7 +125,7 @@ def find(
     limits: Limits,
     *,
     evaluations: int = 200,
-    algorithm: str = "nsga2",
+    algorithm: str = "auto",
     seed: int = 0,
     storage: str | Path | None = None,
     progress: Progress | None = None,

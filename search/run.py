@@ -25,7 +25,7 @@ def search(
     objectives: Mapping[str, Any],
     *,
     constraints: Sequence[Constraint] = (),
-    algorithm: str | Algorithm = "nsga2",
+    algorithm: str | Algorithm = "auto",
     evaluations: int = 200,
     seed: int = 0,
     storage: str | os.PathLike[str] | None = None,

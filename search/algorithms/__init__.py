@@ -53,10 +53,16 @@ def algorithms() -> list[str]:
 
 
 def load_algorithm(algorithm: str | Algorithm) -> Algorithm:
-    """The algorithm of that name ("auto": the best one), or the object itself. Error: the valid names, the nearest
-    first."""
+    """The algorithm of that name, or the object itself. "auto": the best one; "optuna:GPSampler": any of Optuna's.
+
+    Error: the valid names, the nearest first.
+    """
     if not isinstance(algorithm, str):
         return algorithm
+    if algorithm.startswith("optuna:"):
+        from .optuna_samplers import named_sampler
+
+        return named_sampler(algorithm.removeprefix("optuna:"))
     algorithm = AUTO if algorithm == "auto" else algorithm
     if algorithm not in _registry():
         raise unknown("algorithm", algorithm, _registry())

@@ -40,8 +40,7 @@ def run(path, function, upper, *, key="gain of these weights", **changes):
     return nas.search(SPACE, objectives, constraints=[nas.Constraint("cost", upper=upper)], **arguments)
 
 
-@pytest.mark.parametrize("batched", [False, True])
-def test_another_budget_begins_with_all_that_is_known(tmp_path, batched):
+def test_another_budget_begins_with_all_that_is_known(tmp_path):
     path, first, second = tmp_path / "study.db", Counting(), Counting()
     before = run(path, first, 40)
     after = run(path, second, 30)

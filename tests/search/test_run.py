@@ -44,7 +44,7 @@ def test_an_objective_without_direction_is_refused(given: object) -> None:
         ({"constraints": [nas.Constraint("gian", lower=1)]}, "'gian'; valid: gain"),
         ({"constraints": [nas.Constraint("cost", upper=1, function=len)]}, "'cost' is taken"),
         ({"objectives": {"v": nas.minimize(lambda _: "big")}}, "'v' returned 'big'"),
-        ({"objectives": {"v": nas.minimize(lambda _: [1.0], batched=True)}}, "'v' returned 1 numbers for 10"),
+        ({"objectives": {"v": nas.minimize(lambda _: [1.0], batched=True)}}, "'v' returned 1 numbers for 25"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(arguments: dict, message: str) -> None:

@@ -1,15 +1,20 @@
-"""Optuna's tree-structured Parzen estimator, for several objectives (Ozaki et al., 2022)."""
+"""Optuna's samplers: "tpe" (tree-structured Parzen estimator for several objectives, Ozaki et al., 2022), and any other
+as "optuna:NAME"."""
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from ...errors import unknown
 from ...search_space.architecture import Architecture, GeneValue
 from ...search_space.codes import Codes
 from ...search_space.gene_space import GeneSpace
@@ -22,12 +27,14 @@ TRIES_EACH = 3
 
 
 @dataclass(frozen=True)
-class Tpe:
+class OptunaSampler:
     """The sampler sees options by their index: whole numbers where a gene is nested, categories where it is not.
 
-    Slow: the study is rebuilt for every batch, and the sampler looks at every gene by itself.
+    sampler: a class of `optuna.samplers`. Slow: the study is rebuilt for every batch, and most samplers look at every
+    gene by itself. What a sampler keeps for itself beside the trials is lost from batch to batch.
     """
 
+    sampler: str = "TPESampler"
     batch: int = 5
     name: str = "tpe"
 
@@ -37,7 +44,7 @@ class Tpe:
         seen = {e.architecture for e in evaluations}
         asked: dict[Architecture, None] = {}
         if any(not e.failed for e in evaluations):
-            study = _study(space, evaluations, int(rng.integers(2**31)))
+            study = _study(space, evaluations, _sampler(self.sampler, int(rng.integers(2**31))))
             for _ in range(TRIES_EACH * n):
                 if len(asked) >= n:
                     break
@@ -48,12 +55,31 @@ class Tpe:
         return found + unseen(space, seen.union(found), n - len(found), rng)
 
 
-def _study(space: GeneSpace, evaluations: Sequence[Evaluation], seed: int) -> optuna.Study:
-    objectives = len(next(e for e in evaluations if not e.failed).losses)
+def named_sampler(name: str) -> OptunaSampler:
+    """The algorithm of a class of `optuna.samplers`. Error: there is none of that name that can be seeded."""
+    if name not in _usable():
+        raise unknown("sampler of Optuna", name, _usable())
+    return OptunaSampler(sampler=name, name=f"optuna:{name}")
+
+
+def _usable() -> list[str]:
+    classes = {name: getattr(optuna.samplers, name) for name in optuna.samplers.__all__}
+    return [n for n, c in classes.items() if isinstance(c, type) and "seed" in signature(c).parameters]
+
+
+def _sampler(name: str, seed: int) -> BaseSampler:
+    kind: Any = getattr(optuna.samplers, name)
+    wanted = {"seed": seed, "constant_liar": True, "constraints_func": _violations}
+    known = signature(kind).parameters
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.simplefilter("ignore", FutureWarning)  # Optuna 5 has a new name for constraints_func, Optuna 4 has not
-        sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, constraints_func=_violations)
+        found: BaseSampler = kind(**{key: value for key, value in wanted.items() if key in known})
+    return found
+
+
+def _study(space: GeneSpace, evaluations: Sequence[Evaluation], sampler: BaseSampler) -> optuna.Study:
+    objectives = len(next(e for e in evaluations if not e.failed).losses)
     with quiet():
         study = optuna.create_study(directions=["minimize"] * objectives, sampler=sampler)
     codes = Codes(space)
@@ -97,4 +123,4 @@ def _suggested(space: GeneSpace, study: optuna.Study) -> Architecture:
     return space.walk(choose)
 
 
-ALGORITHM = Tpe()
+ALGORITHM = OptunaSampler()
