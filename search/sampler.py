@@ -22,8 +22,8 @@ class Sampler(BaseSampler):
     """`optuna.create_study(sampler=nas.Sampler(space))` asks an algorithm of ours what to try next.
 
     space: of the parameters that the objective asks for; others are drawn at random. Values, bounds (where trials
-    carry Optuna's `constraints`) and failures are those of the study's trials, a pruned one counts as failed; trials that
-    run elsewhere are not asked for again.
+    carry Optuna's `constraints`) and failures are those of the study's trials, a pruned one counts as failed; trials
+    that run elsewhere are not asked for again.
     """
 
     def __init__(self, space: GeneSpace, algorithm: str | Algorithm = "auto", *, seed: int = 0) -> None:
