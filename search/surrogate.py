@@ -13,7 +13,7 @@ from .features import Array, Features, Hot
 
 STEPS = 5
 """Rounds of learning the variances."""
-LEARNT_FROM = 200
+LEARNT_FROM = 150
 """Points that the variances are learnt from; more would take longer than they are worth."""
 DAMPING = 0.7
 JITTER = 1e-5

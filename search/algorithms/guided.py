@@ -38,8 +38,8 @@ class Guided:
     doubt: multiplies the posterior's standard deviation in the draws.
     """
 
-    batch: int = 25
-    initial: int = 25
+    batch: int = 30
+    initial: int = 30
     fitted: int = 400
     doubt: float = 0.7
     breeding: Breeding = BREEDING

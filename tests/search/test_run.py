@@ -44,7 +44,7 @@ def test_an_objective_without_direction_is_refused(given: object) -> None:
         ({"constraints": [nas.Constraint("gian", lower=1)]}, "'gian'; valid: gain"),
         ({"constraints": [nas.Constraint("cost", upper=1, function=len)]}, "'cost' is taken"),
         ({"objectives": {"v": nas.minimize(lambda _: "big")}}, "'v' returned 'big'"),
-        ({"objectives": {"v": nas.minimize(lambda _: [1.0], batched=True)}}, "'v' returned 1 numbers for 25"),
+        ({"objectives": {"v": nas.minimize(lambda _: [1.0], batched=True)}}, "'v' returned 1 numbers for 30"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(arguments: dict, message: str) -> None:
@@ -73,7 +73,7 @@ def test_batched_functions_see_lists_and_give_the_same_search() -> None:
         return [a["a"] * a["e"] for a in architectures]
 
     together = nas.search(SPACE, FIRST | {"cost": nas.minimize(cost, batched=True)}, evaluations=35)
-    assert sizes == [25, 10]
+    assert sizes == [30, 5]
     assert together.evaluations == nas.search(SPACE, FIRST, evaluations=35).evaluations
 
 
@@ -96,7 +96,7 @@ def test_numbers_of_a_generator_are_stored_as_they_come(tmp_path: Path) -> None:
         run()
     assert run().evaluations == nas.search(SPACE, FIRST, evaluations=25).evaluations
     assert len(given) == len(set(given)) == 26
-    with pytest.raises(nas.UserError, match="'v' returned 3 numbers for 25"):
+    with pytest.raises(nas.UserError, match="'v' returned 3 numbers for 30"):
         nas.search(SPACE, {"v": nas.minimize(lambda _: iter([1, 2, 3]), batched=True)})
 
 
