@@ -36,8 +36,9 @@ def search(
     `nas search --target my-board.yaml --budget 800us --max-params 200K --space my_space.py:vit`
     """
     from ..search import answer_files, calibration, pipeline, terminal, units
+    from ..search.limits import Limits, check_limits
 
-    limits = pipeline.Limits(
+    limits = Limits(
         budget=units.parse_budget(budget) if budget else None,
         params=units.parse_count(max_params, "--max-params") if max_params else None,
         memory_mib=units.parse_mebibytes(max_memory, "--max-memory") if max_memory else None,
@@ -54,7 +55,7 @@ def search(
     chosen_run = prepare_run(run, task, space, stated(steps=steps))
     if not chosen_run.is_trained():  # said before the minutes of training
         known = replace(limits, budget=None) if device.measurable else limits
-        pipeline.check_limits(Candidates(Supernet(chosen_run.space), chosen_run.task, device, batch), known)
+        check_limits(Candidates(Supernet(chosen_run.space), chosen_run.task, device, batch), known)
     supernet = trained(chosen_run)
     candidates = Candidates(supernet, chosen_run.task, device, batch)
     with console.status("Timing nets on this machine" if device.measurable else "Preparing"):

@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime
 
+from ..hw_profiles import Latency
 from .bundle import write_bundle, write_front
 from .candidates import Candidates
-from .pipeline import Answer, Limits
+from .limits import Limits
+from .pipeline import Answer
 from .report import Report, write_report
 from .run_folder import Run
 from .units import human
@@ -51,6 +53,7 @@ def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Limits) -
             f"{latency.mean_ms:.3g} ms, {latency.low_ms:.3g} to {latency.high_ms:.3g} "
             f"({latency.source}, tier {latency.tier}, batch {candidates.batch})"
         ),
+        **{f"latency on {name}": _elsewhere(*found) for name, found in answer.elsewhere.items()},
         "parameters": human(cost.params),
         "FLOPs": human(cost.flops),
         "memory": f"{candidates.memory_mib(answer.architecture):.3g} MiB ({device.precision})",
@@ -59,3 +62,11 @@ def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Limits) -
         "bounded by": answer.bounded_by,
         "evaluated": f"{len(answer.trials)} nets",
     }
+
+
+def _elsewhere(latency: Latency, bound: float | None) -> str:
+    allowed = "" if bound is None else f", allowed {bound:.3g} ms"
+    return (
+        f"{latency.mean_ms:.3g} ms, {latency.low_ms:.3g} to {latency.high_ms:.3g} "
+        f"({latency.source}, tier {latency.tier}){allowed}"
+    )

@@ -1,11 +1,10 @@
 """The main job: from a run, a device and a budget to the best net, verified and written to files."""
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from errno import EIO
 from pathlib import Path
 
@@ -19,24 +18,13 @@ from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
 from .calibration import prediction_notes
 from .candidates import Candidates
-from .feasibility import Measure, blame, least, sentence
-from .objectives import Constraint, maximize, minimize
+from .limits import Limits, bound_of, check_limits, constraints_of, firm
+from .objectives import Constraint, Objective, maximize, minimize
 from .run import search
 from .study import Study
-from .units import Budget
 from .verify import verify
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the net may cost. None: no limit."""
-
-    budget: Budget | None = None
-    params: float | None = None
-    memory_mib: float | None = None
-    flops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,65 +47,8 @@ class Answer:
     bound_ms: float | None = None
     notes: list[str] = field(default_factory=list)
     bounded_by: str = ""
-
-
-def check_limits(candidates: Candidates, limits: Limits) -> tuple[float | None, list[str]]:
-    """What `check_budget` says of the latency. Error: Infeasible too if no net keeps another limit by itself."""
-    space = candidates.supernet.space
-    for name, upper, measure in _counted(candidates, limits):
-        least_of_all = least(space, measure)
-        if measure(least_of_all) > upper:
-            found = f"The least, of net {least_of_all.id}, is {measure(least_of_all):.6g}"
-            why = sentence(blame(space, least_of_all, measure), name)
-            raise Infeasible(f"no net of the space keeps {name} at most {upper:.6g}. {found}. It is held up by {why}.")
-    return check_budget(candidates, limits.budget)
-
-
-def check_budget(candidates: Candidates, budget: Budget | None) -> tuple[float | None, list[str]]:
-    """(bound on the latency in ms, notes). Error: Infeasible, with the fastest net and what holds it up.
-
-    `_upper` says which number it bounds; one in per cent is a share of the largest net's mean.
-    """
-    if budget is None:
-        return None, []
-    space, upper = candidates.supernet.space, _upper(candidates, budget)
-    largest = candidates.latency(space.largest)
-    bound = budget.ms if budget.ms is not None else (budget.share or 0) * largest.mean_ms
-    if upper(space.smallest) > bound:
-        fastest = least(space, upper)
-        if upper(fastest) > bound:
-            raise Infeasible(_infeasible(candidates, budget, fastest, largest.mean_ms))
-    if upper(space.largest) <= bound:
-        return bound, [f"The budget does not bind: even the largest net takes {upper(space.largest):.3g} ms."]
-    return bound, []
-
-
-def _upper(candidates: Candidates, budget: Budget) -> Callable[[Architecture], float]:
-    """The number that a budget bounds: the upper end where nothing else keeps the promise.
-
-    On a machine at hand the nets are measured before one is chosen; there the mean is bounded, or the budget would be
-    left unused. So it is for a budget in per cent: what is not known of the device stretches both sides alike.
-    """
-
-    def upper(architecture: Architecture) -> float:
-        latency = candidates.latency(architecture)
-        return latency.mean_ms if budget.ms is None or candidates.device.measurable else latency.high_ms
-
-    return upper
-
-
-def _infeasible(candidates: Candidates, budget: Budget, fastest: Architecture, largest_ms: float) -> str:
-    latency, upper = candidates.latency(fastest), _upper(candidates, budget)
-    blames = blame(candidates.supernet.space, fastest, upper)
-    share = math.ceil(100 * upper(fastest) / largest_ms)
-    nearest = f"{upper(fastest) * 1.01:.3g}ms" if budget.ms is not None else f"{share}%"
-    end = "mean" if budget.ms is None or candidates.device.measurable else "upper end"
-    return (
-        f"no net of the space keeps {budget.text} on {candidates.device.name}. The fastest, {fastest.id}, takes "
-        f"{latency.mean_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g}, {latency.source}); the budget "
-        f"bounds the {end}. It is held up by {sentence(blames, 'ms')}. "
-        f"The nearest feasible budget is {nearest}."
-    )
+    elsewhere: dict[str, tuple[Latency, float | None]] = field(default_factory=dict)
+    """Of the other devices, by name: the latency there and its bound in milliseconds."""
 
 
 def find(
@@ -136,14 +67,11 @@ def find(
     Errors: Infeasible, if nothing that was evaluated fits.
     """
     bound, notes = check_limits(candidates, limits)
-    constraints = _constraints(candidates, limits, bound)
+    constraints = constraints_of(candidates, limits, bound)
     with _disk_errors(storage):
         study = search(
             candidates.supernet.space,
-            {
-                candidates.task.metric_name: maximize(candidates.qualities, batched=True, key=candidates.quality_key),
-                "latency_ms": minimize(lambda a: candidates.latency(a).mean_ms),
-            },
+            _objectives(candidates, limits),
             constraints=constraints,
             algorithm=algorithm,
             evaluations=evaluations,
@@ -171,7 +99,25 @@ def find(
         trials=_with_costs(candidates, study, study.trials(), verdict.measured_ms),
         notes=[*prediction_notes(candidates), *_begun_with(len(study) - evaluations), *notes, *verdict.notes],
         bounded_by=_bounded_by(study, candidates.task.metric_name, quality, constraints),
+        elsewhere={
+            other.candidates.device.name: (
+                other.candidates.latency(chosen),
+                bound_of(other.candidates, other.budget) if other.budget else None,
+            )
+            for other in limits.elsewhere
+        },
     )
+
+
+def _objectives(candidates: Candidates, limits: Limits) -> dict[str, Objective]:
+    """Quality, and the latency on each device."""
+    quality = maximize(candidates.qualities, batched=True, key=candidates.quality_key)
+
+    def latency(on: Candidates) -> Objective:
+        return minimize(lambda a: on.latency(a).mean_ms)
+
+    elsewhere = {other.name: latency(other.candidates) for other in limits.elsewhere}
+    return {candidates.task.metric_name: quality, "latency_ms": latency(candidates)} | elsewhere
 
 
 def _begun_with(nets: int) -> list[str]:
@@ -190,26 +136,12 @@ def _disk_errors(storage: str | Path | None) -> Iterator[None]:
 
 def _question(candidates: Candidates, limits: Limits, algorithm: str, seed: int) -> str:
     """A name for the study: the device in words, and a hash of all that the answer depends on."""
-    model = candidates.device.model_dump_json()  # a device that was calibrated anew predicts other latencies
-    text = repr((limits, candidates.batch, algorithm, seed, model))
-    return f"{candidates.device.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _constraints(candidates: Candidates, limits: Limits, bound: float | None) -> list[Constraint]:
-    found = [Constraint(name, upper=upper, function=measure) for name, upper, measure in _counted(candidates, limits)]
-    if limits.budget is not None and bound is not None:
-        found.insert(0, Constraint("latency_bound_ms", upper=bound, function=_upper(candidates, limits.budget)))
-    return found
-
-
-def _counted(candidates: Candidates, limits: Limits) -> list[tuple[str, float, Measure]]:
-    """(name, upper bound, function) of the limits on what is counted, not predicted."""
-    counted: list[tuple[str, float | None, Measure]] = [
-        ("params", limits.params, lambda a: candidates.cost(a).params),
-        ("memory_mib", limits.memory_mib, candidates.memory_mib),
-        ("flops", limits.flops, lambda a: candidates.cost(a).flops),
-    ]
-    return [(name, upper, measure) for name, upper, measure in counted if upper is not None]
+    # A device that was calibrated anew predicts other latencies.
+    others = [(other.candidates.device.model_dump_json(), other.budget) for other in limits.elsewhere]
+    own = (replace(limits, elsewhere=()), candidates.batch, candidates.device.model_dump_json())
+    text = repr((own, others, algorithm, seed))
+    devices = "+".join(c.device.name for c in (candidates, *(other.candidates for other in limits.elsewhere)))
+    return f"{devices}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _ranked(candidates: Candidates, study: Study, limits: Limits, bound: float | None) -> list[Architecture]:
@@ -219,10 +151,10 @@ def _ranked(candidates: Candidates, study: Study, limits: Limits, bound: float |
     if not candidates.device.measurable or bound is None:
         ranked = study.front().sort_values([metric, "latency_ms"], ascending=[False, True])
         return [study.architecture(i) for i in ranked["id"]]
-    counted, accuracies = _counted(candidates, limits), study.trials().set_index("id")[metric].to_dict()
+    bounds, accuracies = firm(candidates, limits), study.trials().set_index("id")[metric].to_dict()
 
     def may_be(a: Architecture) -> bool:
-        return candidates.latency(a).low_ms <= bound and all(measure(a) <= most for _, most, measure in counted)
+        return candidates.latency(a).low_ms <= bound and all(measure(a) <= most for _, most, measure in bounds)
 
     found = [a for a in (study.architecture(str(name)) for name in accuracies) if may_be(a)]
     tied = Counter(accuracies[a.id] for a in found)
