@@ -2,15 +2,11 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from errno import EIO
 from pathlib import Path
 
 import pandas as pd
-from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import Infeasible
 from ..hw_profiles import Latency
@@ -20,11 +16,10 @@ from .calibration import prediction_notes
 from .candidates import Candidates
 from .limits import Limits, bound_of, check_limits, constraints_of, firm
 from .objectives import Constraint, Objective, maximize, minimize
-from .run import search
+from .run import Progress, search
+from .storage import disk_errors
 from .study import Study
 from .verify import verify
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ class Answer:
     """The chosen net and how it came to be chosen. Accuracies from 0 to 1.
 
     front and trials: what `Study.front()` and `.trials()` gave, with latency intervals, measurements and counted costs;
-    bound_ms: the latency budget in milliseconds; notes: what a user should know.
+    bound_ms: the latency budget in milliseconds; notes: what a user should know; study: all that was evaluated.
     """
 
     architecture: Architecture
@@ -44,6 +39,7 @@ class Answer:
     front: pd.DataFrame
     front_architectures: list[Architecture]
     trials: pd.DataFrame
+    study: Study
     bound_ms: float | None = None
     notes: list[str] = field(default_factory=list)
     bounded_by: str = ""
@@ -64,11 +60,12 @@ def find(
     """Search, verify, choose. The test split is looked at once, for the chosen net.
 
     storage: an Optuna storage, in which each question (device, limits, algorithm, seed) is a study of its own.
+    progress: called after every evaluation with (done, evaluations, study).
     Errors: Infeasible, if nothing that was evaluated fits.
     """
     bound, notes = check_limits(candidates, limits)
     constraints = constraints_of(candidates, limits, bound)
-    with _disk_errors(storage):
+    with disk_errors(storage):
         study = search(
             candidates.supernet.space,
             _objectives(candidates, limits),
@@ -78,7 +75,7 @@ def find(
             seed=seed,
             storage=storage,
             name=_question(candidates, limits, algorithm, seed),
-            progress=None if progress is None else lambda done, total, _: progress(done, total),
+            progress=progress,
         )
     front = study.front()
     if front.empty:
@@ -96,6 +93,7 @@ def find(
         front=_with_costs(candidates, study, front, verdict.measured_ms),
         front_architectures=[study.architecture(i) for i in front["id"]],
         bound_ms=bound,
+        study=study,
         trials=_with_costs(candidates, study, study.trials(), verdict.measured_ms),
         notes=[*prediction_notes(candidates), *_begun_with(len(study) - evaluations), *notes, *verdict.notes],
         bounded_by=_bounded_by(study, candidates.task.metric_name, quality, constraints),
@@ -122,16 +120,6 @@ def _objectives(candidates: Candidates, limits: Limits) -> dict[str, Objective]:
 
 def _begun_with(nets: int) -> list[str]:
     return [f"{nets} nets are known from earlier searches of this run; they were not evaluated again."] * (nets > 0)
-
-
-@contextmanager
-def _disk_errors(storage: str | Path | None) -> Iterator[None]:
-    """A database that cannot be read or written is an OSError, as any other file."""
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        cause = str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error)
-        raise OSError(EIO, cause.splitlines()[0], str(storage)) from error
 
 
 def _question(candidates: Candidates, limits: Limits, algorithm: str, seed: int) -> str:

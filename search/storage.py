@@ -8,12 +8,16 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from errno import EIO
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import UserError
 from ..search_space.gene_space import GeneSpace
@@ -46,6 +50,14 @@ class Store:
                 found.setdefault(trial.user_attrs[ARCHITECTURE], self._read(trial))
                 asked_after = trial.user_attrs[ASKED_AFTER]
         return list(found.values()), asked_after
+
+    def times(self) -> list[datetime]:
+        """When each evaluation of `load` was stored (local time), in the same order."""
+        found: dict[str, datetime] = {}
+        for trial in self.study.get_trials(deepcopy=False, states=FINISHED):
+            if ARCHITECTURE in trial.user_attrs:
+                found.setdefault(trial.user_attrs[ARCHITECTURE], trial.datetime_complete or datetime.now())
+        return list(found.values())
 
     def add(self, evaluation: Evaluation, asked_after: int) -> None:
         """Write one evaluation. A failed one is a failed trial: Optuna knows no NaN values."""
@@ -149,6 +161,16 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
+
+
+@contextmanager
+def disk_errors(storage: str | os.PathLike[str] | None) -> Iterator[None]:
+    """A database that cannot be read or written is an OSError, as any other file."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error)
+        raise OSError(EIO, cause.splitlines()[0], str(storage)) from error
 
 
 def storage_url(storage: str | os.PathLike[str]) -> str:

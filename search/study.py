@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Study:
         self.space = space
         self.problem = problem
         self.evaluations: list[Evaluation] = list(seen)
+        self.times: list[datetime] = store.times() if store is not None else [datetime.now() for _ in seen]
         self._store = store
 
     def __len__(self) -> int:
@@ -40,6 +42,7 @@ class Study:
         if self._store is not None:
             self._store.add(evaluation, asked_after)
         self.evaluations.append(evaluation)
+        self.times.append(datetime.now())
 
     # Tables
 
@@ -62,9 +65,11 @@ class Study:
 
     def front(self) -> pd.DataFrame:
         """The rows of `trials()` that are feasible and not dominated, sorted by the first objective, its best first."""
-        rows = self._front()
-        order = sorted(rows, key=lambda i: (self.evaluations[i].losses, i))
-        return self.trials().iloc[order].reset_index(drop=True)
+        return self.trials().iloc[self._front_in_order()].reset_index(drop=True)
+
+    def front_evaluations(self) -> list[Evaluation]:
+        """The rows of `front()` as evaluations: quick enough to ask for while a search runs."""
+        return [self.evaluations[i] for i in self._front_in_order()]
 
     def csv(self, path: str | os.PathLike[str]) -> Path:
         """Write `trials()` as CSV, whole or not at all."""
@@ -125,6 +130,9 @@ class Study:
         return store.study
 
     # Inside
+
+    def _front_in_order(self) -> list[int]:
+        return sorted(self._front(), key=lambda i: (self.evaluations[i].losses, i))
 
     def _front(self) -> list[int]:
         feasible = np.array([i for i, e in enumerate(self.evaluations) if e.feasible], dtype=np.int64)

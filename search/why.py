@@ -1,0 +1,101 @@
+"""Why this net: three sentences, made of numbers that the search knows."""
+
+from collections.abc import Mapping, Sequence
+
+from ..search_space.architecture import Architecture
+from .evaluation import Evaluation
+from .glyphs import shown
+from .pipeline import Answer
+
+MOST_NAMED = 4
+BOUND = "latency_bound_ms"
+
+
+def why(answer: Answer) -> list[str]:
+    """What the net is on the front and under the budget; what bounded it; what sets it apart from the nets beside it."""
+    return [_place(answer), f"Bounded by {answer.bounded_by}.", _beside(answer)]
+
+
+def _place(answer: Answer) -> str:
+    metric, study = answer.metric, answer.study
+    feasible = [e for e in study.evaluations if e.feasible]
+    above = sum(e.metrics[metric] > answer.validation for e in feasible)
+    words = f"{answer.validation:.2%} {metric} on validation"
+    if above:
+        found = f"{words}: {above} of {len(feasible)} evaluated nets that keep every limit have more"
+    else:
+        found = f"{words}: none of {len(feasible)} evaluated nets that keep every limit has more"
+    ids = [a.id for a in answer.front_architectures]
+    if answer.architecture.id in ids:
+        found += f"; it is net {ids.index(answer.architecture.id) + 1} of {len(ids)} on the front"
+    return f"{found}{_use(answer)}."
+
+
+def _use(answer: Answer) -> str:
+    """How much of the latency budget it takes, in the number that the budget bounds."""
+    if answer.bound_ms is None:
+        return ""
+    known = next((e for e in answer.study.evaluations if e.architecture == answer.architecture), None)
+    bounded = answer.latency.mean_ms
+    if answer.latency.source != "measured" and known is not None:
+        bounded = known.metrics.get(BOUND, bounded)
+    return f", and takes {bounded:.3g} ms of the {answer.bound_ms:.3g} ms that the budget allows"
+
+
+def _beside(answer: Answer) -> str:
+    """What the front shares, and what differs in the next faster and the next more accurate net."""
+    parts = [_shared(answer)]
+    for words, net in (("next faster", _faster(answer)), ("next more accurate", _better(answer))):
+        if net is not None:
+            beyond = "" if net.feasible else ", which exceeds a limit,"
+            numbers = f"{net.metrics[answer.metric]:.2%}, {net.metrics['latency_ms']:.3g} ms"
+            place = "net of the front" if net.feasible else "evaluated net"
+            parts.append(
+                f"the {words} {place}, {net.architecture.id} ({numbers}){beyond} "
+                f"{differences(answer.architecture, net.architecture)}"
+            )
+    text = "; ".join(p for p in parts if p)
+    return f"{text[0].upper()}{text[1:]}." if text else "No other net is on the front."
+
+
+def _shared(answer: Answer) -> str:
+    front = answer.front_architectures
+    if len(front) < 2:
+        return ""
+    open_genes = [n for n, g in answer.study.space.genes.items() if len(g.options) > 1 and n in answer.architecture]
+    same = [n for n in open_genes if all(n in a and a[n] == answer.architecture[n] for a in front)]
+    named = f" ({_listed([f'{n}={shown(answer.architecture[n])}' for n in same])})" if same else ""
+    return f"it shares {len(same)} of its {len(open_genes)} open genes with all {len(front)} nets of the front{named}"
+
+
+def _faster(answer: Answer) -> Evaluation | None:
+    """The slowest net of the front that is predicted to be faster."""
+    front = [e for e in answer.study.front_evaluations() if e.metrics["latency_ms"] < answer.predicted.mean_ms]
+    return max(front, key=lambda e: e.metrics["latency_ms"], default=None)
+
+
+def _better(answer: Answer) -> Evaluation | None:
+    """The fastest net that is more accurate: of the front; if none is, of all that were evaluated."""
+    known = [e for e in answer.study.evaluations if not e.failed and e.metrics[answer.metric] > answer.validation]
+    kept = [e for e in known if e.feasible]
+    return min(kept or known, key=lambda e: e.metrics["latency_ms"], default=None)
+
+
+def differences(own: Architecture, other: Architecture) -> str:
+    """`has width=64 (here 32) and no layers.2.mixer (here softmax)`."""
+    names = [
+        n for n in [*own, *(n for n in other if n not in own)] if n not in own or n not in other or own[n] != other[n]
+    ]
+    return f"has {_listed([_difference(n, own, other) for n in names])}"
+
+
+def _difference(name: str, own: Mapping[str, object], other: Mapping[str, object]) -> str:
+    there = f"{name}={shown(other[name])}" if name in other else f"no {name}"
+    return f"{there} (here {shown(own[name]) if name in own else 'absent'})"
+
+
+def _listed(items: Sequence[str]) -> str:
+    """`a, b and c`; of many the first, and how many more there are."""
+    if len(items) > MOST_NAMED + 1:
+        items = [*items[:MOST_NAMED], f"{len(items) - MOST_NAMED} more"]
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
