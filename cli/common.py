@@ -1,5 +1,7 @@
 """What all commands share: the app, the console and the options and steps that several of them have."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +28,16 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all that is ran
 def stated(**named: Any) -> dict[str, Any]:
     """The training knobs that the user stated."""
     return {name: value for name, value in named.items() if value is not None}
+
+
+@contextmanager
+def hushed(quiet: bool) -> Iterator[None]:
+    """Nothing is printed on the console while the block runs, if `quiet`; errors are not printed there."""
+    before, console.quiet = console.quiet, console.quiet or quiet
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def trained(run: Any) -> Any:

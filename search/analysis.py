@@ -1,4 +1,4 @@
-"""What can be said of a finished search: which genes mattered, what its front shares, how it got there, and why its net."""
+"""What can be said of a finished search: which genes mattered, what its front shares, how it got there, why its net."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from .curves import Curve, curve_of, frame_of
 from .importance import importances
 from .marginals import Marginal, marginals
 from .pipeline import Answer
+from .plots import quality
 from .study import Study
 from .why import why
 
@@ -21,7 +22,7 @@ class Analysis:
 
     curves: name of the study -> its hypervolume as a share of one common frame. comparison: a row for each study, with
     `search`, `evaluations`, `hypervolume`, `front` (nets), and the best net that keeps all limits (`best`, `latency_ms`
-    as predicted, `id`; missing where none does). fronts: those of the baselines, by name. knee: id of a net of the front.
+    as predicted, `id`; missing where none does). fronts: those of the baselines, by name. knee: the net at the bend.
     """
 
     why: list[str]
@@ -52,13 +53,19 @@ def analyse(answer: Answer, baselines: Mapping[str, Study] | None = None) -> Ana
 
 
 def comparison_notes(analysis: Analysis) -> list[str]:
-    """A sentence if a baseline did as well as the search: then the search has earned nothing."""
-    own, others = analysis.comparison.iloc[0], analysis.comparison.iloc[1:]
-    return [
-        f"{row['search'].capitalize()} covers as much as this search or more: hypervolume {row['hypervolume']:.3f} "
-        f"with {row['evaluations']} evaluations, against {own['hypervolume']:.3f} with {own['evaluations']}."
-        for _, row in others.iterrows()
+    """A sentence for each baseline that did as well as the search in its front, or better in its best net."""
+    own, *others = analysis.comparison.to_dict("records")
+    notes = [
+        f"{row['search'].capitalize()} covers as much as this search or more: hypervolume {row['hypervolume']:.4f} "
+        f"with {row['evaluations']} evaluations, against {own['hypervolume']:.4f} with {own['evaluations']}."
+        for row in others
         if row["hypervolume"] >= own["hypervolume"]
+    ]
+    return notes + [
+        f"{row['search'].capitalize()} found a net that keeps the limits, as predicted, and is better on validation "
+        f"than the best of this search: {row['id']}, {quality(row['best'])} against {quality(own['best'])}."
+        for row in others
+        if row["id"] is not None and row["best"] > own["best"]
     ]
 
 

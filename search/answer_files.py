@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from ..hw_profiles import Latency
+from .analysis import Analysis
 from .bundle import write_bundle, write_front
 from .candidates import Candidates
 from .limits import Limits
@@ -14,7 +15,9 @@ from .units import human
 FORMATS = ("safetensors", "onnx", "onnx-fixed")
 
 
-def write(run: Run, candidates: Candidates, answer: Answer, limits: Limits, command: str) -> dict[str, str]:
+def write(
+    run: Run, candidates: Candidates, answer: Answer, limits: Limits, command: str, analysis: Analysis | None = None
+) -> dict[str, str]:
     """Write all files; returns the facts about the chosen net that they state, label to text."""
     facts = facts_of(run, candidates, answer, limits)
     write_front(run.folder / "front.csv", answer.front, answer.front_architectures)
@@ -37,6 +40,8 @@ def write(run: Run, candidates: Candidates, answer: Answer, limits: Limits, comm
         cost_by_kind={kind: (c.flops, c.bytes, kernels[kind]) for kind, c in by_kind.items()},
         history=history.rows,
         events=history.events,
+        metric=answer.metric,
+        analysis=analysis,
     )
     write_report(run.folder / "report.html", report)
     return facts

@@ -5,7 +5,7 @@ Both see the same objectives and limits as the search, and are studies of their 
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,17 +15,14 @@ from ..search_space.gene_space import GeneSpace
 from ..search_space.trial import Gene
 from .algorithms.random_search import RandomSearch
 from .evaluation import Evaluation
-from .run import search
+from .run import Progress, search
 from .storage import disk_errors
 from .study import Study
-
-Progress = Callable[[str, int, int], None]
-"""Called with (name of the baseline, done, evaluations)."""
 
 
 @dataclass(frozen=True)
 class UniformScaling:
-    """The nets on the line from the smallest to the largest (see `line`), as an algorithm: the ends and what is between."""
+    """The nets on the line from the smallest to the largest (see `line`), as an algorithm."""
 
     batch: int = 20
     name: str = "uniform scaling"
@@ -49,15 +46,11 @@ def compare_baselines(
     """Studies of the baselines by name, with the objectives and constraints of `study` and as many evaluations.
 
     Uniform scaling has fewer where its line has no more nets. storage: that of the study, where each baseline is a
-    study called `name` (default: that of `study`) and the baseline's name. seed: of random search.
+    study called `name` (default: that of `study`) and the baseline's name. seed: of random search. progress: as
+    that of `search`.
     """
     called, found = name or study.optuna.study_name, {}
     for label, algorithm in (("random search", RandomSearch()), ("uniform scaling", UniformScaling())):
-
-        def told(done: int, total: int, _: Study, label: str = label) -> None:
-            if progress is not None:
-                progress(label, done, total)
-
         with disk_errors(storage):
             found[label] = search(
                 study.space,
@@ -68,7 +61,7 @@ def compare_baselines(
                 seed=seed,
                 storage=storage,
                 name=f"{called}, {label}",
-                progress=told,
+                progress=progress,
             )
     return found
 
@@ -118,7 +111,7 @@ def _switches(space: GeneSpace) -> list[list[str]]:
     """Genes that are on in the largest net and off or gone in the smallest, by family (`layers.#.keep`)."""
     families: dict[str, list[str]] = {}
     for name, gene in space.genes.items():
-        if set(gene.options) == {True, False} and not gene.nested and space.largest.get(name) is True:
-            if space.smallest.get(name) is not True:
-                families.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+        switch = set(gene.options) == {True, False} and not gene.nested
+        if switch and space.largest.get(name) is True and space.smallest.get(name) is not True:
+            families.setdefault(re.sub(r"\d+", "#", name), []).append(name)
     return list(families.values())

@@ -62,7 +62,7 @@ def _importances(
         ]
     )
     evaluator = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=seed)
-    found = get_param_importances(copy, evaluator=evaluator)
+    found = get_param_importances(copy, evaluator=evaluator, normalize=False)  # of the whole variance
     return {name: float(share) for name, share in sorted(found.items(), key=lambda item: -item[1])}
 
 

@@ -13,6 +13,7 @@ from .drawing import groups
 from .glyphs import shown
 
 GREY, FRONT, CHOSEN, BUDGET, LARGEST = "#94a3b8", "#3b82f6", "#f59e0b", "#ef4444", "#14b8a6"
+OTHERS = "#8b5cf6", LARGEST, "#ec4899", "#84a21c"
 HOVERED_GENES = 1000
 """Above so many trials, only those of the front show their genes: the file stays small."""
 CURVE_POINTS = 1000
@@ -28,8 +29,12 @@ def pareto_figure(
     chosen: str,
     budget_ms: float | None,
     genes: Sequence[str],
+    others: Mapping[str, pd.DataFrame] | None = None,
 ) -> go.Figure:
-    """Accuracy against latency of every net that was evaluated; bars are the intervals of the latency."""
+    """Accuracy against latency of every net that was evaluated; bars are the intervals of the latency.
+
+    others: fronts of other searches by name, drawn dotted.
+    """
     known = trials.dropna(subset=[metric, "latency_ms"])
     front = front.sort_values("latency_ms")
     fits, told = known["feasible"].astype(bool), genes if len(known) <= HOVERED_GENES else ()
@@ -49,11 +54,15 @@ def pareto_figure(
     best = known[known["id"] == chosen].head(1)
     star = {"color": CHOSEN, "size": 18, "symbol": "star", "line": {"color": "#78350f", "width": 1}}
     figure.add_trace(_points(best, metric, genes, name="chosen", marker=star).update(error_x=_interval(best, CHOSEN)))
+    for (name, rows), colour in zip((others or {}).items(), OTHERS, strict=False):
+        line, marks = {"color": colour, "width": 1.5, "shape": "hv", "dash": "dot"}, {"color": colour, "size": 5}
+        ordered = rows.sort_values("latency_ms")
+        figure.add_trace(_points(ordered, metric, genes, name=name, mode="lines+markers", line=line, marker=marks))
     figure.update_xaxes(title="latency (ms)", range=_range(known, front, budget_ms))
     figure.update_yaxes(title=metric, tickformat=".1~%" if known[metric].between(0, 1).all() else None)
     if budget_ms is not None:
         _mark_budget(figure, budget_ms)
-    return _styled(figure, 460)
+    return styled(figure, 460)
 
 
 def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
@@ -75,7 +84,7 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
     figure.update_yaxes(type="log", title="loss", tickvals=LOSS_TICKS, row=1, col=1)
     figure.update_yaxes(title="rate", rangemode="tozero", nticks=3, row=2, col=1)
     figure.update_xaxes(title="step", row=2, col=1)
-    return _styled(figure, 420).update_layout(hovermode="x unified")
+    return styled(figure, 420).update_layout(hovermode="x unified")
 
 
 def _points(rows: pd.DataFrame, metric: str, genes: Sequence[str], **style: Any) -> go.Scatter:
@@ -140,7 +149,8 @@ def _mark_budget(figure: go.Figure, budget_ms: float) -> None:
                           showarrow=False, text=words, font=colour)  # fmt: skip
 
 
-def _styled(figure: go.Figure, height: int) -> go.Figure:
+def styled(figure: go.Figure, height: int) -> go.Figure:
+    """The look that all figures share; `height` in pixels."""
     clear = "rgba(0,0,0,0)"
     for axes in (figure.update_xaxes, figure.update_yaxes):
         axes(zeroline=False, title_standoff=8, automargin=True)

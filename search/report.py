@@ -17,6 +17,8 @@ from plotly.offline import get_plotlyjs
 from ..files import write_atomic
 from ..search_space.architecture import Architecture
 from ..search_space.trial import Gene
+from . import findings
+from .analysis import Analysis
 from .drawing import draw
 from .plots import latency, pareto_figure, quality, training_figure
 from .units import human
@@ -34,6 +36,7 @@ class Report:
         `latency_high_ms`, `measured_ms`, `params`, `flops` and `memory_mib` are shown where they are there.
     chosen: id of the net that is the answer, whose genes are `architecture`. space_genes: those of the space, by name.
     cost_by_kind: kind of kernel -> (FLOPs, bytes, number of kernels). history, events: of the training.
+    analysis: what can be said of the search; without it the page has no such sections.
     """
 
     title: str
@@ -49,6 +52,7 @@ class Report:
     history: Sequence[Mapping[str, float]] = ()
     events: Sequence[str] = ()
     metric: str = "accuracy"
+    analysis: Analysis | None = None
 
 
 def write_report(path: str | PathLike[str], content: Report) -> Path:
@@ -66,8 +70,10 @@ def _parts(content: Report) -> dict[str, str]:
         chosen=content.chosen,
         budget_ms=content.budget_ms,
         genes=list(content.space_genes),
+        others=content.analysis.fronts if content.analysis else None,
     )
     return {
+        **_findings(content),
         "plotly": get_plotlyjs(),
         "title": escape(content.title),
         "chosen": escape(content.chosen),
@@ -82,6 +88,18 @@ def _parts(content: Report) -> dict[str, str]:
         "training": _div(training_figure(content.history), "training") if content.history else NO_CURVE,
         "events": _list(content.events, "events"),
     }
+
+
+def _findings(content: Report) -> dict[str, str]:
+    """The sections of the analysis: those on the answer, and those on the search."""
+    if content.analysis is None:
+        return {"why": "", "findings": ""}
+    by_latency = [str(name) for name in content.front.sort_values("latency_ms")["id"]]
+    said = findings.parts(content.analysis, content.metric, content.chosen, by_latency)
+    said["curve"] = _div(findings.hypervolume_figure(content.analysis.curves), "curve")
+    sections = Template(files(__package__).joinpath("findings.html").read_text(encoding="utf-8"))
+    return {"why": f'<section><h2>Why this net</h2><ol class="why">{said["why"]}</ol></section>',
+            "findings": sections.substitute(said, metric=escape(content.metric))}  # fmt: skip
 
 
 def _div(figure: go.Figure, name: str) -> str:

@@ -5,6 +5,7 @@ checkpoints/          an unfinished (or the last) training state
 supernet.safetensors  the trained shared weights
 history.json          training curve and events
 study.db, front.csv, report.html, best/   of the newest search
+search.log            what every search of the run did, and when
 """
 
 import hashlib

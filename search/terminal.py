@@ -7,7 +7,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .analysis import Analysis
 from .pipeline import Answer
+from .plots import quality
 from .units import human
 
 SHOWN = 12
@@ -32,6 +34,28 @@ def front_table(answer: Answer) -> Table:
         interval = f"{row['latency_low_ms']:.3g} to {row['latency_high_ms']:.3g}"
         cells = (mark, row["id"], f"{row[answer.metric]:.2%}", f"{row['latency_ms']:.3g}", interval)
         table.add_row(*cells, human(row["params"]), human(row["flops"]))
+    return table
+
+
+def headline(answer: Answer) -> str:
+    """The answer in one line."""
+    latency, found = answer.latency, f"{answer.validation:.2%} {answer.metric} on validation"
+    return (
+        f"net {answer.architecture.id}: {found}, {latency.mean_ms:.3g} ms "
+        f"({latency.low_ms:.3g} to {latency.high_ms:.3g}, {latency.source}, tier {latency.tier})"
+    )
+
+
+def comparison_table(analysis: Analysis, metric: str) -> Table:
+    """The search beside its baselines."""
+    table = Table(title="Beside the baselines, as predicted", title_justify="left")
+    for column in ("search", "nets", "hypervolume", "front", f"best {metric}", "latency ms"):
+        table.add_column(column, justify="left" if column == "search" else "right")
+    for row in analysis.comparison.to_dict("records"):
+        none = row["id"] is None
+        found = ("none fits", "") if none else (quality(row["best"]), f"{row['latency_ms']:.3g}")
+        counted = (str(row["evaluations"]), f"{row['hypervolume']:.4f}", str(row["front"]))
+        table.add_row(str(row["search"]), *counted, *found)
     return table
 
 

@@ -12,7 +12,7 @@ BOUND = "latency_bound_ms"
 
 
 def why(answer: Answer) -> list[str]:
-    """What the net is on the front and under the budget; what bounded it; what sets it apart from the nets beside it."""
+    """What the net is on the front and under the budget, what bounded it, and what differs in those beside it."""
     return [_place(answer), f"Bounded by {answer.bounded_by}.", _beside(answer)]
 
 
@@ -44,12 +44,12 @@ def _use(answer: Answer) -> str:
 
 def _beside(answer: Answer) -> str:
     """What the front shares, and what differs in the next faster and the next more accurate net."""
-    parts = [_shared(answer)]
+    parts, on_front = [_shared(answer)], answer.study.front_evaluations()
     for words, net in (("next faster", _faster(answer)), ("next more accurate", _better(answer))):
         if net is not None:
             beyond = "" if net.feasible else ", which exceeds a limit,"
-            numbers = f"{net.metrics[answer.metric]:.2%}, {net.metrics['latency_ms']:.3g} ms"
-            place = "net of the front" if net.feasible else "evaluated net"
+            numbers = f"{net.metrics[answer.metric]:.2%}, {net.metrics['latency_ms']:.4g} ms"
+            place = "net of the front" if net in on_front else "evaluated net"
             parts.append(
                 f"the {words} {place}, {net.architecture.id} ({numbers}){beyond} "
                 f"{differences(answer.architecture, net.architecture)}"
@@ -69,24 +69,31 @@ def _shared(answer: Answer) -> str:
 
 
 def _faster(answer: Answer) -> Evaluation | None:
-    """The slowest net of the front that is predicted to be faster."""
+    """The slowest net of the front that is predicted to be faster; of equals, the most alike."""
     front = [e for e in answer.study.front_evaluations() if e.metrics["latency_ms"] < answer.predicted.mean_ms]
-    return max(front, key=lambda e: e.metrics["latency_ms"], default=None)
+    return max(front, key=lambda e: (e.metrics["latency_ms"], -len(_unlike(answer, e))), default=None)
 
 
 def _better(answer: Answer) -> Evaluation | None:
-    """The fastest net that is more accurate: of the front; if none is, of all that were evaluated."""
+    """The fastest net that is more accurate: of those that keep every limit, else of all; of equals, the most alike."""
     known = [e for e in answer.study.evaluations if not e.failed and e.metrics[answer.metric] > answer.validation]
     kept = [e for e in known if e.feasible]
-    return min(kept or known, key=lambda e: e.metrics["latency_ms"], default=None)
+    return min(kept or known, key=lambda e: (e.metrics["latency_ms"], len(_unlike(answer, e))), default=None)
+
+
+def _unlike(answer: Answer, other: Evaluation) -> list[str]:
+    return unlike(answer.architecture, other.architecture)
+
+
+def unlike(own: Architecture, other: Architecture) -> list[str]:
+    """Genes that only one of the two has, or that differ."""
+    names = [*own, *(n for n in other if n not in own)]
+    return [n for n in names if n not in own or n not in other or own[n] != other[n]]
 
 
 def differences(own: Architecture, other: Architecture) -> str:
     """`has width=64 (here 32) and no layers.2.mixer (here softmax)`."""
-    names = [
-        n for n in [*own, *(n for n in other if n not in own)] if n not in own or n not in other or own[n] != other[n]
-    ]
-    return f"has {_listed([_difference(n, own, other) for n in names])}"
+    return f"has {_listed([_difference(n, own, other) for n in unlike(own, other)])}"
 
 
 def _difference(name: str, own: Mapping[str, object], other: Mapping[str, object]) -> str:

@@ -45,7 +45,7 @@ def test_the_run_folder_is_complete(searched):
     names = ("model.safetensors", "model.onnx", "model-fixed.onnx", "architecture.json", "model.json", "README.md")
     best = {f"best/{n}" for n in names}
     assert files == best | {
-        *("front.csv", "study.db", "report.html", "run.json"),
+        *("front.csv", "study.db", "report.html", "run.json", "search.log"),
         *("supernet.safetensors", "history.json"),
     }
 
@@ -94,6 +94,50 @@ def test_the_second_call_trains_nothing_and_answers_alike(searched, space):
     assert {name: (run / name).stat().st_mtime_ns for name in kept} == kept
     assert (run / "front.csv").read_bytes() == front
     assert again.out.splitlines()[-20:] == first.out.splitlines()[-20:]
+
+
+@pytest.mark.usefixtures("light")
+def test_json_is_alone_on_stdout_and_is_the_answer(searched, space):
+    run, first = searched
+    result = ask(run, space, "--budget", "0.5ms", "--json")
+    assert (result.code, result.err) == (0, "")
+    answer = json.loads(result.out)
+    assert f"Net {answer['id']}" in first.out
+    assert nas.Architecture(answer["architecture"]).id == answer["id"]
+    front = pd.read_csv(run / "front.csv")
+    assert [row["id"] for row in answer["front"]] == list(front["id"])
+    assert answer["front"][0]["accuracy"] == answer["validation"] == front["accuracy"].max()
+    latency = answer["latency"]
+    assert latency["low_ms"] <= latency["mean_ms"] <= latency["high_ms"] <= answer["budget_ms"] == 0.5
+    assert (latency["source"], len(latency["tier"])) == ("calibrated", 1)
+    assert [name for name, path in answer["paths"].items() if not Path(path).exists()] == []
+    assert len(answer["why"]) == 3
+
+
+@pytest.mark.usefixtures("light")
+def test_quiet_is_one_line_and_the_path_and_the_log_grows(searched, space):
+    run, _ = searched
+    before = (run / "search.log").read_text()
+    result = ask(run, space, "--budget", "0.5ms", "--quiet")
+    line, path = result.out.splitlines()
+    assert re.match(r"net \w{10}: \d+\.\d\d% accuracy on validation, .* ms \(.*, tier .\)$", line)
+    assert (Path(path), result.err) == (run / "best", "")
+    after = (run / "search.log").read_text()
+    assert after.startswith(before)
+    assert [after.count(words) for words in ("INFO command: nas search", "INFO end\n")] == [
+        before.count(words) + 1 for words in ("INFO command: nas search", "INFO end\n")
+    ]
+
+
+@pytest.mark.usefixtures("light")
+def test_baselines_are_evaluated_alike_and_shown(searched, space):
+    run, _ = searched
+    result = ask(run, space, "--budget", "0.5ms", "--baselines")
+    assert result.code == 0, result.err
+    assert re.search(r"random search +│ +24 │", result.out)
+    assert re.search(r"uniform scaling +│ +\d │", result.out)
+    page = (run / "report.html").read_text()
+    assert all(words in page for words in ("random search", "uniform scaling", "Which genes mattered", "Why this net"))
 
 
 # Other questions to the same run

@@ -1,0 +1,70 @@
+"""The answer of a search as one JSON object, for scripts."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..hw_profiles import Latency
+from .analysis import Analysis
+from .pipeline import Answer
+
+FILES = ("best", "front.csv", "study.db", "report.html", "search.log")
+
+
+def answer_json(answer: Answer, analysis: Analysis, facts: Mapping[str, str], folder: Path) -> str:
+    """One object on one line. Numbers that are not finite, or not known, are null; latencies are in milliseconds."""
+    content = {
+        "id": answer.architecture.id,
+        "architecture": dict(answer.architecture),
+        "metric": answer.metric,
+        "validation": answer.validation,
+        "test": answer.test,
+        "latency": _latency(answer.latency),
+        "predicted_latency": _latency(answer.predicted),
+        "budget_ms": answer.bound_ms,
+        "bounded_by": answer.bounded_by,
+        "evaluations": len(answer.study),
+        "front": _rows(answer),
+        "knee": analysis.knee,
+        "searches": analysis.comparison.to_dict("records"),
+        "importances": analysis.importances,
+        "why": analysis.why,
+        "notes": answer.notes,
+        "facts": dict(facts),
+        "paths": {"run": str(folder), **{name.split(".")[0]: str(folder / name) for name in FILES}},
+    }
+    return json.dumps(plain(content), allow_nan=False)
+
+
+def _latency(latency: Latency) -> dict[str, object]:
+    return {
+        "mean_ms": latency.mean_ms,
+        "low_ms": latency.low_ms,
+        "high_ms": latency.high_ms,
+        "source": latency.source,
+        "tier": latency.tier,
+    }
+
+
+def _rows(answer: Answer) -> list[dict[str, object]]:
+    """The front in the order of front.csv, each net with its genes in an object of their own."""
+    genes = answer.study.space.genes
+    rows = answer.front.drop(columns=[n for n in genes if n in answer.front]).to_dict("records")
+    return [
+        {**{str(k): v for k, v in row.items()}, "architecture": dict(a)}
+        for row, a in zip(rows, answer.front_architectures, strict=True)
+    ]
+
+
+def plain(value: Any) -> Any:
+    """What JSON knows: numpy's numbers as Python's, NaN and infinity as null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

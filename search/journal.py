@@ -1,0 +1,67 @@
+"""search.log in the run folder: a time-stamped line for each thing that happened, of every search of the run."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .analysis import Analysis
+from .live import hypervolume_now, number
+from .pipeline import Answer
+from .study import Study
+from .terminal import headline
+
+LOG = logging.getLogger("nas.search")
+NAME = "search.log"
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+@contextmanager
+def journal(folder: Path, command: str) -> Iterator[None]:
+    """Append what this package logs to the file while the block runs: its command first, how it ended last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler, level = logging.FileHandler(folder / NAME, encoding="utf-8"), LOG.level
+    handler.setFormatter(logging.Formatter(FORMAT))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    try:
+        LOG.info("command: %s", command)
+        yield
+        LOG.info("end")
+    except BaseException as error:
+        LOG.error("end: %s", " ".join(f"{type(error).__name__}: {error}".split()))
+        raise
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(level)
+        handler.close()
+
+
+def log_answer(answer: Answer, analysis: Analysis) -> None:
+    """What was found, beside what, and what a user should know."""
+    for row in analysis.comparison.to_dict("records"):
+        LOG.info("%(search)s: %(evaluations)d nets, hypervolume %(hypervolume).4f, front %(front)d nets", row)
+    for note in answer.notes:
+        LOG.info("note: %s", note)
+    LOG.info("answer: %s", headline(answer))
+
+
+class FrontLog:
+    """Called after every evaluation; logs the start, and each net that joins the front with the hypervolume then."""
+
+    def __init__(self) -> None:
+        self._started = False
+
+    def __call__(self, done: int, total: int, study: Study) -> None:
+        newest = study.evaluations[-1]
+        if not self._started:
+            LOG.info("start: %d of %d nets are known already", done - 1, total)
+            self._started = True
+        if not newest.feasible:
+            return
+        front = study.front_evaluations()
+        if newest in front:
+            words = ", ".join(f"{name} {number(newest, name)}" for name in study.problem.objectives)
+            share = hypervolume_now(study)
+            LOG.info("%d/%d: net %s joins the front (%s); %d nets, hypervolume %.4f",
+                     done, total, newest.architecture.id, words, len(front), share)  # fmt: skip

@@ -1,0 +1,116 @@
+"""What a search shows while it runs: a view that refreshes itself on a terminal, a line now and then elsewhere.
+
+The front is looked at four times a second at most, so that watching a search does not slow it down.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .curves import frame_of
+from .evaluation import Evaluation
+from .plots import quality
+from .study import Study
+
+SHOWN = 5
+REFRESH, EVERY = 0.25, 10.0
+"""Seconds between two looks at the front on a terminal, and between two lines elsewhere."""
+Watch = Callable[[int, int, Study], None]
+
+
+@dataclass
+class Pace:
+    """Evaluations per second of this call: those of earlier calls, which were only loaded, do not count."""
+
+    clock: Callable[[], float] = time.monotonic
+    start: float | None = None
+    first: int = 0
+    rate: float = 0.0
+
+    def update(self, done: int) -> None:
+        """`done` nets are evaluated now. The first one that is told sets the clock."""
+        if self.start is None:
+            self.start, self.first = self.clock(), done
+        elif done > self.first:
+            self.rate = (done - self.first) / max(1e-9, self.clock() - self.start)
+
+    def eta(self, left: int) -> str:
+        return f"{left / self.rate:.0f} s" if self.rate else "unknown"
+
+
+@contextmanager
+def watching(console: Console, title: str) -> Iterator[Watch]:
+    """Yields the function (done, total, study) that a search calls after every evaluation."""
+    with _view(console, title) if console.is_terminal else _lines(console, title) as watch:
+        yield watch
+
+
+@contextmanager
+def _view(console: Console, title: str) -> Iterator[Watch]:
+    """A bar with an ETA, the speed, the hypervolume, and the most accurate nets of the front."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    remark = TextColumn("{task.fields[remark]}")
+    bar = Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), remark, console=console)
+    task, pace, seen = bar.add_task(title, total=None, remark=""), Pace(), [0.0]
+    with Live(bar, console=console, refresh_per_second=1 / REFRESH) as live:
+
+        def watch(done: int, total: int, study: Study) -> None:
+            pace.update(done)
+            if done < total and time.monotonic() - seen[0] < REFRESH:
+                return
+            bar.update(task, completed=done, total=total, remark=f"{pace.rate:.3g} nets/s, {_state(study)}")
+            live.update(Group(bar, front_rows(study)))
+            seen[0] = time.monotonic()
+
+        yield watch
+
+
+@contextmanager
+def _lines(console: Console, title: str) -> Iterator[Watch]:
+    """One line every ten seconds, for logs and pipes."""
+    pace, seen = Pace(), [time.monotonic()]
+
+    def watch(done: int, total: int, study: Study) -> None:
+        pace.update(done)
+        if time.monotonic() - seen[0] < EVERY:
+            return
+        text = f"{title} {done}/{total}, {pace.rate:.3g} nets/s, ETA {pace.eta(total - done)}, {_state(study)}"
+        console.print(text, soft_wrap=True, highlight=False)
+        seen[0] = time.monotonic()
+
+    yield watch
+
+
+def front_rows(study: Study) -> Table:
+    """The first nets of the front as it is now."""
+    front, names = study.front_evaluations(), list(study.problem.objectives)
+    table = Table(title=f"Front so far: {len(front)} nets", title_justify="left")
+    for name in ("id", *names):
+        table.add_column(name.replace("_", " "), justify="left" if name == "id" else "right")
+    for evaluation in front[:SHOWN]:
+        table.add_row(evaluation.architecture.id, *(number(evaluation, name) for name in names))
+    return table
+
+
+def number(evaluation: Evaluation, name: str) -> str:
+    """A metric as text: milliseconds as they are, a share in per cent."""
+    value = evaluation.metrics[name]
+    return f"{value:.3g}" if name.endswith("_ms") else quality(value)
+
+
+def hypervolume_now(study: Study) -> float:
+    """Share of the box of all that was evaluated so far (see `curves.Frame`): the box grows with what is seen."""
+    frame = frame_of(study)
+    return 0.0 if frame is None else frame.share([e.losses for e in study.front_evaluations()])
+
+
+def _state(study: Study) -> str:
+    front = study.front_evaluations()
+    best = f", best {', '.join(number(front[0], n) for n in study.problem.objectives)}" if front else ""
+    return f"hypervolume {hypervolume_now(study):.3f}, front {len(front)} nets{best}"
