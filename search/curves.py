@@ -57,12 +57,9 @@ def curve_of(study: Study, frame: Frame) -> Curve:
     front: list[tuple[float, ...]] = []
     shares: list[float] = []
     for evaluation in study.evaluations:
-        new = evaluation.losses
-        if evaluation.feasible and not any(_covers(old, new) for old in front):
-            front = [*(old for old in front if not _covers(new, old)), new]
-            shares.append(frame.share(front))
-        else:
-            shares.append(shares[-1] if shares else 0.0)
+        larger = joined(front, evaluation.losses) if evaluation.feasible else None
+        front = front if larger is None else larger
+        shares.append(frame.share(front) if larger is not None else shares[-1] if shares else 0.0)
     return Curve(shares, worked_seconds(study.times))
 
 
@@ -75,6 +72,13 @@ def worked_seconds(times: Sequence[datetime]) -> list[float]:
     usual = float(np.median(gaps)) if len(gaps) else 0.0
     gaps = np.where((gaps > PAUSE_SECONDS) & (gaps > PAUSE * usual), usual, gaps)
     return [float(s) for s in np.cumsum([usual, *gaps])] if len(times) else []
+
+
+def joined(front: Sequence[tuple[float, ...]], new: tuple[float, ...]) -> list[tuple[float, ...]] | None:
+    """The front once `new` has joined it; None where a point of it is as good in everything."""
+    if any(_covers(old, new) for old in front):
+        return None
+    return [*(old for old in front if not _covers(new, old)), new]
 
 
 def _covers(a: Sequence[float], b: Sequence[float]) -> bool:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .analysis import Analysis
+from .curves import joined
+from .evaluation import Evaluation
 from .live import hypervolume_now, number
 from .pipeline import Answer
 from .study import Study
@@ -47,21 +49,25 @@ def log_answer(answer: Answer, analysis: Analysis) -> None:
 
 
 class FrontLog:
-    """Called after every evaluation; logs the start, and each net that joins the front with the hypervolume then."""
+    """Called after every evaluation; logs the start, and each net that improves the front with the hypervolume then."""
 
     def __init__(self) -> None:
-        self._started = False
+        self._front: list[tuple[float, ...]] | None = None
 
     def __call__(self, done: int, total: int, study: Study) -> None:
-        newest = study.evaluations[-1]
-        if not self._started:
+        if self._front is None:
             LOG.info("start: %d of %d nets are known already", done - 1, total)
-            self._started = True
-        if not newest.feasible:
-            return
-        front = study.front_evaluations()
-        if newest in front:
+            self._front = []
+            for known in study.evaluations[:-1]:
+                self._see(known)
+        newest = study.evaluations[-1]
+        if self._see(newest):
             words = ", ".join(f"{name} {number(newest, name)}" for name in study.problem.objectives)
-            share = hypervolume_now(study)
-            LOG.info("%d/%d: net %s joins the front (%s); %d nets, hypervolume %.4f",
-                     done, total, newest.architecture.id, words, len(front), share)  # fmt: skip
+            told = (done, total, newest.architecture.id, words, len(self._front), hypervolume_now(study))
+            LOG.info("%d/%d: net %s joins the front (%s); %d nets, hypervolume so far %.4f", *told)
+
+    def _see(self, evaluation: Evaluation) -> bool:
+        """Whether it improves the front, which is kept up to date: to ask the study each time would cost more."""
+        larger = joined(self._front or [], evaluation.losses) if evaluation.feasible else None
+        self._front = self._front if larger is None else larger
+        return larger is not None

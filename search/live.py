@@ -17,10 +17,11 @@ from .curves import frame_of
 from .evaluation import Evaluation
 from .plots import quality
 from .study import Study
+from .terminal import EVERY
 
 SHOWN = 5
-REFRESH, EVERY = 0.25, 10.0
-"""Seconds between two looks at the front on a terminal, and between two lines elsewhere."""
+REFRESH = 0.25
+"""Seconds between two looks at the front on a terminal."""
 Watch = Callable[[int, int, Study], None]
 
 
@@ -55,17 +56,17 @@ def watching(console: Console, title: str) -> Iterator[Watch]:
 def _view(console: Console, title: str) -> Iterator[Watch]:
     """A bar with an ETA, the speed, the hypervolume, and the most accurate nets of the front."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    remark = TextColumn("{task.fields[remark]}")
-    bar = Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), remark, console=console)
-    task, pace, seen = bar.add_task(title, total=None, remark=""), Pace(), [0.0]
+    bar = Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console)
+    task, pace, seen = bar.add_task(title, total=None), Pace(), [0.0]
     with Live(bar, console=console, refresh_per_second=1 / REFRESH) as live:
 
         def watch(done: int, total: int, study: Study) -> None:
             pace.update(done)
             if done < total and time.monotonic() - seen[0] < REFRESH:
                 return
-            bar.update(task, completed=done, total=total, remark=f"{pace.rate:.3g} nets/s, {_state(study)}")
-            live.update(Group(bar, front_rows(study)))
+            bar.update(task, completed=done, total=total)
+            state = f"{pace.rate:.3g} nets/s, hypervolume {hypervolume_now(study):.3f}"
+            live.update(Group(bar, state, front_rows(study)))
             seen[0] = time.monotonic()
 
         yield watch

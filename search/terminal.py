@@ -1,5 +1,6 @@
 """What the terminal shows: progress with an ETA, and the answer of a search as tables."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -13,6 +14,8 @@ from .plots import quality
 from .units import human
 
 SHOWN = 12
+EVERY = 10.0
+"""Seconds between two lines where there is no terminal."""
 
 
 def facts_table(answer: Answer, facts: Mapping[str, str]) -> Table:
@@ -61,7 +64,17 @@ def comparison_table(analysis: Analysis, metric: str) -> Table:
 
 @contextmanager
 def progress_bar(console: Console, title: str) -> Iterator[Callable[..., None]]:
-    """A progress bar with an ETA; yields a function (done, total, remark)."""
+    """A progress bar with an ETA, elsewhere a line now and then; yields a function (done, total, remark)."""
+    if not console.is_terminal:
+        seen = [time.monotonic()]
+
+        def line(done: int, total: int, remark: str = "") -> None:
+            if time.monotonic() - seen[0] >= EVERY:
+                console.print(f"{title} {done}/{total} {remark}", soft_wrap=True, highlight=False)
+                seen[0] = time.monotonic()
+
+        yield line
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -71,6 +84,6 @@ def progress_bar(console: Console, title: str) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )
-    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+    with Progress(*columns, console=console) as progress:
         bar = progress.add_task(title, total=None, remark="")
         yield lambda done, total, remark="": progress.update(bar, completed=done, total=total, remark=remark)
