@@ -25,7 +25,7 @@ def watched(terminal: bool) -> str:
     console = Console(file=out, force_terminal=terminal, width=160)
     with live.watching(console, "Searching") as watch:
         nas.search(SPACE, OBJECTIVES, evaluations=30, progress=watch)
-    return out.getvalue()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
 
 
 def test_a_terminal_shows_bar_speed_hypervolume_and_front() -> None:

@@ -12,7 +12,11 @@ import pandas as pd
 import pytest
 
 import nas
+from nas.search.analysis import Analysis
+from nas.search.curves import Curve
 from nas.search.drawing import draw, group_of, groups
+from nas.search.findings import marginal_table
+from nas.search.marginals import marginals
 from nas.search.plots import pareto_figure
 from nas.search.report import Report, write_report
 from nas.search_space.architecture import Architecture, GeneValue
@@ -138,6 +142,49 @@ def test_what_users_name_is_escaped(tmp_path: Path) -> None:
     assert page.open == []
     assert page.scripts == plain.scripts
     assert page.genes == set(content.architecture)
+
+
+def analysis_of(content: Report, nets: list[Architecture], word: str) -> Analysis:
+    """An analysis in which everything that has a name is called `word`."""
+    row = {"search": word, "evaluations": 9, "hypervolume": 0.5, "front": 2, "best": 0.9, "latency_ms": 1.0, "id": word}
+    none = {**row, "best": None, "latency_ms": None, "id": None}
+    return Analysis(
+        why=[word],
+        knee=word,
+        importances={word: {word: 0.7}, "latency_ms": {word: 0.1}},
+        marginals=marginals(content.space_genes, nets),
+        curves={word: Curve([0.2, 0.5], [1.0, 2.0])},
+        comparison=pd.DataFrame([row, none]),
+        fronts={word: content.front},
+    )
+
+
+def test_the_sections_of_an_analysis_say_everything_and_escape_it(tmp_path: Path) -> None:
+    space = GeneSpace({f"a.{EVIL}": [1, 2], "b": [EVIL, None, "other"], EVIL: [f"{EVIL}1", f"{EVIL}2"]})
+    content = report_of(space, 12)
+    content = replace(content, analysis=analysis_of(content, table(space, 12)[1], EVIL))
+    text = written(content, tmp_path)
+    page = Page(text)
+    assert page.open == []
+    assert 'alert("x")' not in text
+    for words in (EVIL, "Why this net", "70.0%", "Which genes mattered", "none", "How the search went"):
+        assert words in page.words
+    assert any(f"{EVIL}{i} in " in page.words for i in (1, 2))
+    plain = Page(written(replace(content, analysis=analysis_of(content, [], "x")), tmp_path))
+    assert page.scripts == plain.scripts
+
+
+def test_a_front_gene_by_gene_has_a_cell_for_every_net() -> None:
+    space = GeneSpace({"width": [1, 2, 4], "mixer": ["softmax", None], "one": [3]})
+    front = [Architecture(g) for g in ({"width": 1}, {"width": 1, "mixer": None}, {"width": 4, "mixer": "softmax"})]
+    rows = re.findall(r"<tr>(.*?)</tr>", marginal_table(marginals(space.genes, front), 1))[1:]
+    assert [row.count("<b ") for row in rows] == [3, 3]
+    assert [row.count("chosen") for row in rows] == [1, 1]
+    assert [re.findall(r'class="(?:chosen )?(\w+)"', row.split("cells")[1]) for row in rows] == [
+        ["number", "number", "number"],
+        ["none", "hue1", "hue0"],
+    ]
+    assert "1 in 2 of 3" in rows[0]
 
 
 @pytest.mark.parametrize("name", preset_names())
