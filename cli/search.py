@@ -23,6 +23,8 @@ def search(
     batch: Annotated[int, typer.Option(min=1, help="Batch size of the deployed net.")] = 1,
     evaluations: Annotated[int, typer.Option(min=1, help="Architectures to evaluate.")] = 200,
     algorithm: Annotated[str, typer.Option(help="auto, or one of nas.algorithms(): nsga2, random ...")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that evaluate nets at a time.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Ray cluster that they run on: auto or HOST:PORT.")] = None,
     steps: StepsOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the search; the training's is that of `nas train`.")] = 0,
     baselines: Annotated[
@@ -54,15 +56,17 @@ def search(
     from ..search.algorithms import load_algorithm
     from ..search.candidates import Candidates
     from ..search.run_folder import prepare_run
+    from ..search.workers import check_workers
     from ..supernet.store import Supernet
 
     device = load_device(target)
     load_algorithm(algorithm)
+    check_workers(workers, ray)
     chosen_run = prepare_run(run, task, space, stated(steps=steps))
     if not chosen_run.is_trained():  # said before the minutes of training
         known = replace(limits, budget=None) if device.measurable else limits
         check_limits(Candidates(Supernet(chosen_run.space), chosen_run.task, device, batch), known)
-    settings = {"evaluations": evaluations, "algorithm": algorithm, "seed": seed}
+    settings = {"evaluations": evaluations, "algorithm": algorithm, "seed": seed, "workers": workers, "ray": ray}
     command = "nas " + " ".join(sys.argv[1:])
     with hushed(quiet or as_json), journal.journal(chosen_run.folder, command):
         found = _search(chosen_run, device, batch, limits, settings, baselines, command)

@@ -6,7 +6,7 @@ Shapes: n evaluations, m objectives; losses are minimised.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,7 @@ def worked_seconds(times: Sequence[datetime]) -> list[float]:
 
     When the first evaluation began is not known: it counts as the median of the others.
     """
-    gaps = np.array([max(0.0, (b - a).total_seconds()) for a, b in pairwise(times)])
+    gaps = np.array([(b - a).total_seconds() for a, b in pairwise(accumulate(times, max))])
     usual = float(np.median(gaps)) if len(gaps) else 0.0
     gaps = np.where((gaps > PAUSE_SECONDS) & (gaps > PAUSE * usual), usual, gaps)
     return [float(s) for s in np.cumsum([usual, *gaps])] if len(times) else []

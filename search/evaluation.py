@@ -6,6 +6,17 @@ from dataclasses import dataclass
 from ..search_space.architecture import Architecture
 
 
+@dataclass(frozen=True, order=True)
+class Asked:
+    """When an architecture was asked for: `after` so many evaluations were known, at this `place` of the batch.
+
+    Evaluations are ordered by this and not by when they finished: that makes the same search of any number of workers.
+    """
+
+    after: int
+    place: int
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What is known of one architecture. Algorithms read this and nothing else.

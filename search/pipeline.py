@@ -56,6 +56,8 @@ def find(
     seed: int = 0,
     storage: str | Path | None = None,
     progress: Progress | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
 ) -> Answer:
     """Search, verify, choose. The test split is looked at once, for the chosen net.
 
@@ -76,6 +78,8 @@ def find(
             storage=storage,
             name=_question(candidates, limits, algorithm, seed),
             progress=progress,
+            workers=workers,
+            ray=ray,
         )
     front = study.front()
     if front.empty:

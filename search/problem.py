@@ -11,7 +11,7 @@ from ..search_space.gene_space import GeneSpace
 from .evaluation import Evaluation
 from .objectives import Constraint, Metric, Objective, as_objectives
 
-RESERVED = ("number", "id", "feasible", "architecture", "asked_after")
+RESERVED = ("number", "id", "feasible", "architecture", "asked_after", "place")
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ from ..errors import UserError
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from .algorithms import Algorithm, load_algorithm
+from .evaluation import Asked
 from .objectives import Constraint
 from .problem import make_problem
 from .recall import recall
 from .storage import fingerprint_of, open_store
 from .study import Study
+from .workers import Workers, check_workers
 
 Progress = Callable[[int, int, Study], None]
 
@@ -31,6 +33,8 @@ def search(
     storage: str | os.PathLike[str] | None = None,
     name: str = "nas",
     progress: Progress | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
 ) -> Study:
     """Find the architectures of `space` that no other beats in all objectives.
 
@@ -41,44 +45,57 @@ def search(
         nothing is evaluated twice, and the result is that of an undisturbed run. A larger `evaluations` continues.
         Another search on it begins with what is known of objectives with a `key` (see `recall`), beside `evaluations`.
     progress: called after every evaluation with (done, evaluations, study).
+    workers: how many processes evaluate at a time; None: one, this one, or as many as the cluster has CPUs.
+    ray: the address of a Ray cluster that they run on, "auto" for the one that this machine belongs to. The result is
+        the same in any case; objectives must depend on the architecture alone and change nothing that they share.
 
     Errors: an objective without a direction, unknown names, a storage of another search, no finite value at all.
     """
     if evaluations < 1 or seed < 0:
         raise UserError(f"evaluations={evaluations} and seed={seed} cannot be; at least 1 and at least 0 are right")
+    check_workers(workers, ray)
     problem, chosen = make_problem(space, objectives, constraints), load_algorithm(algorithm)
-    known, begun_with = recall(storage, space, problem.objectives, name), list[Architecture]()
-    problem = replace(problem, objectives=known.remembering(problem.objectives))
-    if storage is None:
-        study, asked_after = Study(space, problem), 0
-    else:
+    past, begun_with = recall(storage, space, problem.objectives, name), list[Architecture]()
+    problem = replace(problem, objectives=past.remembering(problem.objectives))
+    study, known = Study(space, problem), 0
+    if storage is not None:
         store = open_store(storage, name, space, problem, fingerprint_of(space, problem, _identity(chosen), seed))
-        seen, asked_after = store.load()
-        study, begun_with = Study(space, problem, seen, store), known.begin(store.study)
-        evaluated = set(study.architectures)
-        for evaluation in problem.evaluate([a for a in begun_with if a not in evaluated]):
-            study.add(evaluation, 0)
-    evaluations, asked_after = evaluations + len(begun_with), max(asked_after, len(begun_with))
-    while len(study) < evaluations:
-        # A batch is asked for with what was known at its start, so that half a batch resumes as the same batch.
-        asked = _ask(study, chosen, asked_after, seed)[: evaluations - len(study)]
-        for evaluation in problem.evaluate(asked):
-            study.add(evaluation, asked_after)
-            if progress is not None:
-                progress(len(study) - len(begun_with), evaluations - len(begun_with), study)
-        if asked_after == len(study):
-            break  # nothing is left
-        asked_after = len(study)
+        seen = store.load()
+        study, known = Study(space, problem, seen, store), seen[-1][0].after if seen else 0
+        begun_with = past.begin(store.study)
+        _recalled(study, begun_with)
+    evaluations, known = evaluations + len(begun_with), max(known, len(begun_with))
+    with Workers(problem, workers, ray) as staff:
+        while len(study) < evaluations:
+            # A batch is asked for with what was known at its start, so that half a batch resumes as the same batch.
+            asked = _ask(study, chosen, known, seed)[: evaluations - known]
+            done = set(study.architectures)
+            left = {place: a for place, a in enumerate(asked) if a not in done}
+            for place, evaluation in staff.evaluate(left):
+                study.add(evaluation, Asked(known, place))
+                if progress is not None:
+                    progress(len(study) - len(begun_with), evaluations - len(begun_with), study)
+            if known == len(study):
+                break  # nothing is left
+            known = len(study)
     if all(e.failed for e in study.evaluations):
         raise UserError(f"none of {len(study)} architectures gave a finite value for {', '.join(problem.metrics)}")
     return study
 
 
+def _recalled(study: Study, begun_with: Sequence[Architecture]) -> None:
+    """Begin the study with what others know; a search that was killed on the way goes on."""
+    done = set(study.architectures)
+    left = {place: a for place, a in enumerate(begun_with) if a not in done}
+    for place, evaluation in zip(left, study.problem.evaluate(list(left.values())), strict=True):
+        study.add(evaluation, Asked(0, place))
+
+
 def _ask(study: Study, algorithm: Algorithm, known: int, seed: int) -> list[Architecture]:
-    """What the algorithm asks for after `known` evaluations, without what is evaluated by now."""
+    """The batch that the algorithm asks for after `known` evaluations: none of them, and none twice."""
     rng = np.random.default_rng([seed, known])
     asked = algorithm.ask(study.space, study.evaluations[:known], algorithm.batch, rng)
-    evaluated = set(study.architectures)
+    evaluated = set(study.architectures[:known])
     return [a for a in dict.fromkeys(asked) if a not in evaluated]
 
 

@@ -22,10 +22,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..errors import UserError
 from ..search_space.gene_space import GeneSpace
 from ..search_space.trial import Gene
-from .evaluation import Evaluation
+from .evaluation import Asked, Evaluation
 from .problem import Problem
 
-FINGERPRINT, ARCHITECTURE, ASKED_AFTER = "nas", "architecture", "asked_after"
+FINGERPRINT, ARCHITECTURE, ASKED_AFTER, PLACE = "nas", "architecture", "asked_after", "place"
 FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
@@ -41,25 +41,24 @@ class Store:
         self._problem = problem
         self._distributions = {name: distribution(gene) for name, gene in space.genes.items()}
 
-    def load(self) -> tuple[list[Evaluation], int]:
-        """The evaluations in their order, and how many were known when the last of them was asked for."""
-        found: dict[str, Evaluation] = {}
-        asked_after = 0
+    def load(self) -> list[tuple[Asked, Evaluation]]:
+        """The evaluations in the order in which they were asked for. The trials are in that in which they finished."""
+        found: dict[str, tuple[Asked, Evaluation]] = {}
         for trial in self.study.get_trials(deepcopy=False, states=FINISHED):
             if ARCHITECTURE in trial.user_attrs:
-                found.setdefault(trial.user_attrs[ARCHITECTURE], self._read(trial))
-                asked_after = trial.user_attrs[ASKED_AFTER]
-        return list(found.values()), asked_after
+                found.setdefault(trial.user_attrs[ARCHITECTURE], (_asked(trial), self._read(trial)))
+        return sorted(found.values(), key=lambda pair: pair[0])
 
     def times(self) -> list[datetime]:
         """When each evaluation of `load` was stored (local time), in the same order."""
-        found: dict[str, datetime] = {}
+        found: dict[str, tuple[Asked, datetime]] = {}
         for trial in self.study.get_trials(deepcopy=False, states=FINISHED):
             if ARCHITECTURE in trial.user_attrs:
-                found.setdefault(trial.user_attrs[ARCHITECTURE], trial.datetime_complete or datetime.now())
-        return list(found.values())
+                done = trial.datetime_complete or datetime.now()
+                found.setdefault(trial.user_attrs[ARCHITECTURE], (_asked(trial), done))
+        return [done for _, done in sorted(found.values(), key=lambda pair: pair[0])]
 
-    def add(self, evaluation: Evaluation, asked_after: int) -> None:
+    def add(self, evaluation: Evaluation, asked: Asked) -> None:
         """Write one evaluation. A failed one is a failed trial: Optuna knows no NaN values."""
         values = [evaluation.metrics[name] for name in self._problem.objectives]
         extra = evaluation.metrics.keys() - ({} if evaluation.failed else self._problem.objectives.keys())
@@ -68,7 +67,7 @@ class Store:
             values=None if evaluation.failed else values,
             params=dict(evaluation.architecture),
             distributions={name: self._distributions[name] for name in evaluation.architecture},
-            user_attrs={ARCHITECTURE: evaluation.architecture.id, ASKED_AFTER: asked_after}
+            user_attrs={ARCHITECTURE: evaluation.architecture.id, ASKED_AFTER: asked.after, PLACE: asked.place}
             | {name: v for name, v in evaluation.metrics.items() if name in extra and not math.isnan(v)},
             # The list is the form that Optuna 4 and 5 both read; `study.best_trials` then respects feasibility.
             system_attrs={} if evaluation.failed else {"constraints": list(evaluation.violations)},
@@ -83,6 +82,10 @@ class Store:
         return self._problem.judge(
             architecture, {n: values.get(n, trial.user_attrs.get(n, math.nan)) for n in self._problem.metrics}
         )
+
+
+def _asked(trial: FrozenTrial) -> Asked:
+    return Asked(trial.user_attrs[ASKED_AFTER], trial.user_attrs[PLACE])
 
 
 def open_store(

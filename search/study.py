@@ -2,6 +2,7 @@
 
 import math
 import os
+from bisect import bisect
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,32 +18,42 @@ from ..files import write_atomic
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from . import pareto
-from .evaluation import Evaluation
+from .evaluation import Asked, Evaluation
 from .problem import Problem
 from .storage import Store, open_store, quiet
 
 
 class Study:
-    """All that a search has evaluated so far, in that order. Numbers have the user's own signs and units."""
+    """All that a search has evaluated so far, in the order of asking. Numbers have the user's own signs and units.
+
+    seen: what was evaluated before, in that order.
+    """
 
     def __init__(
-        self, space: GeneSpace, problem: Problem, seen: Sequence[Evaluation] = (), store: Store | None = None
+        self,
+        space: GeneSpace,
+        problem: Problem,
+        seen: Sequence[tuple[Asked, Evaluation]] = (),
+        store: Store | None = None,
     ) -> None:
         self.space = space
         self.problem = problem
-        self.evaluations: list[Evaluation] = list(seen)
+        self.evaluations: list[Evaluation] = [evaluation for _, evaluation in seen]
         self.times: list[datetime] = store.times() if store is not None else [datetime.now() for _ in seen]
+        self._asked = [asked for asked, _ in seen]
         self._store = store
 
     def __len__(self) -> int:
         return len(self.evaluations)
 
-    def add(self, evaluation: Evaluation, asked_after: int) -> None:
-        """Keep one evaluation, and write it to the storage if there is one."""
+    def add(self, evaluation: Evaluation, asked: Asked) -> None:
+        """Keep one evaluation in its place, and write it to the storage if there is one."""
         if self._store is not None:
-            self._store.add(evaluation, asked_after)
-        self.evaluations.append(evaluation)
-        self.times.append(datetime.now())
+            self._store.add(evaluation, asked)
+        at = bisect(self._asked, asked)
+        self._asked.insert(at, asked)
+        self.evaluations.insert(at, evaluation)
+        self.times.insert(at, datetime.now())
 
     # Tables
 
@@ -125,8 +136,8 @@ class Study:
             return self._store.study
         store = open_store(None, "nas", self.space, self.problem, {})
         with quiet():
-            for evaluation in self.evaluations:
-                store.add(evaluation, 0)
+            for asked, evaluation in zip(self._asked, self.evaluations, strict=True):
+                store.add(evaluation, asked)
         return store.study
 
     # Inside

@@ -17,6 +17,9 @@ from .presets import load_preset, load_space_file, preset_names
 from .space import SearchSpace
 from .transformer import TransformerSpace
 
+USER_MODULE = "nas_user_"
+"""How the module of a space file is called, before the file's own name."""
+
 Description = Mapping[str, Any]
 """JSON: enough to build the same space function in another process."""
 
@@ -79,7 +82,7 @@ def _with_fit(function: Callable[..., nn.Module], shape: tuple[int, ...], classe
 
 
 def _import(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"nas_user_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{USER_MODULE}{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)

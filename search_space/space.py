@@ -43,6 +43,10 @@ class SearchSpace(GeneSpace):
         self._sizes: dict[str, dict[GeneValue, int]] = {}
         self.probes = self._discover()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without skeletons, which are quicker made than sent."""
+        return self.__dict__ | {"_skeletons": OrderedDict()}
+
     def walk(self, choose: Callable[[Gene], GeneValue]) -> Architecture:
         if self._ruled:
             return super().walk(choose)

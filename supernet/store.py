@@ -29,10 +29,22 @@ class Supernet(nn.Module):
         self.space = space
         owners = {name: _largest(name, space.probes) for name in _names(space.probes)}
         self.layouts: dict[str, Layout] = {name: probe.layouts[name] for name, probe in owners.items()}
-        self.store = _module_tree(_initial_values(space, owners, seed))
+        self._fill(_initial_values(space, owners, seed))
+
+    def _fill(self, values: Mapping[str, nn.Parameter]) -> None:
+        self.store = _module_tree(values)
         self._homes = {name: _home(self.store, name) for name in self.layouts}
         self._corners: dict[Architecture, dict[str, Corner]] = {}
         self._slots: WeakKeyDictionary[nn.Module, list[Slot]] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, space: SearchSpace, layouts: Mapping[str, Layout], values: Mapping[str, nn.Parameter]) -> "Supernet":
+        """A supernet that holds these very tensors, one for every name in `layouts`; in training mode."""
+        supernet = cls.__new__(cls)
+        nn.Module.__init__(supernet)
+        supernet.space, supernet.layouts = space, dict(layouts)
+        supernet._fill(values)
+        return supernet
 
     def forward(self, x: Any, architecture: Mapping[str, GeneValue], *args: Any, **kwargs: Any) -> Any:
         """Outputs of the subnet `architecture` for the input `x` (and whatever else its forward takes)."""

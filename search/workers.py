@@ -1,0 +1,208 @@
+"""Evaluations in several processes or on several machines, by Ray: divided, retried where a worker dies, stopped."""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from ..errors import UserError
+from ..search_space.architecture import Architecture
+from .evaluation import Evaluation
+from .problem import Problem
+from .sharing import shared
+
+RETRIES = 3
+"""How often an evaluation is tried again whose worker died."""
+PIECES = 4
+"""Of evaluations that do not go together, each worker gets its share in about so many pieces: none waits long."""
+
+
+def check_workers(workers: int | None, address: str | None) -> None:
+    """Errors: a number below 1; Ray is wanted and not installed, or no cluster is at `address`."""
+    if workers is not None and workers < 1:
+        raise UserError(f"workers={workers} cannot be; at least 1 is right")
+    if not _wants_ray(workers, address):
+        return
+    if find_spec("ray") is None:
+        raise UserError('workers need Ray, which is not installed; install it: pip install "nas[ray]"')
+    if address is not None:
+        with _connected(None, address):
+            pass
+
+
+def _wants_ray(workers: int | None, address: str | None) -> bool:
+    return address is not None or (workers or 1) > 1
+
+
+class Workers:
+    """Evaluates batches of `problem`, in this process or by Ray; what it started ends with it.
+
+    workers and address: as `nas.search` takes them (`workers`, `ray`). If this process has connected to Ray already,
+    that connection is used, and left alone.
+    """
+
+    def __init__(self, problem: Problem, workers: int | None = None, address: str | None = None) -> None:
+        self.problem, self.workers, self.address = problem, workers, address
+        self._stack = ExitStack()
+        self._crew: _Crew | None = None
+        self._batch: Generator[tuple[int, Evaluation]] | None = None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._batch is not None:
+            self._batch.close()
+        self._stack.close()
+
+    def evaluate(self, asked: Mapping[int, Architecture]) -> Iterator[tuple[int, Evaluation]]:
+        """(place, evaluation) of each architecture, as soon as it is known; by Ray in any order."""
+        if not _wants_ray(self.workers, self.address):
+            return zip(asked, self.problem.evaluate(list(asked.values())), strict=False)
+        if not asked:
+            return iter(())
+        if self._crew is None:  # Ray takes seconds to start, and a search that is done needs none
+            ray = self._stack.enter_context(_connected(self.workers, self.address))
+            self._crew = _Crew(ray, self.problem, self.workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
+        self._batch = self._crew.evaluate(asked)
+        return self._batch
+
+
+@contextmanager
+def _connected(workers: int | None, address: str | None) -> Iterator[Any]:
+    """The module `ray`, connected. What was started or connected to here is left again; a cluster goes on."""
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    try:  # from here on, as a start that is interrupted leaves processes too
+        _start(ray, workers, address)
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _start(ray: Any, workers: int | None, address: str | None) -> None:
+    if address is None:
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, logging_level=logging.ERROR)
+        return
+    if address.startswith("ray://"):
+        raise UserError(f"{address} is Ray's client, which streams no results; search on a machine of the cluster")
+    try:
+        ray.init(address=address, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        cause = _first_line(error)
+        raise UserError(f"no Ray cluster answers at {address!r} ({cause}); `ray start --head` makes one") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+class _Crew:
+    """At most `size` tasks at a time, each of which evaluates some architectures one after the other.
+
+    Ray's own retries would begin such a task anew. Here only what it had not finished is tried again.
+    """
+
+    def __init__(self, ray: Any, problem: Problem, size: int) -> None:
+        self.ray, self.size = ray, size
+        with shared(ray):
+            self.bundle = [ray.put(problem)]  # once a search; from a list Ray hands the reference on, not the content
+        together = any(batched for _, batched in problem.metrics.values())
+        self.pieces = size if together else size * PIECES
+        self.task = ray.remote(_evaluate).options(
+            num_cpus=1, num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD"
+        )
+
+    def evaluate(self, asked: Mapping[int, Architecture]) -> Generator[tuple[int, Evaluation]]:
+        """As `Workers.evaluate`. After an error in an objective what is finished by then is given before it is raised.
+
+        Error: an evaluation whose worker dies again and again.
+        """
+        waiting, running = deque(divided(asked, self.pieces)), dict[Any, deque[int]]()
+        deaths = Counter[int]()
+        failure: Exception | None = None
+        try:
+            while running or (waiting and failure is None):
+                while waiting and len(running) < self.size and failure is None:
+                    places = waiting.popleft()
+                    running[self.task.remote(self.bundle, [asked[p] for p in places])] = deque(places)
+                ready, _ = self.ray.wait(list(running), timeout=None if failure is None else 0)
+                if not ready:
+                    break
+                try:
+                    evaluation = self._next(ready[0])
+                except StopIteration:
+                    del running[ready[0]]
+                except _Lost as lost:
+                    left = list(running.pop(ready[0]))
+                    deaths.update(left[:1])  # the one that was being evaluated
+                    if left and deaths[left[0]] > RETRIES:
+                        failure = _deadly(asked[left[0]], lost)
+                    waiting.extendleft([left] if left else [])
+                except Exception as error:
+                    del running[ready[0]]
+                    failure = failure or error
+                else:
+                    yield running[ready[0]].popleft(), evaluation
+        finally:
+            for task in running:
+                self.ray.cancel(task, force=True)
+        if failure is not None:
+            raise failure
+
+    def _next(self, task: Iterator[Any]) -> Evaluation:
+        """What the task finished next. Errors: StopIteration, `_Lost`, or what an objective raised, as it raised it."""
+        known = self.ray.exceptions
+        gone = (known.WorkerCrashedError, known.NodeDiedError, known.ObjectLostError, known.OutOfMemoryError)
+        try:
+            evaluation: Evaluation = self.ray.get(next(task))
+        except known.RayTaskError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, gone):
+                raise _Lost from error
+            raise cause if isinstance(cause, Exception) else error from error
+        except gone as error:
+            raise _Lost from error
+        return evaluation
+
+
+class _Lost(Exception):
+    """A worker or its machine died."""
+
+
+def _deadly(architecture: Architecture, lost: _Lost) -> UserError:
+    return UserError(
+        f"the evaluation of architecture {architecture.id} ended its worker {RETRIES + 1} times "
+        f"({_first_line(lost.__cause__ or lost)}); out of memory, or a crash in native code?"
+    )
+
+
+def divided(asked: Mapping[int, Architecture], pieces: int) -> list[list[int]]:
+    """The places in about equal pieces; nets that begin alike come together, as they are evaluated faster so."""
+    order = sorted(asked, key=lambda place: [str(gene) for gene in asked[place].items()])
+    bounds = [len(order) * i // pieces for i in range(pieces + 1)]
+    return [order[a:b] for a, b in pairwise(bounds) if a < b]
+
+
+def _evaluate(bundle: Sequence[Any], architectures: Sequence[Architecture]) -> Iterator[Evaluation]:
+    """What runs in a worker. One thread: there are as many workers as cores."""
+    torch.set_num_threads(1)
+    yield from _problem(bundle[0]).evaluate(architectures)
+
+
+@lru_cache(maxsize=1)
+def _problem(reference: Any) -> Problem:
+    """Read once for each process, so that what its functions cache stays."""
+    import ray
+
+    problem: Problem = ray.get(reference)
+    return problem
