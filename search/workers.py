@@ -32,7 +32,7 @@ def check_workers(workers: int | None, address: str | None) -> None:
     if find_spec("ray") is None:
         raise UserError('workers need Ray, which is not installed; install it: pip install "nas[ray]"')
     if address is not None:
-        with _connected(None, address):
+        with connected(None, address):
             pass
 
 
@@ -68,14 +68,14 @@ class Workers:
         if not asked:
             return iter(())
         if self._crew is None:  # Ray takes seconds to start, and a search that is done needs none
-            ray = self._stack.enter_context(_connected(self.workers, self.address))
+            ray = self._stack.enter_context(connected(self.workers, self.address))
             self._crew = _Crew(ray, self.problem, self.workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
         self._batch = self._crew.evaluate(asked)
         return self._batch
 
 
 @contextmanager
-def _connected(workers: int | None, address: str | None) -> Iterator[Any]:
+def connected(workers: int | None, address: str | None) -> Iterator[Any]:
     """The module `ray`, connected. What was started or connected to here is left again; a cluster goes on."""
     import ray
 

@@ -1,0 +1,45 @@
+"""`nas tune`: a good training recipe for a task and a space."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from .common import RunOption, SeedOption, SpaceOption, TaskOption, app, console
+
+
+@app.command()
+def tune(
+    run: RunOption = None,
+    task: TaskOption = None,
+    space: SpaceOption = None,
+    trials: Annotated[int, typer.Option(min=1, help="Recipes to try.")] = 8,
+    steps: Annotated[int, typer.Option(min=4, help="Optimizer steps of those that are not stopped early.")] = 300,
+    workers: Annotated[int, typer.Option(min=1, help="Recipes that are tried at a time.")] = 2,
+    seed: SeedOption = 0,
+) -> None:
+    """Try training recipes and print the best. Poor ones are stopped early. It needs Ray: `pip install "nas[ray]"`.
+
+    **Examples**
+
+    `nas tune --task digits --trials 8 --workers 2 --steps 300`
+    """
+    from ..files import write_atomic
+    from ..search.run_folder import prepare_run
+    from ..search.tune import tune as tune_recipe
+
+    chosen = prepare_run(run, task, space, {})
+    with console.status("Trying recipes"):
+        table = tune_recipe(chosen.space, chosen.task, trials=trials, steps=steps, workers=workers, seed=seed)
+    shown = Table(*map(str, table.columns), title=f"{trials} recipes", title_justify="left")
+    for _, row in table.iterrows():
+        shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
+    rows = json.loads(table.to_json(orient="records"))
+    write_atomic(
+        chosen.folder / "tune.json", json.dumps({"task": chosen.task_name, "best": rows[0], "recipes": rows}, indent=1)
+    )
+    best = rows[0]
+    console.print(shown)
+    console.print(f"Best: --lr {best['lr']:g} --sampling {best['sampling']} --distill {best['distill']}")
+    console.print(f"Written to {chosen.folder / 'tune.json'}", soft_wrap=True)
