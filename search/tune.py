@@ -23,7 +23,7 @@ from .workers import check_workers, connected
 
 SAMPLED = 4
 RUNGS = 4
-"""How often a recipe reports, in equal steps; after a quarter and a half of the steps the poorer half is stopped (ASHA)."""
+"""How often a recipe reports; after a quarter and a half of the steps the poorer half of them is stopped (ASHA)."""
 QUALITY = "quality"
 
 
