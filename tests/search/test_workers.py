@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import nas
 from nas.search import workers
 from nas.search.evaluation import Asked
 from nas.search.storage import open_store
+
+search = partial(nas.search, algorithm="nsga2")  # batches of 10
 
 SPACE = nas.GeneSpace({"a": [1, 2, 3, 4], "b": ["x", "y"], "c": [0.1, 0.2, 0.5], "d": [True, False], "e": [8, 16, 64]})
 COST = nas.minimize(lambda a: a["a"] * a["e"])
@@ -56,8 +59,8 @@ def test_workers_give_the_search_of_one_process(tmp_path: Path) -> None:
             yield a["a"] * a["e"]
 
     told: list[int] = []
-    alone = nas.search(SPACE, FIRST, evaluations=35)
-    study = nas.search(
+    alone = search(SPACE, FIRST, evaluations=35)
+    study = search(
         SPACE,
         FIRST | {"cost": nas.minimize(costs, batched=True)},
         evaluations=35,
@@ -70,19 +73,19 @@ def test_workers_give_the_search_of_one_process(tmp_path: Path) -> None:
     assert told == list(range(1, 36))
     finished = [(t.user_attrs["asked_after"], t.user_attrs["place"]) for t in study.optuna.trials]
     assert sorted(finished) == [(i - i % 10, i % 10) for i in range(35)]
-    assert nas.search(SPACE, FIRST, evaluations=45, storage=tmp_path / "s.db").evaluations[:35] == alone.evaluations
+    assert search(SPACE, FIRST, evaluations=45, storage=tmp_path / "s.db").evaluations[:35] == alone.evaluations
     with pytest.raises(nas.UserError, match="'v' returned 'big' for architecture"):
-        nas.search(SPACE, {"v": nas.minimize(lambda _: "big")}, evaluations=1, workers=2)
+        search(SPACE, {"v": nas.minimize(lambda _: "big")}, evaluations=1, workers=2)
     with pytest.raises(ZeroDivisionError, match=r"^division by zero$"):
-        nas.search(SPACE, {"v": nas.minimize(lambda _: 1 / 0)}, evaluations=1, workers=2)
+        search(SPACE, {"v": nas.minimize(lambda _: 1 / 0)}, evaluations=1, workers=2)
 
 
 @pytest.mark.usefixtures("connected")
 def test_a_dead_worker_costs_no_finished_evaluation(tmp_path: Path) -> None:
     gain = nas.maximize(noted(tmp_path / "log", dies=True))
-    study = nas.search(SPACE, {"cost": COST, "gain": gain}, evaluations=35, workers=2)
+    study = search(SPACE, {"cost": COST, "gain": gain}, evaluations=35, workers=2)
     assert (tmp_path / "log.hit").exists()
-    assert study.evaluations == nas.search(SPACE, FIRST, evaluations=35).evaluations
+    assert study.evaluations == search(SPACE, FIRST, evaluations=35).evaluations
     assert counts(tmp_path / "log") == Counter(a.id for a in study.architectures)
 
 
@@ -91,12 +94,12 @@ def test_a_dead_worker_costs_no_finished_evaluation(tmp_path: Path) -> None:
 def test_an_error_surfaces_as_it_was_raised_and_is_not_retried(tmp_path: Path) -> None:
     def run() -> nas.Study:
         gain = nas.maximize(noted(tmp_path / "log", raises=True))
-        return nas.search(SPACE, {"cost": COST, "gain": gain}, evaluations=35, workers=2, storage=tmp_path / "s.db")
+        return search(SPACE, {"cost": COST, "gain": gain}, evaluations=35, workers=2, storage=tmp_path / "s.db")
 
     with pytest.raises(LookupError, match=r"^no such kernel$"):
         run()
     assert len(counts(tmp_path / "log")) < 35
-    assert run().evaluations == nas.search(SPACE, FIRST, evaluations=35).evaluations
+    assert run().evaluations == search(SPACE, FIRST, evaluations=35).evaluations
 
 
 @pytest.mark.slow
@@ -104,7 +107,7 @@ def test_an_error_surfaces_as_it_was_raised_and_is_not_retried(tmp_path: Path) -
 def test_an_evaluation_that_always_kills_its_worker_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "RETRIES", 1)
     with pytest.raises(nas.UserError, match=r"the evaluation of architecture \w+ ended its worker 2 times"):
-        nas.search(SPACE, {"v": nas.minimize(lambda _: os._exit(1))}, evaluations=1, workers=2)
+        search(SPACE, {"v": nas.minimize(lambda _: os._exit(1))}, evaluations=1, workers=2)
 
 
 @pytest.mark.slow
@@ -126,22 +129,22 @@ def test_weights_and_data_are_shared_and_other_tensors_are_copied() -> None:
         return float(supernet(inputs, a).sum().detach())
 
     found = {"shares": nas.maximize(shares), "output": nas.maximize(output)}
-    study = nas.search(space, found, evaluations=6, workers=2)
+    study = search(space, found, evaluations=6, workers=2)
     assert study.trials()["shares"].tolist() == [0b011] * 6
     assert study.trials()["output"].tolist() == [output(a) for a in study.architectures]
     assert own.sum() == 0
 
 
 def test_half_a_batch_in_any_order_resumes_as_the_same_batch(tmp_path: Path) -> None:
-    whole = nas.search(SPACE, FIRST, evaluations=40, storage=tmp_path / "whole.db")
-    empty = nas.search(SPACE, FIRST, evaluations=1, storage=tmp_path / "half.db")
+    whole = search(SPACE, FIRST, evaluations=40, storage=tmp_path / "whole.db")
+    empty = search(SPACE, FIRST, evaluations=1, storage=tmp_path / "half.db")
     store = open_store(tmp_path / "half.db", "nas", SPACE, whole.problem, {})
     order = [*range(9, 0, -1), *range(10, 20), 27, 20, 23]  # the first batch backwards, the third with gaps
     for i in order:
         store.add(whole.evaluations[i], Asked(i - i % 10, i % 10))
     asked: list[str] = []
     counted = nas.minimize(lambda a: asked.append(a.id) or a["a"] * a["e"])
-    resumed = nas.search(SPACE, FIRST | {"cost": counted}, evaluations=40, storage=tmp_path / "half.db")
+    resumed = search(SPACE, FIRST | {"cost": counted}, evaluations=40, storage=tmp_path / "half.db")
     assert resumed.evaluations == whole.evaluations
     assert asked == [whole.architectures[i].id for i in (21, 22, 24, 25, 26, 28, 29, *range(30, 40))]
     assert len(empty) == 1
@@ -149,10 +152,10 @@ def test_half_a_batch_in_any_order_resumes_as_the_same_batch(tmp_path: Path) -> 
 
 def test_wrong_workers_are_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(nas.UserError, match="workers=0 cannot be"):
-        nas.search(SPACE, FIRST, workers=0)
+        search(SPACE, FIRST, workers=0)
     monkeypatch.setattr(workers, "find_spec", lambda _: None)
     with pytest.raises(nas.UserError, match=r'not installed; install it: pip install "nas\[ray\]"'):
-        nas.search(SPACE, FIRST, workers=2, storage=tmp_path / "s.db")
+        search(SPACE, FIRST, workers=2, storage=tmp_path / "s.db")
     assert not list(tmp_path.iterdir())
 
 
