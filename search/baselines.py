@@ -61,6 +61,7 @@ def compare_baselines(
                 seed=seed,
                 storage=storage,
                 name=f"{called}, {label}",
+                warm=False,
                 progress=progress,
             )
     return found

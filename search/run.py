@@ -32,6 +32,7 @@ def search(
     seed: int = 0,
     storage: str | os.PathLike[str] | None = None,
     name: str = "nas",
+    warm: bool = True,
     progress: Progress | None = None,
     workers: int | None = None,
     ray: str | None = None,
@@ -43,7 +44,8 @@ def search(
     evaluations: how many distinct architectures to evaluate; fewer where the space has no more.
     storage: a SQLite file or an Optuna URL; None keeps everything in memory. The same call on the same storage resumes:
         nothing is evaluated twice, and the result is that of an undisturbed run. A larger `evaluations` continues.
-        Another search on it begins with what is known of objectives with a `key` (see `recall`), beside `evaluations`.
+        Values of objectives with a `key` that other searches have stored there are read, not computed (see `recall`).
+    warm: begin with the architectures that are known so, beside `evaluations`; else the search finds its own way.
     progress: called after every evaluation with (done, evaluations, study).
     workers: how many processes evaluate at a time; None: one, this one, or as many as the cluster has CPUs.
     ray: the address of a Ray cluster that they run on, "auto" for the one that this machine belongs to. The result is
@@ -62,7 +64,7 @@ def search(
         store = open_store(storage, name, space, problem, fingerprint_of(space, problem, _identity(chosen), seed))
         seen = store.load()
         study, known = Study(space, problem, seen, store), seen[-1][0].after if seen else 0
-        begun_with = past.begin(store.study)
+        begun_with = past.begin(store.study) if warm else []
         _recalled(study, begun_with)
     evaluations, known = evaluations + len(begun_with), max(known, len(begun_with))
     with Workers(problem, workers, ray) as staff:

@@ -86,3 +86,11 @@ def test_a_space_that_is_wholly_known_asks_for_nothing(tmp_path):
     nothing = Counting()
     assert len(run(path, nothing, 30)) == SPACE.size
     assert not nothing.asked
+
+
+def test_a_search_that_is_not_warm_finds_its_own_way_and_reads_what_is_known(tmp_path):
+    path, second = tmp_path / "study.db", Counting()
+    before = run(path, Counting(), 40)
+    after = run(path, second, 30, warm=False, seed=0)
+    assert after.architectures == before.architectures  # the same draws
+    assert not second.asked
