@@ -1,6 +1,7 @@
 """What a search leaves in its run folder: `best/`, `front.csv`, `report.html`."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ..hw_profiles import Latency
 from .analysis import Analysis
@@ -16,12 +17,19 @@ FORMATS = ("safetensors", "onnx", "onnx-fixed")
 
 
 def write(
-    run: Run, candidates: Candidates, answer: Answer, limits: Limits, command: str, analysis: Analysis | None = None
+    run: Run,
+    candidates: Candidates,
+    answer: Answer,
+    limits: Limits,
+    command: str,
+    analysis: Analysis | None = None,
+    folder: Path | None = None,
 ) -> dict[str, str]:
-    """Write all files; returns the facts about the chosen net that they state, label to text."""
-    facts = facts_of(run, candidates, answer, limits)
-    write_front(run.folder / "front.csv", answer.front, answer.front_architectures)
-    write_bundle(run, candidates.supernet, answer.architecture, run.folder / "best", facts, FORMATS, candidates.batch)
+    """Write all files into `folder` (default: the run's); returns the facts about the net that they state."""
+    facts, folder = facts_of(run, candidates, answer, limits), folder or run.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    write_front(folder / "front.csv", answer.front, answer.front_architectures)
+    write_bundle(run, candidates.supernet, answer.architecture, folder / "best", facts, FORMATS, candidates.batch)
     history = run.history()
     by_kind = candidates.cost(answer.architecture).by_kind()
     kernels: dict[str, int] = {}
@@ -43,7 +51,7 @@ def write(
         metric=answer.metric,
         analysis=analysis,
     )
-    write_report(run.folder / "report.html", report)
+    write_report(folder / "report.html", report)
     return facts
 
 

@@ -12,12 +12,20 @@ from ..hw_profiles import Latency
 from .analysis import Analysis
 from .pipeline import Answer
 
-FILES = ("best", "front.csv", "study.db", "report.html", "search.log")
+OWN, SHARED = ("best", "front.csv", "report.html"), ("study.db", "search.log")
 
 
-def answer_json(answer: Answer, analysis: Analysis, facts: Mapping[str, str], folder: Path) -> str:
-    """One object on one line. Numbers that are not finite, or not known, are null; latencies are in milliseconds."""
-    content = {
+def text_of(content: Mapping[str, Any]) -> str:
+    """One object on one line. Numbers that are not finite, or not known, are null."""
+    return json.dumps(plain(content), allow_nan=False)
+
+
+def answer_json(
+    answer: Answer, analysis: Analysis, facts: Mapping[str, str], folder: Path, run_folder: Path
+) -> dict[str, Any]:
+    """The answer with its files; latencies are in milliseconds."""
+    paths = {"run": run_folder, **{n: folder / n for n in OWN}, **{n: run_folder / n for n in SHARED}}
+    return {
         "id": answer.architecture.id,
         "architecture": dict(answer.architecture),
         "metric": answer.metric,
@@ -26,6 +34,7 @@ def answer_json(answer: Answer, analysis: Analysis, facts: Mapping[str, str], fo
         "latency": _latency(answer.latency),
         "predicted_latency": _latency(answer.predicted),
         "budget_ms": answer.bound_ms,
+        "elsewhere": {n: {**_latency(x), "budget_ms": most} for n, (x, most) in answer.elsewhere.items()},
         "bounded_by": answer.bounded_by,
         "evaluations": len(answer.study),
         "front": _rows(answer),
@@ -35,9 +44,8 @@ def answer_json(answer: Answer, analysis: Analysis, facts: Mapping[str, str], fo
         "why": analysis.why,
         "notes": answer.notes,
         "facts": dict(facts),
-        "paths": {"run": str(folder), **{name.split(".")[0]: str(folder / name) for name in FILES}},
+        "paths": {name.split(".")[0]: str(path) for name, path in paths.items()},
     }
-    return json.dumps(plain(content), allow_nan=False)
 
 
 def _latency(latency: Latency) -> dict[str, object]:

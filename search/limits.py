@@ -116,7 +116,7 @@ def constraints_of(candidates: Candidates, limits: Limits, bound: float | None) 
 def firm(candidates: Candidates, limits: Limits) -> list[tuple[str, float, Measure]]:
     """(name, upper bound, function) of all limits that no measurement loosens: all but that on the latency."""
     elsewhere = [
-        (f"bound of {o.name}", bound_of(o.candidates, o.budget), _upper(o.candidates, o.budget))
+        (f"latency on {o.candidates.device.name}", bound_of(o.candidates, o.budget), _upper(o.candidates, o.budget))
         for o in limits.elsewhere
         if o.budget is not None
     ]

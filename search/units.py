@@ -1,7 +1,7 @@
 """What users write for budgets: `5ms`, `60%`, `2M`, `50MiB`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import UserError, nearest
@@ -36,6 +36,16 @@ def parse_budget(text: str) -> Budget:
             raise UserError(f"budget {text!r} is more than the largest net takes; at most 100% is right")
         return Budget(text, share=number / 100)
     return Budget(text, ms=number * MILLISECONDS[unit])
+
+
+def budgets_of(targets: Sequence[str], budgets: Sequence[str]) -> list[Budget | None]:
+    """A budget for each target: one for all, or as many as there are targets, or none at all."""
+    if len(budgets) not in (0, 1, len(targets)):
+        raise UserError(
+            f"{len(budgets)} budgets for {len(targets)} targets; give one --budget for all, or one for each --target"
+        )
+    found: list[Budget | None] = [parse_budget(text) for text in budgets] or [None]
+    return found * len(targets) if len(found) == 1 else found
 
 
 def parse_count(text: str, what: str) -> float:

@@ -10,7 +10,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from nas_command import STEPS, ask, nas_command, tiny_space, trials
+from nas_command import EVALUATIONS, STEPS, ask, nas_command, tiny_space, trials
 
 import nas
 from nas.search import answer_files, calibration, run_folder
@@ -284,3 +284,48 @@ def test_the_machine_at_hand_is_measured(tmp_path, space, monkeypatch):
     rows = trials(tmp_path)
     assert nas_command("search", "--target", "local-cpu", *arguments).code == 0
     assert trials(tmp_path) == rows == 12
+
+
+# Several targets
+
+
+@pytest.mark.usefixtures("light")
+def test_one_net_keeps_the_budget_of_every_target(searched, space):
+    run, _ = searched
+    targets = ("--target", "iphone-12", "--budget", "0.3ms")
+    result = ask(run, space, "--budget", "0.5ms", *targets, "--json")
+    assert result.code == 0, result.err
+    answer = json.loads(result.out)
+    there = answer["elsewhere"]["iphone-12"]
+    assert there["high_ms"] <= there["budget_ms"] == 0.3
+    assert answer["latency"]["high_ms"] <= answer["budget_ms"] == 0.5
+    assert any(note.endswith("they were not evaluated again.") for note in answer["notes"])
+    alone = json.loads(ask(run, space, "--budget", "0.5ms", "--json").out)
+    assert alone["validation"] >= answer["validation"]
+
+
+@pytest.mark.usefixtures("light")
+def test_each_target_gets_a_net_of_its_own_and_they_share_evaluations(searched, space):
+    run, _ = searched
+    result = ask(run, space, "--target", "iphone-12", "--budget", "60%", "--each", "--json")
+    assert result.code == 0, result.err
+    first, second = json.loads(result.out)["answers"]
+    assert Path(second["paths"]["best"]) == run / "iphone-12" / "best"
+    assert (run / "iphone-12" / "best" / "architecture.json").exists()
+    assert second["evaluations"] >= first["evaluations"] > EVALUATIONS  # what is known counts, too
+    assert second["latency"]["mean_ms"] <= second["budget_ms"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--target", "t4", "--budget", "1ms", "--budget", "2ms", "--budget", "3ms"), "3 budgets for 2 targets; give"),
+        (("--target", "local-cpu"), "a target that is this machine comes first"),
+        (("--target", "jetson-orin"), "each target can be given once, not jetson-orin, jetson-orin"),
+    ],
+)
+def test_targets_that_do_not_go_together_are_one_sentence(searched, space, arguments, said):
+    run, _ = searched
+    result = ask(run, space, *arguments)
+    assert result.code == 2
+    assert said in result.err
