@@ -300,8 +300,6 @@ def test_one_net_keeps_the_budget_of_every_target(searched, space):
     assert there["high_ms"] <= there["budget_ms"] == 0.3
     assert answer["latency"]["high_ms"] <= answer["budget_ms"] == 0.5
     assert any(note.endswith("they were not evaluated again.") for note in answer["notes"])
-    alone = json.loads(ask(run, space, "--budget", "0.5ms", "--json").out)
-    assert alone["validation"] >= answer["validation"]
 
 
 @pytest.mark.usefixtures("light")

@@ -6,7 +6,7 @@ scaled by the ratio of the two datasheets and fitted anew (`scripts/bench_transf
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,21 @@ from .priors import Prior, Rates
 from .residual import Residual
 from .roofline import Table
 
-if TYPE_CHECKING:
-    from .latency import LatencyModel
-
 SPREAD, KIND_SPREAD = (0.7, 0.7, 0.7), (0.1, 0.1, 0.1)
 """Log standard deviations about the start: of the overall rates, and of how kinds of operators compare."""
 BETTER = 0.9
 """A start is taken where it brings the error of nets left out below this share of that from the datasheet."""
+
+
+class Fitted(Protocol):
+    """Of a latency model."""
+
+    @property
+    def rates(self) -> Rates: ...
+    @property
+    def residual(self) -> Residual | None: ...
+    @property
+    def source(self) -> str: ...
 
 
 class Profiled(Protocol):
@@ -30,7 +38,7 @@ class Profiled(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def model(self) -> "LatencyModel | None": ...
+    def model(self) -> Fitted | None: ...
     def prior(self) -> Prior: ...
 
 

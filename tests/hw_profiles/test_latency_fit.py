@@ -86,7 +86,7 @@ def test_the_grey_box_learns_that_odd_numbers_of_channels_are_slow() -> None:
     assert errors[0] < 0.7 * errors[1]
 
 
-@pytest.mark.parametrize("n", [6, 12, 24])
+@pytest.mark.parametrize("n", [6, 12, pytest.param(24, marks=pytest.mark.slow)])
 def test_intervals_hold_nine_in_ten(n: int) -> None:
     inside = []
     for seed in range(6):
