@@ -44,7 +44,7 @@ def trained(run: Any) -> Any:
     """The run's supernet; it is trained first where that has not been done."""
     if run.is_trained():
         return run.supernet()
-    from ..search.terminal import progress_bar
+    from ..search.reporting.terminal import progress_bar
 
     console.print(f"Training the supernet of [bold]{run.task_name}[/] once, kept in {run.folder}")
     with progress_bar(console, "Training") as progress:

@@ -55,10 +55,11 @@ def search(
     `nas search --target jetson-orin --budget 5ms --target iphone-12 --budget 2ms`
     """
     from ..hw_profiles import load_device
-    from ..search import journal, units
+    from ..search import units
     from ..search.algorithms import load_algorithm
     from ..search.job import Job
     from ..search.limits import Limits
+    from ..search.reporting import journal
     from ..search.run_folder import prepare_run
     from ..search.workers import check_workers
 
@@ -89,7 +90,7 @@ def search(
 
 
 def _print(found: "list[Found]", folder: Path, quiet: bool, as_json: bool) -> None:
-    from ..search import answer_json, terminal
+    from ..search.reporting import answer_json, terminal
 
     if as_json:
         answers = [answer_json.answer_json(one.answer, one.analysis, one.facts, one.folder, folder) for one in found]

@@ -85,8 +85,8 @@ def health(
 
     `nas health runs/fashion --nets 15 --steps 400`
     """
+    from ..search.reporting.terminal import progress_bar
     from ..search.run_folder import open_run
-    from ..search.terminal import progress_bar
     from ..supernet.health import check_health
 
     opened = open_run(run)

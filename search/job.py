@@ -10,12 +10,13 @@ from rich.console import Console
 from ..errors import UserError
 from ..hw_profiles import Device
 from ..supernet.store import Supernet
-from . import analysis, answer_files, calibration, journal, live, pipeline
-from .analysis import Analysis
+from . import calibration, pipeline
 from .baselines import compare_baselines
 from .candidates import Candidates
 from .limits import Elsewhere, Limits, check_limits
 from .pipeline import Answer
+from .reporting import analysis, answer_files, journal, live
+from .reporting.analysis import Analysis
 from .run_folder import Run
 from .study import Study
 from .units import Budget

@@ -2,7 +2,8 @@
 
 An objective with a `key` is one and the same number in every study of the storage that states this key for it: the
 accuracy of a net with these weights, say, whatever device is asked for. Its values are read, never computed again, and
-a new study begins with all architectures that are known so. They do not count as its evaluations.
+a new study begins with all architectures that are known so. They do not count as its evaluations, and stay where they
+are stored.
 """
 
 import os

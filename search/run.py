@@ -65,7 +65,7 @@ def search(
         seen = store.load()
         study, known = Study(space, problem, seen, store), seen[-1][0].after if seen else 0
         begun_with = past.begin(store.study) if warm else []
-        _recalled(study, begun_with)
+        study.begin_with(list(problem.evaluate(begun_with)))
     evaluations, known = evaluations + len(begun_with), max(known, len(begun_with))
     with Workers(problem, workers, ray) as staff:
         while len(study) < evaluations:
@@ -83,14 +83,6 @@ def search(
     if all(e.failed for e in study.evaluations):
         raise UserError(f"none of {len(study)} architectures gave a finite value for {', '.join(problem.metrics)}")
     return study
-
-
-def _recalled(study: Study, begun_with: Sequence[Architecture]) -> None:
-    """Begin the study with what others know; a search that was killed on the way goes on."""
-    done = set(study.architectures)
-    left = {place: a for place, a in enumerate(begun_with) if a not in done}
-    for place, evaluation in zip(left, study.problem.evaluate(list(left.values())), strict=True):
-        study.add(evaluation, Asked(0, place))
 
 
 def _ask(study: Study, algorithm: Algorithm, known: int, seed: int) -> list[Architecture]:

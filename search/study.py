@@ -46,6 +46,13 @@ class Study:
     def __len__(self) -> int:
         return len(self.evaluations)
 
+    def begin_with(self, evaluations: Sequence[Evaluation]) -> None:
+        """Know, before all others, what other studies of the storage hold; it is not stored again."""
+        begun = min(self.times, default=datetime.now())
+        self.evaluations[:0] = evaluations
+        self.times[:0] = [begun] * len(evaluations)
+        self._asked[:0] = [Asked(0, place) for place in range(len(evaluations))]
+
     def add(self, evaluation: Evaluation, asked: Asked) -> None:
         """Keep one evaluation in its place, and write it to the storage if there is one."""
         if self._store is not None:
@@ -131,7 +138,7 @@ class Study:
 
     @property
     def optuna(self) -> optuna.Study:
-        """The Optuna study: the stored one, or a copy in memory."""
+        """The Optuna study: the stored one (without what other studies hold), or a copy in memory."""
         if self._store is not None:
             return self._store.study
         store = open_store(None, "nas", self.space, self.problem, {})

@@ -11,7 +11,7 @@ import torch
 from nas_command import nas_command
 
 import nas
-from nas.search import answer_files
+from nas.search.reporting import answer_files
 from nas.tasks import Split, Task
 
 HEADER = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor, nn\n\n"

@@ -13,7 +13,8 @@ from nas_command import ask, nas_command, nas_process, question, tiny_space, tri
 from safetensors.torch import load_file
 
 import nas
-from nas.search import answer_files, run_folder
+from nas.search import run_folder
+from nas.search.reporting import answer_files
 
 INTERRUPTED = "nas: interrupted; the same command goes on where this one stopped\n"
 

@@ -13,7 +13,8 @@ import torch
 from nas_command import EVALUATIONS, STEPS, ask, nas_command, tiny_space, trials
 
 import nas
-from nas.search import answer_files, calibration, run_folder
+from nas.search import calibration, run_folder
+from nas.search.reporting import answer_files
 
 
 @pytest.fixture(scope="module")

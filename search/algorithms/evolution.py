@@ -7,9 +7,9 @@ import numpy as np
 
 from ...search_space.architecture import Architecture
 from ...search_space.gene_space import GeneSpace
-from ..designs import unseen_designs
 from ..draws import unseen
 from ..evaluation import Evaluation
+from ..guide.designs import unseen_designs
 from ..select import fittest_evaluations
 
 TRIES_EACH = 20

@@ -10,14 +10,14 @@ from scipy.special import ndtr
 from ...search_space.architecture import Architecture
 from ...search_space.codes import Codes, Rows
 from ...search_space.gene_space import GeneSpace
-from ..breeding import Breeding, Model, Predicted, fittest
-from ..designs import unseen_designs
 from ..draws import unseen
 from ..evaluation import Evaluation
-from ..features import Array, Features
-from ..improvement import Improvement
+from ..guide.breeding import Breeding, Model, Predicted, fittest
+from ..guide.designs import unseen_designs
+from ..guide.features import Array, Features
+from ..guide.improvement import Improvement
+from ..guide.surrogate import Surrogate
 from ..pareto import non_dominated
-from ..surrogate import Surrogate
 
 BREEDING = Breeding()
 FEWEST = 4

@@ -8,13 +8,13 @@ import pytest
 
 import nas
 from nas.hw_profiles import Latency
-from nas.search.analysis import OURS, analyse, comparison_notes
 from nas.search.baselines import compare_baselines
-from nas.search.curves import curve_of, frame_of, worked_seconds
-from nas.search.importance import importances
-from nas.search.marginals import marginals
 from nas.search.pipeline import Answer
-from nas.search.why import differences
+from nas.search.reporting.analysis import OURS, analyse, comparison_notes
+from nas.search.reporting.curves import curve_of, frame_of, worked_seconds
+from nas.search.reporting.importance import importances
+from nas.search.reporting.marginals import marginals
+from nas.search.reporting.why import differences
 
 SPACE = nas.GeneSpace(
     {"width": [1, 2, 3, 4], "idle": [1, 2, 3], "mixer": ["softmax", "pool"], "other": ["x", "y", "z"], "one": [7]}

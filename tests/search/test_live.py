@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 import nas
-from nas.search import live
-from nas.search.answer_json import plain
-from nas.search.journal import LOG, FrontLog, journal
+from nas.search.reporting import live
+from nas.search.reporting.answer_json import plain
+from nas.search.reporting.journal import LOG, FrontLog, journal
 
 SPACE = nas.GeneSpace({"a": [1, 2, 3, 4, 5, 6], "b": [1, 2, 3, 4, 5, 6]})
 OBJECTIVES = {"accuracy": nas.maximize(lambda a: a["a"] / 10), "latency_ms": nas.minimize(lambda a: a["a"] * a["b"])}

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 import nas
-from nas.search.analysis import Analysis
-from nas.search.curves import Curve
-from nas.search.drawing import draw, group_of, groups
-from nas.search.findings import marginal_table
-from nas.search.marginals import marginals
-from nas.search.plots import pareto_figure
-from nas.search.report import Report, write_report
+from nas.search.reporting.analysis import Analysis
+from nas.search.reporting.curves import Curve
+from nas.search.reporting.drawing import draw, group_of, groups
+from nas.search.reporting.findings import marginal_table
+from nas.search.reporting.marginals import marginals
+from nas.search.reporting.plots import pareto_figure
+from nas.search.reporting.report import Report, write_report
 from nas.search_space.architecture import Architecture, GeneValue
 from nas.search_space.gene_space import GeneSpace
 from nas.search_space.presets import load_preset, preset_names

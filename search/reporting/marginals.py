@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..search_space.architecture import Architecture, GeneValue
-from ..search_space.trial import Gene
+from ...search_space.architecture import Architecture, GeneValue
+from ...search_space.trial import Gene
 from .glyphs import shown
 
 ABSENT = "absent"

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ..search_space.architecture import Architecture
-from ..search_space.codes import Codes, Rows
-from ..search_space.gene_space import GeneSpace
+from ...search_space.architecture import Architecture
+from ...search_space.codes import Codes, Rows
+from ...search_space.gene_space import GeneSpace
 
 SPREAD = 0.5
 

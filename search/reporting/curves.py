@@ -11,8 +11,8 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from .pareto import hypervolume
-from .study import Study
+from ..pareto import hypervolume
+from ..study import Study
 
 PAUSE, PAUSE_SECONDS = 20.0, 60.0
 """A gap so many times the median gap, and longer than so many seconds, is a pause between two calls, no evaluation."""

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function
 
-from ..search_space.codes import Codes, Rows
+from ...search_space.codes import Codes, Rows
+from ..pareto import ranks
 from .features import Array, Features
-from .pareto import ranks
 from .surrogate import Surrogate
 
 

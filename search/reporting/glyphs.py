@@ -5,8 +5,8 @@ Coordinates are SVG user units, y grows downwards. Colours are CSS classes of th
 
 from html import escape
 
-from ..search_space.architecture import GeneValue
-from ..search_space.trial import Gene
+from ...search_space.architecture import GeneValue
+from ...search_space.trial import Gene
 
 CELL = 34.0
 """Height of one gene's picture."""

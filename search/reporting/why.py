@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..search_space.architecture import Architecture
-from .evaluation import Evaluation
+from ...search_space.architecture import Architecture
+from ..evaluation import Evaluation
+from ..pipeline import Answer
 from .glyphs import shown
-from .pipeline import Answer
 
 MOST_NAMED = 4
 BOUND = "latency_bound_ms"

@@ -7,10 +7,10 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from ..search_space.trial import Gene, position
-from .evaluation import Evaluation
-from .storage import quiet
-from .study import Study
+from ...search_space.trial import Gene, position
+from ..evaluation import Evaluation
+from ..storage import quiet
+from ..study import Study
 
 LEAST_NETS = 30
 """Fewer nets say nothing: in a table of noise some gene always leads."""

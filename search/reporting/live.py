@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..evaluation import Evaluation
+from ..study import Study
 from .curves import frame_of
-from .evaluation import Evaluation
 from .plots import quality
-from .study import Study
 from .terminal import EVERY
 
 SHOWN = 5

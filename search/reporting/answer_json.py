@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..hw_profiles import Latency
+from ...hw_profiles import Latency
+from ..pipeline import Answer
 from .analysis import Analysis
-from .pipeline import Answer
 
 OWN, SHARED = ("best", "front.csv", "report.html"), ("study.db", "search.log")
 

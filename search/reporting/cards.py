@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 
-from ..search_space.architecture import GeneValue
-from ..search_space.trial import Gene
+from ...search_space.architecture import GeneValue
+from ...search_space.trial import Gene
 from . import glyphs
 from .glyphs import CELL, local_name
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from ..pipeline import Answer
+from ..study import Study
 from .curves import Curve, curve_of, frame_of
 from .importance import importances
 from .marginals import Marginal, marginals
-from .pipeline import Answer
 from .plots import quality
-from .study import Study
 from .why import why
 
 OURS = "this search"

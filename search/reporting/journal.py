@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..evaluation import Evaluation
+from ..pipeline import Answer
+from ..study import Study
 from .analysis import Analysis
 from .curves import joined
-from .evaluation import Evaluation
 from .live import hypervolume_now, number
-from .pipeline import Answer
-from .study import Study
 from .terminal import headline
 
 LOG = logging.getLogger("nas.search")

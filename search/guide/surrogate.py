@@ -5,8 +5,8 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 
-from ..predictors.pairs import JITTER, learn, noisy_root
-from ..search_space.codes import Rows
+from ...predictors.pairs import JITTER, learn, noisy_root
+from ...search_space.codes import Rows
 from .features import Array, Features, Hot
 
 LEARNT_FROM = 150

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from ..search_space.codes import Codes, Rows
+from ...search_space.codes import Codes, Rows
 
 Array = NDArray[np.float64]
 Hot = NDArray[np.float32]

@@ -3,15 +3,15 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..hw_profiles import Latency
+from ...hw_profiles import Latency
+from ..bundle import write_bundle, write_front
+from ..candidates import Candidates
+from ..limits import Limits
+from ..pipeline import Answer
+from ..run_folder import Run
+from ..units import human
 from .analysis import Analysis
-from .bundle import write_bundle, write_front
-from .candidates import Candidates
-from .limits import Limits
-from .pipeline import Answer
 from .report import Report, write_report
-from .run_folder import Run
-from .units import human
 
 FORMATS = ("safetensors", "onnx", "onnx-fixed")
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from ..search_space.architecture import Architecture
-from ..search_space.trial import Gene, make_gene
+from ...search_space.architecture import Architecture
+from ...search_space.trial import Gene, make_gene
 from . import glyphs
 from .cards import Chosen, contents
 from .glyphs import box, text

@@ -14,14 +14,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from ..files import write_atomic
-from ..search_space.architecture import Architecture
-from ..search_space.trial import Gene
+from ...files import write_atomic
+from ...search_space.architecture import Architecture
+from ...search_space.trial import Gene
+from ..units import human
 from . import findings
 from .analysis import Analysis
 from .drawing import draw
 from .plots import latency, pareto_figure, quality, training_figure
-from .units import human
 
 LEADING_NUMBER = re.compile(r"[\d.,]*\d ?(?:%|[mµnu]?s\b|[KMGT]?i?B\b|[KMGT]\b)?(?=$|[\s,(])")
 NO_CURVE = "<p>No training curve was kept with this run.</p>"

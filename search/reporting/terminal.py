@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..pipeline import Answer
+from ..units import human
 from .analysis import Analysis
-from .pipeline import Answer
 from .plots import quality
-from .units import human
 
 SHOWN = 12
 EVERY = 10.0

@@ -1,0 +1,1 @@
+"""What guides a search: surrogates of its numbers, evolution on them, and what a point would add to a front."""
