@@ -93,7 +93,9 @@ def device_sets(folder: Path) -> dict[str, tuple[Target, pd.DataFrame]]:
     return found
 
 
-def evaluate(target: Target, table: pd.DataFrame, k: int, *, by_family: bool, seed: int) -> tuple[float, ...]:
+def evaluate(
+    target: Target, table: pd.DataFrame, k: int, *, by_family: bool, seed: int, like: Any = None
+) -> tuple[float, ...]:
     """(MAPE %, its median %, Kendall tau, coverage %, interval as a factor) over five folds of families, or of nets."""
     rng = np.random.default_rng(seed)
     labels = table.family if by_family else pd.Series(range(len(table)))
@@ -102,7 +104,7 @@ def evaluate(target: Target, table: pd.DataFrame, k: int, *, by_family: bool, se
     for i in range(FOLDS):
         known = table.iloc[rng.permutation(np.flatnonzero(fold != i))[:k]]
         model = nas.LatencyModel.fit(
-            list(known.cost), list(known.latency_ms), target, groups=list(known.family) if by_family else None
+            list(known.cost), list(known.latency_ms), target, list(known.family) if by_family else None, like=like
         )
         held = table[fold == i]
         parts.append(model.predict(list(held.cost)).assign(truth=held.latency_ms.to_numpy()))

@@ -1,10 +1,11 @@
 """A latency model that starts from a device profiled before, beside one that starts from the datasheet.
 
-    python scripts/bench_transfer.py --data FOLDER [--points 5 10 20] [--seeds 6]
+    python scripts/bench_transfer.py --data FOLDER [--points 5 10 20] [--seeds 6] [--families]
 
 FOLDER and device sets are those of `bench_latency.py`. The device to start from is, by rule, the one of the same kind
 and of the same style of runtime (eager or compiled) whose datasheet is the nearest; its profile knows all of its nets.
-Printed: mean absolute relative error in % of the nets that were not among the points; means over seeds.
+Printed: mean absolute relative error in % of the nets that were not among the points; means over seeds. With --families
+the points are of other families than the nets that are held out (the older device knows those, too).
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from bench_latency import Target, device_sets
+from bench_latency import Target, device_sets, evaluate
 
 import nas
 from nas.hw_profiles.models.priors import Prior
@@ -41,11 +42,16 @@ def nearest(own: Target, among: dict[str, Known]) -> Known:
     return min((known for known in among.values() if known.target.device != own.device), key=distance)
 
 
-def error(target: Target, table: pd.DataFrame, order: np.ndarray, k: int, like: Known | None) -> float:
+def error(target: Target, table: pd.DataFrame, seed: int, k: int, like: Known | None) -> float:
+    order = np.random.default_rng(seed).permutation(len(table))
     known, held = table.iloc[order[:k]], table.iloc[order[k:]]
     model = nas.LatencyModel.fit(list(known.cost), list(known.latency_ms), target, like=like)
     found = model.predict(list(held.cost)).mean_ms.to_numpy()
     return 100 * float(np.abs(found / held.latency_ms.to_numpy() - 1).mean())
+
+
+def family_error(target: Target, table: pd.DataFrame, seed: int, k: int, like: Known | None) -> float:
+    return evaluate(target, table, k, by_family=True, seed=seed, like=like)[0]
 
 
 def main() -> None:
@@ -53,7 +59,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--points", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--families", action="store_true")
     args = parser.parse_args()
+    of = family_error if args.families else error
     sets = device_sets(args.data)
     profiled = {
         name: Known(name, target, nas.LatencyModel.fit(list(table.cost), list(table.latency_ms), target))
@@ -63,12 +71,12 @@ def main() -> None:
     rows = []
     for name, (target, table) in sets.items():
         like, row = nearest(target, profiled), []
-        orders = [np.random.default_rng(seed).permutation(len(table)) for seed in range(args.seeds)]
         for k in args.points:
-            row += [float(np.mean([error(target, table, order, k, x) for order in orders])) for x in (None, like)]
+            row += [float(np.mean([of(target, table, seed, k, x) for seed in range(args.seeds)])) for x in (None, like)]
         rows.append(row)
         print(f"{name:46} {like.name:46}" + cells(row), flush=True)
-    print(f"{'mean':93}" + cells(np.mean(rows, axis=0).tolist()))
+    for name, middle in (("mean", np.mean(rows, axis=0)), ("median", np.median(rows, axis=0))):
+        print(f"{name:93}" + cells(middle.tolist()))
 
 
 def cells(row: list[float]) -> str:
