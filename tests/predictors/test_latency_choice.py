@@ -47,8 +47,8 @@ def quick_methods(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_are_compared_at_nets_left_out() -> None:
-    found = timed(32, by_operators)
-    assert len(found.nets) == 32
+    found = timed(52, by_operators)
+    assert len(found.nets) == 52
     table = found.compare()
     assert table is not None
     assert set(table.index) == {LATENCY_MODEL, "ridge", "products", "parameters", "FLOPs"}
