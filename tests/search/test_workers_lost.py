@@ -74,6 +74,13 @@ def end_within(pids: set[int], seconds: float) -> bool:
     return True
 
 
+def quiet(log: Path) -> None:
+    """Until nothing more is written: workers end what they are at before they see that they are alone."""
+    size = -1
+    while size != (size := log.stat().st_size):
+        time.sleep(3)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_in_mid_batch_it_asks_for_the_missing_only(tmp_path: Path, how: signal.Signals) -> None:
     child = started(tmp_path, 13)
@@ -85,6 +92,7 @@ def test_killed_in_mid_batch_it_asks_for_the_missing_only(tmp_path: Path, how: s
     if how == signal.SIGINT:  # after SIGKILL two of Ray's own agents take a minute to see that they are alone
         assert err.strip().endswith("KeyboardInterrupt")
         assert end_within(family, 30)
+    quiet(tmp_path / "log")
     stored = len(optuna.load_study(study_name="nas", storage=f"sqlite:///{tmp_path / 's.db'}").trials)
     assert 13 <= stored < 60
     before = len((tmp_path / "log").read_text().split())
@@ -113,6 +121,9 @@ def test_a_machine_is_lost_in_mid_search(tmp_path: Path) -> None:
         study = nas.search(SPACE, objectives, evaluations=60, ray=cluster.address, progress=lose)
         assert not ray.is_initialized()
         ray.init(address=cluster.address)  # the cluster goes on
+        end = time.monotonic() + 60  # it takes a while to be told
+        while ray.cluster_resources()["CPU"] != 1 and time.monotonic() < end:
+            time.sleep(0.5)
         assert ray.cluster_resources()["CPU"] == 1
     finally:
         ray.shutdown()
