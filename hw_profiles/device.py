@@ -140,6 +140,7 @@ class Device(Frozen):
         """
         traced = self._traced(cost, example)
         if self.energy_model is not None:
+            self._check_order(self.energy_model, "energies")
             return energy_of(self.energy_model, self.as_run(traced))
         if self.spec.power_w is None:
             raise UserError(
@@ -149,6 +150,8 @@ class Device(Frozen):
 
     def memory(self, cost: Cost | nn.Module, example: Tensor | Sequence[Tensor] | None = None) -> Memory:
         """Peak memory beyond the bare runtime; where none was measured, from what is counted, within a factor 3."""
+        if self.memory_model is not None:
+            self._check_order(self.memory_model, "memory peaks")
         return memory_of(self.memory_model, self.as_run(self._traced(cost, example)), self.precision)
 
     def of_net(self, net: Point | Rate) -> Latency:
@@ -202,18 +205,22 @@ class Device(Frozen):
             raise UserError("the latency of a module needs an example input: device.latency(module, example)")
         return trace_cost(cost, example, self.precision)
 
+    def _check_order(self, model: LatencyModel, what: str) -> None:
+        """Error: the model does not order nets that were left out of its fit."""
+        if model.rank is not None and model.rank < LEAST:
+            raise UserError(
+                f"{what} of {self.name} are not predicted: its profile orders nets that were left out of the fit with "
+                f"a Kendall tau of {model.rank:.2f}, and below {LEAST} a search would follow noise; time more nets, "
+                "and such as differ more, with `nas profile --nets`"
+            )
+
     def _period(self, cost: Cost) -> Latency:
         refused = self.supports.refused(cost)
         if refused:
             known = ", ".join(self.supports.operators or ())
             raise UserError(f"{self.name} does not run operators of kind {', '.join(refused)}; it runs {known}")
         model = self.model or default_model(self)
-        if model.rank is not None and model.rank < LEAST:
-            raise UserError(
-                f"{self.name} is not predicted: its profile orders nets that were left out of the fit with a Kendall "
-                f"tau of {model.rank:.2f}, and below {LEAST} a search would follow noise; time more nets, and such as "
-                "differ more, with `nas profile --nets`"
-            )
+        self._check_order(model, "latencies")
         time = predict(model, self.as_run(cost))
         outside = self.validity is not None and not self.validity.holds(cost)
         return replace(time, tier=below(model.tier)) if outside else time

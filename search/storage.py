@@ -85,7 +85,8 @@ class Store:
 
 
 def _asked(trial: FrozenTrial) -> Asked:
-    return Asked(trial.user_attrs[ASKED_AFTER], trial.user_attrs[PLACE])
+    # What was stored before there were places was evaluated in order.
+    return Asked(trial.user_attrs[ASKED_AFTER], trial.user_attrs.get(PLACE, -1))
 
 
 def open_store(

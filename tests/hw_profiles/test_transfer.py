@@ -104,6 +104,13 @@ def test_rank_is_kendalls_tau_over_pairs_that_are_apart():
     assert rank_of(np.log(1 + 0.001 * np.arange(9)), np.zeros(9), 0.0) is None
 
 
+def test_rank_of_thousands_of_nets_is_that_of_some_of_them():
+    truth = np.random.default_rng(0).standard_normal(20_000)
+    assert rank_of(truth, truth, 0.0) == 1
+    noisy = truth + np.random.default_rng(1).standard_normal(20_000)  # correlation r: tau is 2 / pi arcsin(r)
+    assert rank_of(truth, noisy, 1e-9) == pytest.approx(0.5, abs=0.05)
+
+
 def board(times):
     costs = nets(len(times), 3)
     points = [
@@ -118,6 +125,15 @@ def test_a_profile_that_orders_no_nets_predicts_nothing():
     times = np.exp(np.random.default_rng(0).standard_normal(20)).tolist()  # nothing to do with the nets
     with pytest.raises(nas.UserError, match=rf"Kendall tau of -?0\.\d\d, and below {LEAST}.*nas profile"):
         board(times).latency(nets(1, 4)[0])
+
+
+def test_energies_and_peaks_that_order_no_nets_are_refused_too():
+    noise = board(np.exp(np.random.default_rng(0).standard_normal(20)).tolist()).model
+    good = board(latencies(nets(20, 3), quirks(1)))
+    with pytest.raises(nas.UserError, match="energies of board are not predicted"):
+        good.model_copy(update={"energy_model": noise}).energy(nets(1, 4)[0])
+    with pytest.raises(nas.UserError, match="memory peaks of board are not predicted"):
+        good.model_copy(update={"memory_model": noise}).memory(nets(1, 4)[0])
 
 
 def test_a_profile_that_orders_them_does():

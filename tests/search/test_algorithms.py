@@ -61,7 +61,7 @@ def test_same_seed_same_search_and_another_seed_another(name: str) -> None:
 def test_asking_is_pure(name: str) -> None:
     algorithm, space = load_algorithm(name), conditional_space()
     assert isinstance(algorithm, Algorithm)
-    study = nas.search(space, OBJECTIVES, algorithm=name, evaluations=25)
+    study = nas.search(space, OBJECTIVES, algorithm=name, evaluations=45)  # beyond the first designs of all
 
     def ask() -> list:
         return algorithm.ask(space, study.evaluations, 7, np.random.default_rng(3))
@@ -90,8 +90,9 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(name: str, tmp_path) 
             conditional_space(), OBJECTIVES, algorithm=name, evaluations=evaluations, storage=path
         ).evaluations
 
-    undisturbed = run(23, "whole.db")
-    for evaluations in (7, 20, 23):  # stops within a batch, and at the end of one
+    batch = load_algorithm(name).batch
+    undisturbed = run(2 * batch + 3, "whole.db")
+    for evaluations in sorted((7, batch, batch + 4, 2 * batch + 3)):  # stops within batches, and at the end of one
         assert run(evaluations, "parts.db") == undisturbed[:evaluations]
 
 
