@@ -1,6 +1,6 @@
 """What the objectives ask of a net: quality with inherited weights, cost, latency. Each is computed once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -11,10 +11,10 @@ from torch import Tensor
 from ..hw_profiles import Cost, Device, Latency, Measurement, Protocol, measure_all, trace_cost
 from ..predictors.latency import Learned
 from ..search_space.architecture import Architecture
-from ..supernet.evaluate import evaluate_subnet, loss_of_subnet
-from ..supernet.population import score_subnets
+from ..supernet.evaluate import loss_of_subnet
 from ..supernet.store import Supernet
 from ..tasks import Task
+from .validation import Validation
 
 
 @dataclass
@@ -55,11 +55,12 @@ class Candidates:
         return measure_all(pairs, protocol=Protocol(seconds=seconds), runtime=runtime, threads=threads)
 
     def quality(self, architecture: Architecture) -> float:
-        return evaluate_subnet(self.supernet, self.task, architecture)
+        return next(self.qualities([architecture]))
 
-    def qualities(self, architectures: Sequence[Architecture]) -> Iterator[float]:
-        """What `quality` gives, one after the other, in less time where the nets begin alike."""
-        return score_subnets(self.supernet, self.task, architectures)
+    @cached_property
+    def qualities(self) -> Validation:
+        """What `quality` gives, of many nets in less time, and of a part of the split."""
+        return Validation(self.supernet, self.task)
 
     @cached_property
     def quality_key(self) -> str:

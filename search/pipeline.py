@@ -113,7 +113,8 @@ def find(
 
 def _objectives(candidates: Candidates, limits: Limits) -> dict[str, Objective]:
     """Quality, and the latency on each device."""
-    quality = maximize(candidates.qualities, batched=True, key=candidates.quality_key)
+    validation = candidates.qualities
+    quality = maximize(validation, batched=True, key=candidates.quality_key, fidelities=validation.fidelities)
 
     def latency(on: Candidates) -> Objective:
         return minimize(lambda a: on.latency(a).mean_ms)

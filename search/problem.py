@@ -1,17 +1,17 @@
-"""Objectives and constraints together: from architectures to evaluations. Here, and only here, signs flip."""
+"""Objectives and constraints together: from metrics to evaluations. Here, and only here, signs flip."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from ..errors import UserError, unknown
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from .evaluation import Evaluation
-from .objectives import Constraint, Metric, Objective, as_objectives
+from .objectives import Constraint, Objective, as_objectives
 
-RESERVED = ("number", "id", "feasible", "architecture", "asked_after", "place")
+RESERVED = ("number", "id", "feasible", "architecture", "asked_after", "place", "fidelity", "early")
 
 
 @dataclass(frozen=True)
@@ -22,34 +22,31 @@ class Problem:
     constraints: tuple[Constraint, ...] = ()
 
     @property
-    def metrics(self) -> dict[str, tuple[Metric, bool]]:
-        """Everything that is evaluated, by name: the function and whether it takes a list."""
-        own = {c.name: (c.function, c.batched) for c in self.constraints if c.function is not None}
-        return {name: (o.function, o.batched) for name, o in self.objectives.items()} | own
+    def metrics(self) -> dict[str, Objective]:
+        """Everything that is evaluated, by name; the function of a constraint as an objective (that nobody pursues)."""
+        own = {c.name: Objective(c.function, "minimize", c.batched) for c in self.constraints if c.function is not None}
+        return dict(self.objectives) | own
 
-    def judge(self, architecture: Architecture, metrics: Mapping[str, float]) -> Evaluation:
-        """The evaluation that these metrics make. A metric that is not finite becomes NaN and makes it a failure."""
-        known = {name: metrics[name] if math.isfinite(metrics[name]) else math.nan for name in self.metrics}
+    @property
+    def rungs(self) -> int:
+        """How many steps an evaluation has."""
+        return max(len(o.rungs) for o in self.objectives.values())
+
+    def judge(
+        self,
+        architecture: Architecture,
+        metrics: Mapping[str, float],
+        fidelity: float = 1.0,
+        early: Mapping[str, Sequence[float]] | None = None,
+    ) -> Evaluation:
+        """The evaluation that these metrics make. One that is missing or not finite becomes NaN: a failure."""
+        known = {n: metrics[n] if math.isfinite(metrics.get(n, math.nan)) else math.nan for n in self.metrics}
         losses = tuple(o.sign * known[name] for name, o in self.objectives.items())
         violations = tuple(v for c in self.constraints for v in c.violations(known[c.name]))
-        return Evaluation(architecture, known, losses, violations, failed=any(map(math.isnan, known.values())))
-
-    def evaluate(self, architectures: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """One by one as soon as they are known; functions that take a list are called once, with all.
-
-        What such a function returns is taken number by number, so that a generator's are not lost to an interruption.
-        """
-        together = {
-            name: call_batched(name, function, list(architectures))
-            for name, (function, batched) in self.metrics.items()
-            if batched
-        }
-        for architecture in architectures:
-            values = {
-                name: next(together[name]) if batched else function(cast(Any, architecture))
-                for name, (function, batched) in self.metrics.items()
-            }
-            yield self.judge(architecture, {name: _number(name, v, architecture) for name, v in values.items()})
+        values = {name: tuple(given) for name, given in (early or {}).items()}
+        return Evaluation(
+            architecture, known, losses, violations, any(map(math.isnan, known.values())), fidelity, values
+        )
 
 
 def make_problem(space: GeneSpace, objectives: Mapping[str, Any], constraints: Sequence[Constraint]) -> Problem:
@@ -63,26 +60,3 @@ def make_problem(space: GeneSpace, objectives: Mapping[str, Any], constraints: S
         if constraint.name not in named:
             raise unknown("objective in a constraint without function:", constraint.name, named)
     return problem
-
-
-def call_batched(name: str, function: Metric, architectures: list[Architecture]) -> Iterator[object]:
-    """The numbers of a function that takes a list: a list of them is counted at once, a generator's as they come."""
-    values = cast(Callable[[Any], Iterable[object]], function)(architectures)
-    if isinstance(values, Sized) and len(values) != len(architectures):
-        raise _miscounted(name, len(values), len(architectures))
-    given = 0
-    for value in values:
-        given += 1
-        yield value
-    raise _miscounted(name, given, len(architectures))  # one more was asked for
-
-
-def _miscounted(name: str, given: int, wanted: int) -> UserError:
-    return UserError(f"{name!r} returned {given} numbers for {wanted} architectures")
-
-
-def _number(name: str, value: object, architecture: Architecture) -> float:
-    try:
-        return float(cast(Any, value))
-    except (TypeError, ValueError):
-        raise UserError(f"{name!r} returned {value!r} for architecture {architecture.id}; expected a number") from None

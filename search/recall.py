@@ -7,9 +7,9 @@ are stored.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
 import optuna
 from optuna.trial import TrialState
@@ -17,17 +17,18 @@ from optuna.trial import TrialState
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from .objectives import Objective
-from .problem import call_batched
-from .storage import ARCHITECTURE, FINGERPRINT, quiet, space_id, storage_url
+from .steps import call_batched
+from .storage import ARCHITECTURE, EARLY, FIDELITY, FINGERPRINT, keys_of, quiet, space_id, storage_url
 
 KEYS, BEGUN_WITH = "keys", "recalled"
 
 
 @dataclass(frozen=True)
 class Recall:
-    """values: by objective and the architecture's id. nets: by id, those of which all keyed objectives are known."""
+    """values: by objective and the architecture's id, one for each fidelity.
+    nets: by id, those of which all keyed objectives are known."""
 
-    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     nets: Mapping[str, Architecture] = field(default_factory=dict)
 
     def remembering(self, objectives: Mapping[str, Objective]) -> dict[str, Objective]:
@@ -49,7 +50,7 @@ def recall(
     keys = keys_of(objectives)
     if storage is None or not keys:
         return Recall()
-    values: dict[str, dict[str, float]] = {objective: {} for objective in keys}
+    values: dict[str, dict[str, Sequence[float]]] = {objective: {} for objective in keys}
     nets: dict[str, Architecture] = {}
     for study in _studies(storage, name):
         stored = study.user_attrs.get(FINGERPRINT, {})
@@ -58,17 +59,15 @@ def recall(
             continue
         places = [n for n, _ in stored["objectives"]]
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            if trial.user_attrs.get(FIDELITY, 1) < 1:
+                continue
             architecture = space.architecture(trial.params)
             nets[architecture.id] = architecture
             for n in shared:
-                values[n].setdefault(trial.user_attrs[ARCHITECTURE], (trial.values or [])[places.index(n)])
+                value, early = (trial.values or [])[places.index(n)], trial.user_attrs.get(EARLY, {}).get(n, ())
+                values[n].setdefault(trial.user_attrs[ARCHITECTURE], (*early, value))
     whole = {i: a for i, a in nets.items() if all(i in known for known in values.values())}
     return Recall(values, whole)
-
-
-def keys_of(objectives: Mapping[str, Objective]) -> dict[str, str]:
-    """The keys that are stated, by objective."""
-    return {name: objective.key for name, objective in objectives.items() if objective.key is not None}
 
 
 def _studies(storage: str | os.PathLike[str], but: str) -> Iterator[optuna.Study]:
@@ -81,17 +80,20 @@ def _studies(storage: str | os.PathLike[str], but: str) -> Iterator[optuna.Study
                 yield optuna.load_study(study_name=summary.study_name, storage=url)
 
 
-def _remembering(name: str, objective: Objective, known: Mapping[str, float]) -> Objective:
-    def function(architectures: Sequence[Architecture]) -> Iterable[float]:
+def _remembering(name: str, objective: Objective, known: Mapping[str, Sequence[float]]) -> Objective:
+    def function(architectures: Sequence[Architecture], *fidelity: float) -> Iterable[float]:
+        rung = objective.fidelities.index(fidelity[0]) if fidelity else -1
         new = [a for a in architectures if a.id not in known]
-        found = _computed(name, objective, new)
+        found = _computed(name, objective, new, fidelity)
         for architecture in architectures:
-            yield known[architecture.id] if architecture.id in known else next(found)
+            yield known[architecture.id][rung] if architecture.id in known else next(found)
 
     return replace(objective, function=function, batched=True)
 
 
-def _computed(name: str, objective: Objective, architectures: list[Architecture]) -> Iterator[float]:
+def _computed(
+    name: str, objective: Objective, architectures: list[Architecture], fidelity: Sequence[float]
+) -> Iterator[float]:
     if objective.batched:
-        return cast(Iterator[float], call_batched(name, objective.function, architectures))
-    return map(cast(Callable[[Any], float], objective.function), architectures)
+        return cast(Iterator[float], call_batched(name, objective, architectures, fidelity))
+    return (objective.function(a, *fidelity) for a in architectures)

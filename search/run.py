@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from .algorithms import Algorithm, load_algorithm
 from .evaluation import Asked
 from .objectives import Constraint
 from .problem import make_problem
+from .race import race_of
 from .recall import recall
+from .steps import evaluate
 from .storage import fingerprint_of, open_store
 from .study import Study
 from .workers import Workers, check_workers
@@ -41,7 +44,8 @@ def search(
 
     objectives: name -> `minimize(f)` or `maximize(f)`, where f takes one architecture and returns a number.
     constraints: bounds on an objective, or on a function of their own.
-    evaluations: how many distinct architectures to evaluate; fewer where the space has no more.
+    evaluations: how many distinct architectures to evaluate; fewer where the space has no more. Those that are given
+        up on the way (`Objective.fidelities`) count too.
     storage: a SQLite file or an Optuna URL; None keeps everything in memory. The same call on the same storage resumes:
         nothing is evaluated twice, and the result is that of an undisturbed run. A larger `evaluations` continues.
         Values of objectives with a `key` that other searches have stored there are read, not computed (see `recall`).
@@ -65,7 +69,7 @@ def search(
         seen = store.load()
         study, known = Study(space, problem, seen, store), seen[-1][0].after if seen else 0
         begun_with = past.begin(store.study) if warm else []
-        study.begin_with(list(problem.evaluate(begun_with)))
+        study.begin_with([found for _, found in sorted(evaluate(problem, begun_with), key=itemgetter(0))])
     evaluations, known = evaluations + len(begun_with), max(known, len(begun_with))
     with Workers(problem, workers, ray) as staff:
         while len(study) < evaluations:
@@ -73,7 +77,8 @@ def search(
             asked = _ask(study, chosen, known, seed)[: evaluations - known]
             done = set(study.architectures)
             left = {place: a for place, a in enumerate(asked) if a not in done}
-            for place, evaluation in staff.evaluate(left):
+            race = race_of(problem.objectives, study.evaluations[:known])
+            for place, evaluation in staff.evaluate(left, race):
                 study.add(evaluation, Asked(known, place))
                 if progress is not None:
                     progress(len(study) - len(begun_with), evaluations - len(begun_with), study)

@@ -23,9 +23,11 @@ from ..errors import UserError
 from ..search_space.gene_space import GeneSpace
 from ..search_space.trial import Gene
 from .evaluation import Asked, Evaluation
+from .objectives import Objective
 from .problem import Problem
 
 FINGERPRINT, ARCHITECTURE, ASKED_AFTER, PLACE = "nas", "architecture", "asked_after", "place"
+FIDELITY, EARLY = "fidelity", "early"
 FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
@@ -68,7 +70,8 @@ class Store:
             params=dict(evaluation.architecture),
             distributions={name: self._distributions[name] for name in evaluation.architecture},
             user_attrs={ARCHITECTURE: evaluation.architecture.id, ASKED_AFTER: asked.after, PLACE: asked.place}
-            | {name: v for name, v in evaluation.metrics.items() if name in extra and not math.isnan(v)},
+            | {name: v for name, v in evaluation.metrics.items() if name in extra and not math.isnan(v)}
+            | ({FIDELITY: evaluation.fidelity, EARLY: dict(evaluation.early)} if evaluation.early else {}),
             # The list is the form that Optuna 4 and 5 both read; `study.best_trials` then respects feasibility.
             system_attrs={} if evaluation.failed else {"constraints": list(evaluation.violations)},
         )
@@ -79,8 +82,9 @@ class Store:
         if architecture.id != trial.user_attrs[ARCHITECTURE]:
             raise UserError(f"trial {trial.number} of study {self.study.study_name!r} is no architecture of this space")
         values = dict(zip(self._problem.objectives, trial.values or (), strict=False))
+        metrics = {n: values.get(n, trial.user_attrs.get(n, math.nan)) for n in self._problem.metrics}
         return self._problem.judge(
-            architecture, {n: values.get(n, trial.user_attrs.get(n, math.nan)) for n in self._problem.metrics}
+            architecture, metrics, trial.user_attrs.get(FIDELITY, 1.0), trial.user_attrs.get(EARLY)
         )
 
 
@@ -123,13 +127,28 @@ def open_store(
 
 def fingerprint_of(space: GeneSpace, problem: Problem, algorithm: str, seed: int) -> dict[str, Any]:
     """What must be equal for two searches to be the same search. The code of the objectives cannot be seen."""
-    keys = {name: o.key for name, o in problem.objectives.items() if o.key is not None}
-    return ({"keys": keys} if keys else {}) | {
-        "space": space_id(space),
-        "objectives": [[name, o.direction] for name, o in problem.objectives.items()],
-        "constraints": [[c.name, c.upper, c.lower] for c in problem.constraints],
-        "algorithm": algorithm,
-        "seed": seed,
+    objectives = problem.objectives.items()
+    keys = keys_of(problem.objectives)
+    rungs = {name: list(o.rungs) for name, o in objectives if len(o.rungs) > 1}
+    return (
+        ({"keys": keys} if keys else {})
+        | ({"fidelities": rungs} if rungs else {})
+        | {
+            "space": space_id(space),
+            "objectives": [[name, o.direction] for name, o in objectives],
+            "constraints": [[c.name, c.upper, c.lower] for c in problem.constraints],
+            "algorithm": algorithm,
+            "seed": seed,
+        }
+    )
+
+
+def keys_of(objectives: Mapping[str, Objective]) -> dict[str, str]:
+    """The keys that are stated, by objective; values at other fidelities are not the same."""
+    return {
+        name: o.key if len(o.fidelities) == 1 else f"{o.key}, at {', '.join(map(str, o.fidelities))}"
+        for name, o in objectives.items()
+        if o.key is not None
     }
 
 

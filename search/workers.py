@@ -15,7 +15,9 @@ from ..errors import UserError
 from ..search_space.architecture import Architecture
 from .evaluation import Evaluation
 from .problem import Problem
+from .race import Race
 from .sharing import shared
+from .steps import evaluate
 
 RETRIES = 3
 """How often an evaluation is tried again whose worker died."""
@@ -61,16 +63,17 @@ class Workers:
             self._batch.close()
         self._stack.close()
 
-    def evaluate(self, asked: Mapping[int, Architecture]) -> Iterator[tuple[int, Evaluation]]:
-        """(place, evaluation) of each architecture, as soon as it is known; by Ray in any order."""
+    def evaluate(self, asked: Mapping[int, Architecture], race: Race) -> Iterator[tuple[int, Evaluation]]:
+        """(place, evaluation) of each architecture, as soon as it is known, in any order."""
         if not _wants_ray(self.workers, self.address):
-            return zip(asked, self.problem.evaluate(list(asked.values())), strict=False)
+            places = list(asked)
+            return ((places[index], found) for index, found in evaluate(self.problem, list(asked.values()), race))
         if not asked:
             return iter(())
         if self._crew is None:  # Ray takes seconds to start, and a search that is done needs none
             ray = self._stack.enter_context(connected(self.workers, self.address))
             self._crew = _Crew(ray, self.problem, self.workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
-        self._batch = self._crew.evaluate(asked)
+        self._batch = self._crew.evaluate(asked, race)
         return self._batch
 
 
@@ -116,35 +119,36 @@ class _Crew:
         self.ray, self.size = ray, size
         with shared(ray):
             self.bundle = [ray.put(problem)]  # once a search; from a list Ray hands the reference on, not the content
-        together = any(batched for _, batched in problem.metrics.values())
+        together = any(metric.batched for metric in problem.metrics.values())
         self.pieces = size if together else size * PIECES
         self.task = ray.remote(_evaluate).options(
             num_cpus=1, num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD"
         )
 
-    def evaluate(self, asked: Mapping[int, Architecture]) -> Generator[tuple[int, Evaluation]]:
+    def evaluate(self, asked: Mapping[int, Architecture], race: Race) -> Generator[tuple[int, Evaluation]]:
         """As `Workers.evaluate`. After an error in an objective what is finished by then is given before it is raised.
 
         Error: an evaluation whose worker dies again and again.
         """
-        waiting, running = deque(divided(asked, self.pieces)), dict[Any, deque[int]]()
+        waiting, running = deque(divided(asked, self.pieces)), dict[Any, dict[int, int]]()  # task: index -> place
         deaths = Counter[int]()
         failure: Exception | None = None
         try:
             while running or (waiting and failure is None):
                 while waiting and len(running) < self.size and failure is None:
                     places = waiting.popleft()
-                    running[self.task.remote(self.bundle, [asked[p] for p in places])] = deque(places)
+                    task = self.task.remote(self.bundle, [asked[p] for p in places], race)
+                    running[task] = dict(enumerate(places))
                 ready, _ = self.ray.wait(list(running), timeout=None if failure is None else 0)
                 if not ready:
                     break
                 try:
-                    evaluation = self._next(ready[0])
+                    index, evaluation = self._next(ready[0])
                 except StopIteration:
                     del running[ready[0]]
                 except _Lost as lost:
-                    left = list(running.pop(ready[0]))
-                    deaths.update(left[:1])  # the one that was being evaluated
+                    left = list(running.pop(ready[0]).values())
+                    deaths.update(left[:1])  # the one that was being evaluated, if each is finished before the next
                     if left and deaths[left[0]] > RETRIES:
                         failure = _deadly(asked[left[0]], lost)
                     waiting.extendleft([left] if left else [])
@@ -152,19 +156,19 @@ class _Crew:
                     del running[ready[0]]
                     failure = failure or error
                 else:
-                    yield running[ready[0]].popleft(), evaluation
+                    yield running[ready[0]].pop(index), evaluation
         finally:
             for task in running:
                 self.ray.cancel(task, force=True)
         if failure is not None:
             raise failure
 
-    def _next(self, task: Iterator[Any]) -> Evaluation:
+    def _next(self, task: Iterator[Any]) -> tuple[int, Evaluation]:
         """What the task finished next. Errors: StopIteration, `_Lost`, or what an objective raised, as it raised it."""
         known = self.ray.exceptions
         gone = (known.WorkerCrashedError, known.NodeDiedError, known.ObjectLostError, known.OutOfMemoryError)
         try:
-            evaluation: Evaluation = self.ray.get(next(task))
+            found: tuple[int, Evaluation] = self.ray.get(next(task))
         except known.RayTaskError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, gone):
@@ -172,7 +176,7 @@ class _Crew:
             raise cause if isinstance(cause, Exception) else error from error
         except gone as error:
             raise _Lost from error
-        return evaluation
+        return found
 
 
 class _Lost(Exception):
@@ -193,10 +197,12 @@ def divided(asked: Mapping[int, Architecture], pieces: int) -> list[list[int]]:
     return [order[a:b] for a, b in pairwise(bounds) if a < b]
 
 
-def _evaluate(bundle: Sequence[Any], architectures: Sequence[Architecture]) -> Iterator[Evaluation]:
+def _evaluate(
+    bundle: Sequence[Any], architectures: Sequence[Architecture], race: Race
+) -> Iterator[tuple[int, Evaluation]]:
     """What runs in a worker. One thread: there are as many workers as cores."""
     torch.set_num_threads(1)
-    yield from _problem(bundle[0]).evaluate(architectures)
+    yield from evaluate(_problem(bundle[0]), architectures, race)
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..search_space.architecture import GeneValue
 from ..search_space.stages import stages_of
 from ..tasks import Split, Task
-from .evaluate import EVALUATION_BATCH, evaluate_subnet
+from .evaluate import EVALUATION_BATCH, outputs_of
+from .statistics import extract_for
 from .store import Supernet
 from .trie import Leaf, make_trie
 
@@ -47,18 +48,31 @@ def score_subnets(
     memory_mib: float = MEMORY_MIB,
 ) -> Iterator[float]:
     """The numbers of `evaluate_subnets` in their order, each as soon as it and those before it are known."""
+    data: Split = getattr(task, split)
+    for outputs in outputs_of_subnets(supernet, task, architectures, data, memory_mib=memory_mib):
+        yield task.metric(outputs, data.targets)
+
+
+def outputs_of_subnets(
+    supernet: Supernet,
+    task: Task,
+    architectures: Sequence[Mapping[str, GeneValue]],
+    data: Split,
+    *,
+    memory_mib: float = MEMORY_MIB,
+) -> Iterator[Tensor]:
+    """Outputs (samples of `data`, ...) of the nets in their order, each as soon as it and those before are known."""
     canonical = [supernet.space.architecture(a) for a in architectures]
     trie = make_trie(supernet, canonical)
-    data: Split = getattr(task, split)
     walk = _walk(supernet, trie, data, int(memory_mib * 2**20))
-    together, known = {leaf.index for leaf in trie}, dict[int, float]()
+    together, known = {leaf.index for leaf in trie}, dict[int, Tensor]()
     for index, architecture in enumerate(canonical):
         if index not in together:
-            yield evaluate_subnet(supernet, task, architecture, split)
+            yield outputs_of(extract_for(supernet, task, architecture).eval(), data)[0]
             continue
         while index not in known:
             done, outputs = next(walk)
-            known[done] = task.metric(outputs, data.targets)
+            known[done] = outputs
         yield known.pop(index)
 
 

@@ -66,6 +66,10 @@ class Split:
         for raw, targets in zip(torch.split(self.raw, batch_size), torch.split(self.targets, batch_size), strict=True):
             yield self.prepare(raw), targets
 
+    def part(self, start: int, stop: int) -> "Split":
+        """The samples from `start` to before `stop`; a view."""
+        return replace(self, raw=self.raw[start:stop], targets=self.targets[start:stop])
+
     def take(self, indices: Tensor) -> "Split":
         """The samples at `indices` (an integer or boolean tensor)."""
         return replace(self, raw=self.raw[indices], targets=self.targets[indices])

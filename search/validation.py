@@ -1,0 +1,63 @@
+"""Quality of nets on growing parts of the validation split: the low fidelities of a search."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..search_space.architecture import Architecture
+from ..supernet.evaluate import EVALUATION_BATCH
+from ..supernet.population import outputs_of_subnets
+from ..supernet.statistics import with_statistics
+from ..supernet.store import Supernet
+from ..tasks import Split, Task
+
+SHARES = (0.125, 0.25, 0.5)
+"""Of the split, before all of it."""
+
+
+@dataclass
+class Validation:
+    """The task's metric of subnets on some samples of the validation split, drawn once, or on all of it.
+
+    Outputs of a part are kept until the net goes on or others begin, so that no sample is computed twice.
+    """
+
+    supernet: Supernet
+    task: Task
+    _outputs: dict[Architecture, Tensor] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def data(self) -> Split:
+        """The split in an order of chance: in a file the classes may stand one behind the other."""
+        split = self.task.validation
+        return split.take(torch.randperm(len(split), generator=torch.Generator().manual_seed(0)))
+
+    @cached_property
+    def fidelities(self) -> tuple[float, ...]:
+        """Shares of the split in whole batches, so that a sum of parts is the whole to the bit.
+
+        All at once for nets whose running statistics would have to be measured anew for each part.
+        """
+        space, samples = self.supernet.space, len(self.task.validation)
+        if with_statistics(space.skeleton(space.largest)):
+            return (1.0,)
+        batches = -(-samples // EVALUATION_BATCH)
+        parts = {min(samples, EVALUATION_BATCH * -int(-share * batches // 1)) for share in SHARES}
+        return tuple(sorted({*(part / samples for part in parts), 1.0}))
+
+    def __call__(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> Iterator[float]:
+        """One number for each, as soon as it is known."""
+        stop = round(fidelity * len(self.data))
+        begun = {len(self._outputs.get(a, ())) for a in architectures}
+        start = begun.pop() if len(begun) == 1 else 0
+        before = self._outputs if start else {}
+        self._outputs = {}
+        new = outputs_of_subnets(self.supernet, self.task, architectures, self.data.part(start, stop))
+        for architecture, outputs in zip(architectures, new, strict=True):
+            whole = torch.cat([before.pop(architecture), outputs]) if start else outputs
+            if stop < len(self.data):
+                self._outputs[architecture] = whole
+            yield self.task.metric(whole, self.data.targets[:stop])
