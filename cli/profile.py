@@ -244,6 +244,8 @@ def _show(device: "Device", path: Path) -> None:
     memory = device.memory_model
     if memory is not None and memory.error is not None:
         rows["peak memory"] = f"{memory.error:.1%} off in the mean, for nets left out of the fit"
+    if device.p95_model is not None:
+        rows["p95"] = f"{device.p95_model.error:.1%} off in the mean, for nets left out of the fit"
     for name, value in rows.items():
         table.add_row(name, str(value))
     console.print(table)

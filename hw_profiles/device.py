@@ -18,6 +18,8 @@ from .models.latency import Latency, LatencyModel, Source, Tier, analytic, below
 from .models.priors import Prior, prior_of
 from .models.quantity import FEWEST, Energy, Memory, drawn, energy_of, fit_energy, fit_memory, memory_of
 from .models.rank import LEAST
+from .models.tail import FEWEST as FEWEST_TAILS
+from .models.tail import Tail, fit_tail, p95_of
 from .points import Calibration, Error, Point, Rate, Validity
 from .runtimes import runtime_names
 from .schema import Frozen, Precision, Runtime, Spec, Supports, Text, Value
@@ -38,6 +40,7 @@ __all__ = [
 
 BatchMode = Literal["latency", "batch-step", "throughput"]
 """What a number is the time of: one input at a time; a step of a large batch; the output rate of a pipelined chip."""
+Example = Tensor | Sequence[Tensor] | None
 LOCAL_FACTOR = 3.0
 """90 % interval of the local machine before calibration: its rates are measured, but on three operators only."""
 
@@ -90,6 +93,8 @@ class Device(Frozen):
     """Of millijoules; None: no energies were measured."""
     memory_model: LatencyModel | None = None
     """Of MiB, over `quantity.memory_cost`; None: no peak memory was measured."""
+    p95_model: Tail | None = None
+    """Of the 95th percentile of single calls over the latency; None: no points state it."""
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Self:
@@ -113,7 +118,7 @@ class Device(Frozen):
         """The points of the calibration, those that are not believed included."""
         return self.calibration.nets if self.calibration else []
 
-    def latency(self, cost: Cost | nn.Module, example: Tensor | Sequence[Tensor] | None = None) -> Latency:
+    def latency(self, cost: Cost | nn.Module, example: Example = None) -> Latency:
         """Latency of a traced cost, or of a module on an example input; beyond `validity` a tier lower.
 
         Errors: an operator that the device cannot run; a device of which only throughput is known; a profile that does
@@ -126,17 +131,32 @@ class Device(Frozen):
             )
         return self._period(self._traced(cost, example))
 
-    def throughput(self, cost: Cost | nn.Module, example: Tensor | Sequence[Tensor] | None = None) -> Throughput:
+    def throughput(self, cost: Cost | nn.Module, example: Example = None) -> Throughput:
         """Outputs per second, of a device that is profiled by throughput."""
         if self.batch_mode != "throughput":
             raise UserError(f"{self.name} is profiled by {self.batch_mode}, not by throughput; use device.latency()")
         time = self._period(self._traced(cost, example))
         return Throughput(1e3 / time.mean_ms, 1e3 / time.high_ms, 1e3 / time.low_ms, time.source, time.tier)
 
-    def energy(self, cost: Cost | nn.Module, example: Tensor | Sequence[Tensor] | None = None) -> Energy:
+    def p95(self, cost: Cost | nn.Module, example: Example = None, *, time: Latency | None = None) -> Latency:
+        """The 95th percentile of single calls: `mean_ms` is its expected value, the others its 90 % interval.
+
+        time: the latency, where more is known of it than `latency` says. Errors: those of `latency`; no percentiles
+        were measured.
+        """
+        if self.p95_model is None:
+            raise UserError(
+                f"the 95th percentile of {self.name} is not known: state `p95_ms` of {FEWEST_TAILS} of its points or "
+                "more, or measure it with `nas profile`"
+            )
+        known = time or self.latency(cost, example)
+        return p95_of(self.p95_model, known, self.model or default_model(self))
+
+    def energy(self, cost: Cost | nn.Module, example: Example = None, *, time: Latency | None = None) -> Energy:
         """Energy of one call: from measured energies, else from the latency and the rated power.
 
-        Errors: those of `latency`; neither energies nor the power are known.
+        time: the latency, where more is known of it than `latency` says. Errors: those of `latency`; neither energies
+        nor the power are known.
         """
         traced = self._traced(cost, example)
         if self.energy_model is not None:
@@ -146,9 +166,9 @@ class Device(Frozen):
             raise UserError(
                 f"the power of {self.name} is not known: state `power_w` in its `spec`, or `energy_mj` of its points"
             )
-        return drawn(self.latency(traced), self.spec.power_w.value)
+        return drawn(time or self.latency(traced), self.spec.power_w.value)
 
-    def memory(self, cost: Cost | nn.Module, example: Tensor | Sequence[Tensor] | None = None) -> Memory:
+    def memory(self, cost: Cost | nn.Module, example: Example = None) -> Memory:
         """Peak memory beyond the bare runtime; where none was measured, from what is counted, within a factor 3."""
         if self.memory_model is not None:
             self._check_order(self.memory_model, "memory peaks")
@@ -164,8 +184,8 @@ class Device(Frozen):
 
     def fitted(self) -> "Device":
         """With models of all that its points say, but those that it has already."""
-        models = {"model": self.model or default_model(self)} | _other_models(self)
-        return self.model_copy(update=models)
+        known = self.with_model(self.model or default_model(self))
+        return known.model_copy(update=_other_models(known))
 
     def prior(self) -> Prior:
         """What is expected of the device before its calibration."""
@@ -198,7 +218,7 @@ class Device(Frozen):
         ]
         return replace(cost, operators=tuple(scaled))
 
-    def _traced(self, cost: Cost | nn.Module, example: Tensor | Sequence[Tensor] | None) -> Cost:
+    def _traced(self, cost: Cost | nn.Module, example: Example) -> Cost:
         if not isinstance(cost, nn.Module):
             return cost
         if example is None:
@@ -241,12 +261,12 @@ def default_model(device: Device) -> LatencyModel:
     return fit(costs, periods, prior, tier=tier, precision=device.precision, groups=groups, noise=noise)
 
 
-def _other_models(device: Device) -> dict[str, LatencyModel]:
-    """Models of energy and of peak memory, where enough points state them."""
+def _other_models(device: Device) -> dict[str, LatencyModel | Tail]:
+    """Models of energy, of peak memory and of the 95th percentile, where enough points state them."""
     points = device.calibration.fitted if device.calibration else []
     measured = [p for p in points if isinstance(p, Point)]
     tier, precision = device.calibration.tier if device.calibration else "D", device.precision
-    models = {}
+    models: dict[str, LatencyModel | Tail] = {}
     energies = [(device.priced(p.cost(precision)), p.energy_mj) for p in measured if p.energy_mj is not None]
     if len(energies) >= FEWEST and device.energy_model is None:
         watts = device.spec.power_w.value if device.spec.power_w else None
@@ -256,6 +276,11 @@ def _other_models(device: Device) -> dict[str, LatencyModel]:
     if len(peaks) >= FEWEST and device.memory_model is None:
         costs, values = zip(*peaks, strict=True)
         models["memory_model"] = fit_memory(costs, values, tier, precision)
+    tails = [(device.priced(p.cost(precision)), (p.latency_ms, p.p95_ms)) for p in measured if p.p95_ms is not None]
+    if len(tails) >= FEWEST_TAILS and device.p95_model is None and device.model is not None:
+        noise = device.calibration.noise if device.calibration else None
+        costs, times = zip(*tails, strict=True)
+        models["p95_model"] = fit_tail(costs, times, device.model, device.prior(), noise or 0.0)
     return models
 
 

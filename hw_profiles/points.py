@@ -108,7 +108,8 @@ class Point(Net):
     """One latency: of a single input, or (batch mode batch-step) of one step of a batch."""
 
     latency_ms: float = Field(gt=0)
-    p95_ms: float | None = None
+    p95_ms: float | None = Field(default=None, gt=0)
+    """95th percentile of single calls."""
     noise: float | None = None
     """Half-width of the median's 95 % interval, as a share of it."""
     energy_mj: float | None = Field(default=None, gt=0)

@@ -131,7 +131,9 @@ def described(device: Device, setting: Setting) -> Device:
         "fuses": setting.runtime != "torch",
         "notes": [f"The process could run on the cores {', '.join(map(str, cores()))}."],
     }
-    nothing = dict.fromkeys(("calibration", "validity", "error", "model"))
+    nothing = dict.fromkeys(
+        ("calibration", "validity", "error", "model", "energy_model", "memory_model", "p95_model")
+    )
     return device.model_copy(update=found | nothing)
 
 
