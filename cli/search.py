@@ -26,9 +26,15 @@ def search(
     run: RunOption = None,
     task: TaskOption = None,
     space: SpaceOption = None,
-    max_params: Annotated[str | None, typer.Option(help="Largest number of parameters: 2M.")] = None,
-    max_memory: Annotated[str | None, typer.Option(help="Peak memory at most: 50MiB.")] = None,
-    max_flops: Annotated[str | None, typer.Option(help="FLOPs (2 x multiply-adds) at most: 1G.")] = None,
+    max_p95: Annotated[list[str] | None, typer.Option(help="95th percentile of calls at most: 8ms.")] = None,
+    max_energy: Annotated[list[str] | None, typer.Option(help="Energy of a call at most: 20mJ.")] = None,
+    max_memory: Annotated[list[str] | None, typer.Option(help="Peak memory at most: 50MiB.")] = None,
+    max_size: Annotated[list[str] | None, typer.Option(help="Bytes of the weights at most: 4MiB.")] = None,
+    max_params: Annotated[list[str] | None, typer.Option(help="Largest number of parameters: 2M.")] = None,
+    max_flops: Annotated[list[str] | None, typer.Option(help="FLOPs (2 x multiply-adds) at most: 1G.")] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", help="To be small, too: energy_mj, params ...; may be repeated.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Batch size of the deployed net.")] = 1,
     evaluations: Annotated[int, typer.Option(min=1, help="Architectures to evaluate.")] = 200,
     algorithm: Annotated[str, typer.Option(help="auto, or one of nas.algorithms(): nsga2, random ...")] = "auto",
@@ -53,9 +59,11 @@ def search(
     `nas search --target my-board.yaml --budget 800us --max-params 200K --space my_space.py:vit --json`
 
     `nas search --target jetson-orin --budget 5ms --target iphone-12 --budget 2ms`
+
+    `nas search --target jetson-orin --objective energy_mj --max-energy 20mJ --max-size 4MiB`
     """
     from ..hw_profiles import load_device
-    from ..search import units
+    from ..search import costs, units
     from ..search.algorithms import load_algorithm
     from ..search.job import Job
     from ..search.limits import Limits
@@ -63,20 +71,20 @@ def search(
     from ..search.run_folder import prepare_run
     from ..search.workers import check_workers
 
-    limits = Limits(
-        params=units.parse_count(max_params, "--max-params") if max_params else None,
-        memory_mib=units.parse_mebibytes(max_memory, "--max-memory") if max_memory else None,
-        flops=units.parse_count(max_flops, "--max-flops") if max_flops else None,
-    )
-    budgets = units.budgets_of(target or ["local-cpu"], budget or [])
-    devices = [load_device(name) for name in target or ["local-cpu"]]
+    targets = target or ["local-cpu"]
+    for name in objective or []:
+        costs.price_of(name)
+    upper = costs.for_each_target(targets, locals())  # the options --max-...
+    budgets = units.for_each(targets, budget or [], units.parse_budget, "--budget")
+    limits = [Limits(*own) for own in zip(budgets, upper, strict=True)]
+    devices = [load_device(name) for name in targets]
     load_algorithm(algorithm)
     check_workers(workers, ray)
     chosen_run = prepare_run(run, task, space, stated(steps=steps))
     job = Job(
         chosen_run,
-        tuple(zip(devices, budgets, strict=True)),
-        limits,
+        tuple(zip(devices, limits, strict=True)),
+        tuple(dict.fromkeys(objective or [])),
         each=each,
         batch=batch,
         baselines=baselines,

@@ -5,13 +5,16 @@ from .cost import Cost, OperatorCost, fused, trace_cost
 from .device import Device
 from .measuring.measure import Measurement, Protocol, calibrate, measure, measure_all
 from .models.latency import Latency, LatencyModel
+from .models.quantity import Energy, Memory
 
 __all__ = [
     "Cost",
     "Device",
+    "Energy",
     "Latency",
     "LatencyModel",
     "Measurement",
+    "Memory",
     "OperatorCost",
     "Protocol",
     "calibrate",

@@ -8,7 +8,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
-from ..hw_profiles import Cost, Device, Latency, Measurement, Protocol, measure_all, trace_cost
+from ..hw_profiles import Cost, Device, Energy, Latency, Measurement, Protocol, measure_all, trace_cost
 from ..predictors.latency import Learned
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import loss_of_subnet
@@ -48,6 +48,13 @@ class Candidates:
             return known
         return self.learned.latency(architecture, known, self.device.model.pace if self.device.model else 1.0)
 
+    def p95(self, architecture: Architecture) -> Latency:
+        """The 95th percentile of calls."""
+        return self.device.p95(self.cost(architecture), time=self.latency(architecture))
+
+    def energy(self, architecture: Architecture) -> Energy:
+        return self.device.energy(self.cost(architecture), time=self.latency(architecture))
+
     def measure(self, architectures: Sequence[Architecture], seconds: float) -> list[Measurement]:
         """Time nets on this machine in turns, as the device runs them; `seconds` at most for each."""
         pairs = [(self.supernet.extract(a), self.example) for a in architectures]
@@ -74,9 +81,3 @@ class Candidates:
 
     def loss(self, architecture: Architecture) -> float:
         return loss_of_subnet(self.supernet, self.task, architecture)
-
-    def memory_mib(self, architecture: Architecture) -> float:
-        """Peak memory: the upper end of what the profile predicts, if it measured any; else weights and activations."""
-        if self.device.memory_model is not None:
-            return self.device.memory(self.cost(architecture)).high_mib
-        return self.cost(architecture).memory_bytes / 2**20

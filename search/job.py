@@ -13,13 +13,13 @@ from ..supernet.store import Supernet
 from . import calibration, pipeline
 from .baselines import compare_baselines
 from .candidates import Candidates
+from .costs import check_known, price_of
 from .limits import Elsewhere, Limits, check_limits
 from .pipeline import Answer
 from .reporting import analysis, answer_files, journal, live
 from .reporting.analysis import Analysis
 from .run_folder import Run
 from .study import Study
-from .units import Budget
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked for. targets: devices with their budgets; the first is the one that fronts and reports are of.
+    """What is asked for. targets: devices with their limits; the first is the one that fronts and reports are of.
 
     each: a net for each target, in a folder of its own; they share their evaluations, of which each gets its part.
-    Else one net keeps all budgets. settings: of `pipeline.find`.
+    Else one net keeps all limits. objectives and settings: of `pipeline.find`.
     """
 
     run: Run
-    targets: tuple[tuple[Device, Budget | None], ...]
-    limits: Limits
+    targets: tuple[tuple[Device, Limits], ...]
+    objectives: tuple[str, ...] = ()
     each: bool = False
     batch: int = 1
     baselines: bool = False
@@ -50,31 +50,31 @@ class Job:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Errors: limits that no net can keep, where nothing has to be measured to know; targets that cannot be."""
+        """Errors: limits that no net can keep, where nothing has to be measured to know; costs that a device does not
+        know; targets that cannot be."""
         names = [device.name for device, _ in self.targets]
         if len(set(names)) < len(names):
             raise UserError(f"each target can be given once, not {', '.join(names)}")
         if not self.each and any(device.measurable for device, _ in self.targets[1:]):
             raise UserError("a target that is this machine comes first: its nets are measured before the answer")
-        if self.run.is_trained():
-            return
         supernet = Supernet(self.run.space)
-        for device, budget in self.targets:
-            known = replace(self.limits, budget=None if device.measurable else budget)
-            check_limits(Candidates(supernet, self.run.task, device, self.batch), known)
+        for device, limits in self.targets:
+            candidates = Candidates(supernet, self.run.task, device, self.batch)
+            names = [n for n in (*self.objectives, *limits.upper) if not (device.measurable and price_of(n).measured)]
+            check_known(candidates, names)
+            if not self.run.is_trained():  # else the search says it at once
+                upper = {n: most for n, most in limits.upper.items() if n in names}
+                check_limits(candidates, Limits(None if device.measurable else limits.budget, upper))
 
     def answers(self, supernet: Supernet, console: Console) -> list[Found]:
         """One for each target, or one for all."""
-        served = [(self._candidates(supernet, device, console), budget) for device, budget in self.targets]
+        served = [(self._candidates(supernet, device, console), limits) for device, limits in self.targets]
         if self.each and len(served) > 1:
             part = {"evaluations": -(-self.settings["evaluations"] // len(served))}
-            return [
-                self._found(c, replace(self.limits, budget=b), self.run.folder / c.device.name, part, console)
-                for c, b in served
-            ]
-        (first, budget), *others = served
-        limits = replace(self.limits, budget=budget, elsewhere=tuple(Elsewhere(c, b) for c, b in others))
-        return [self._found(first, limits, self.run.folder, {}, console)]
+            return [self._found(c, own, self.run.folder / c.device.name, part, console) for c, own in served]
+        (first, own), *others = served
+        elsewhere = tuple(Elsewhere(c, there.budget, there.upper) for c, there in others)
+        return [self._found(first, replace(own, elsewhere=elsewhere), self.run.folder, {}, console)]
 
     def _candidates(self, supernet: Supernet, device: Device, console: Console) -> Candidates:
         candidates = Candidates(supernet, self.run.task, device, self.batch)
@@ -92,7 +92,7 @@ class Job:
                 log(done, total, study)
                 watch(done, total, study)
 
-            wanted = {**self.settings, **settings}
+            wanted = {"objectives": self.objectives, **self.settings, **settings}
             answer = pipeline.find(candidates, limits, storage=storage, progress=progress, **wanted)
         others = {}
         if self.baselines:

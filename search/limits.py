@@ -1,12 +1,13 @@
 """What a net may cost: limits, whether any net of a space can keep them, and the bounds that a search puts on them."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..errors import Infeasible
 from ..search_space.architecture import Architecture
 from .candidates import Candidates
+from .costs import PRICES, Price, price_of
 from .feasibility import Measure, blame, least, sentence
 from .objectives import Constraint
 from .units import Budget
@@ -14,42 +15,72 @@ from .units import Budget
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Another device that the same net has to serve, and the latency allowed there (None: any)."""
+    """Another device that the same net has to serve, and what is allowed there, as of `Limits`."""
 
     candidates: Candidates
     budget: Budget | None = None
-
-    @property
-    def name(self) -> str:
-        """Of the latency, as an objective."""
-        return f"latency_ms on {self.candidates.device.name}"
+    upper: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the net may cost. None: no limit. elsewhere: other devices that the same net has to serve."""
+    """What the net may cost. elsewhere: other devices that the same net has to serve.
+
+    budget: of the latency; None: none. upper: the most of other costs by their name, in the unit of the name.
+    """
 
     budget: Budget | None = None
-    params: float | None = None
-    memory_mib: float | None = None
-    flops: float | None = None
+    upper: Mapping[str, float] = field(default_factory=dict)
     elsewhere: tuple[Elsewhere, ...] = ()
+
+    def devices(self, candidates: Candidates) -> list[Elsewhere]:
+        """The first device, and the others, each with what is allowed there."""
+        return [Elsewhere(candidates, self.budget, self.upper), *self.elsewhere]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A limit as a search keeps it. name: of the constraint. measure: the number that is at most `upper`.
+
+    least: of a limit that is kept by measuring nets before the answer, the lower end of what is predicted: a net whose
+    least exceeds the bound is not worth a measurement. None: no measurement loosens the limit.
+    """
+
+    name: str
+    upper: float
+    measure: Measure
+    least: Measure | None = None
+
+    @property
+    def said(self) -> str:
+        """What is limited, in the words of an answer."""
+        return self.name.replace("_bound_ms", "").replace("_bound", "")
+
+    def may_keep(self, net: Architecture) -> bool:
+        return (self.least or self.measure)(net) <= self.upper
 
 
 def check_limits(candidates: Candidates, limits: Limits) -> tuple[float | None, list[str]]:
     """What `check_budget` says of the latency. Error: Infeasible too if no net keeps another limit by itself."""
-    space = candidates.supernet.space
-    for name, upper, measure in _counted(candidates, limits):
-        least_of_all = least(space, measure)
-        if measure(least_of_all) > upper:
-            found = f"The least, of net {least_of_all.id}, is {measure(least_of_all):.6g}"
-            why = sentence(blame(space, least_of_all, measure), name)
-            raise Infeasible(f"no net of the space keeps {name} at most {upper:.6g}. {found}. It is held up by {why}.")
+    for on in limits.devices(candidates):
+        for name, upper in on.upper.items():
+            _check_upper(on.candidates, price_of(name), upper)
     bound, notes = check_budget(candidates, limits.budget)
     for other in limits.elsewhere:
         said = check_budget(other.candidates, other.budget)[1]
         notes += [f"On {other.candidates.device.name}: {note}" for note in said]
     return bound, notes
+
+
+def _check_upper(candidates: Candidates, price: Price, upper: float) -> None:
+    space, measure, unit = candidates.supernet.space, price.bounded(candidates), price.unit or price.name
+    least_of_all = least(space, measure)
+    if measure(least_of_all) > upper:
+        raise Infeasible(
+            f"no net of the space keeps {price.name} at most {upper:.6g} on {candidates.device.name}. The least, of "
+            f"net {least_of_all.id}, is {measure(least_of_all):.6g}{price.end(candidates)}. "
+            f"It is held up by {sentence(blame(space, least_of_all, measure), unit)}."
+        )
 
 
 def check_budget(candidates: Candidates, budget: Budget | None) -> tuple[float | None, list[str]]:
@@ -105,28 +136,33 @@ def _infeasible(candidates: Candidates, budget: Budget, fastest: Architecture, l
     )
 
 
-def constraints_of(candidates: Candidates, limits: Limits, bound: float | None) -> list[Constraint]:
-    """The limits as bounds of a search; bound: on the latency, as `check_limits` found it."""
-    found = [Constraint(name, upper=upper, function=measure) for name, upper, measure in firm(candidates, limits)]
-    if limits.budget is not None and bound is not None:
-        found.insert(0, Constraint("latency_bound_ms", upper=bound, function=_upper(candidates, limits.budget)))
+def bounds_of(candidates: Candidates, limits: Limits) -> list[Bound]:
+    """All limits, on all devices; one that is the same everywhere once."""
+    found = [b for on in limits.devices(candidates) for b in _bounds_on(on, on.candidates is not candidates)]
+    return [b for i, b in enumerate(found) if (b.said, b.upper) not in [(c.said, c.upper) for c in found[:i]]]
+
+
+def _bounds_on(on: Elsewhere, named: bool) -> list[Bound]:
+    """named: bounds are named after the device, too."""
+    candidates, where = on.candidates, f" on {on.candidates.device.name}" if named else ""
+    found = [_bound(candidates, price_of(name), upper, where) for name, upper in on.upper.items()]
+    if on.budget is not None:
+        least = _least(candidates, PRICES["latency_ms"])
+        name = "latency" + where if named else "latency_bound_ms"
+        found.insert(0, Bound(name, bound_of(candidates, on.budget), _upper(candidates, on.budget), least))
     return found
 
 
-def firm(candidates: Candidates, limits: Limits) -> list[tuple[str, float, Measure]]:
-    """(name, upper bound, function) of all limits that no measurement loosens: all but that on the latency."""
-    elsewhere = [
-        (f"latency on {o.candidates.device.name}", bound_of(o.candidates, o.budget), _upper(o.candidates, o.budget))
-        for o in limits.elsewhere
-        if o.budget is not None
-    ]
-    return [*_counted(candidates, limits), *elsewhere]
+def _bound(candidates: Candidates, price: Price, upper: float, where: str) -> Bound:
+    name = price.column("bound") if price.predicted else price.name
+    return Bound(name + (where if price.local else ""), upper, price.bounded(candidates), _least(candidates, price))
 
 
-def _counted(candidates: Candidates, limits: Limits) -> list[tuple[str, float, Measure]]:
-    counted: list[tuple[str, float | None, Measure]] = [
-        ("params", limits.params, lambda a: candidates.cost(a).params),
-        ("memory_mib", limits.memory_mib, candidates.memory_mib),
-        ("flops", limits.flops, lambda a: candidates.cost(a).flops),
-    ]
-    return [(name, upper, measure) for name, upper, measure in counted if upper is not None]
+def _least(candidates: Candidates, price: Price) -> Measure | None:
+    settled = price.measured and candidates.device.measurable
+    return (lambda net: price.of(candidates, net).low) if settled else None
+
+
+def constraints_of(bounds: Sequence[Bound], objectives: Collection[str]) -> list[Constraint]:
+    """The limits as bounds of a search; what is an objective is not computed again."""
+    return [Constraint(b.name, upper=b.upper, function=None if b.name in objectives else b.measure) for b in bounds]

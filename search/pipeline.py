@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -14,12 +14,13 @@ from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
 from .calibration import prediction_notes
 from .candidates import Candidates
-from .limits import Limits, bound_of, check_limits, constraints_of, firm
-from .objectives import Constraint, Objective, maximize, minimize
+from .costs import ALWAYS, COUNTED, Charge, Price, check_known, of_latency, price_of
+from .limits import Bound, Limits, bound_of, bounds_of, check_limits, constraints_of
+from .objectives import Objective, maximize, minimize
 from .run import Progress, search
 from .storage import disk_errors
 from .study import Study
-from .verify import verify
+from .verify import Verdict, as_latency, verify
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,15 @@ class Answer:
     bounded_by: str = ""
     elsewhere: dict[str, tuple[Latency, float | None]] = field(default_factory=dict)
     """Of the other devices, by name: the latency there and its bound in milliseconds."""
+    charges: list[Charge] = field(default_factory=list)
+    """Costs of the chosen net beside the latency: those that were asked for, and what is known of every net."""
 
 
 def find(
     candidates: Candidates,
     limits: Limits,
     *,
+    objectives: Sequence[str] = (),
     evaluations: int = 200,
     algorithm: str = "auto",
     seed: int = 0,
@@ -61,22 +65,26 @@ def find(
 ) -> Answer:
     """Search, verify, choose. The test split is looked at once, for the chosen net.
 
-    storage: an Optuna storage, in which each question (device, limits, algorithm, seed) is a study of its own.
+    objectives: names of `costs.PRICES`, to be made small beside the latency, on each device.
+    storage: an Optuna storage, in which each question (device, limits, objectives, algorithm, seed) is a study of its
+        own.
     progress: called after every evaluation with (done, evaluations, study).
-    Errors: Infeasible, if nothing that was evaluated fits.
+    Errors: Infeasible, if nothing that was evaluated fits; a cost that is not known of a device.
     """
+    for on in limits.devices(candidates):
+        check_known(on.candidates, (*objectives, *on.upper))
     bound, notes = check_limits(candidates, limits)
-    constraints = constraints_of(candidates, limits, bound)
+    wanted, bounds = _objectives(candidates, limits, objectives), bounds_of(candidates, limits)
     with disk_errors(storage):
         study = search(
             candidates.supernet.space,
-            _objectives(candidates, limits),
-            constraints=constraints,
+            wanted,
+            constraints=constraints_of(bounds, wanted),
             algorithm=algorithm,
             evaluations=evaluations,
             seed=seed,
             storage=storage,
-            name=_question(candidates, limits, algorithm, seed),
+            name=_question(candidates, limits, (*objectives,), algorithm, seed),
             progress=progress,
             workers=workers,
             ray=ray,
@@ -84,9 +92,10 @@ def find(
     front = study.front()
     if front.empty:
         raise Infeasible(f"none of {evaluations} nets keeps all limits; raise --evaluations or loosen the limits")
-    verdict = verify(candidates, _ranked(candidates, study, limits, bound), bound)
+    verdict = verify(candidates, _ranked(candidates, study, bounds), bound, limits.upper.get("latency_p95_ms"))
     chosen = verdict.architecture
     quality = candidates.quality(chosen)
+    shown = tuple(dict.fromkeys((*objectives, *limits.upper, *ALWAYS)))
     return Answer(
         architecture=chosen,
         metric=candidates.task.metric_name,
@@ -94,13 +103,13 @@ def find(
         test=evaluate_subnet(candidates.supernet, candidates.task, chosen, "test"),
         latency=verdict.latency,
         predicted=candidates.latency(chosen),
-        front=_with_costs(candidates, study, front, verdict.measured_ms),
+        front=_with_costs(candidates, front, [study.architecture(i) for i in front["id"]], shown, verdict),
         front_architectures=[study.architecture(i) for i in front["id"]],
         bound_ms=bound,
         study=study,
-        trials=_with_costs(candidates, study, study.trials(), verdict.measured_ms),
+        trials=_with_costs(candidates, study.trials(), study.architectures, shown, verdict),
         notes=[*prediction_notes(candidates), *_begun_with(len(study) - evaluations), *notes, *verdict.notes],
-        bounded_by=_bounded_by(study, candidates.task.metric_name, quality, constraints),
+        bounded_by=_bounded_by(study, candidates.task.metric_name, quality, bounds),
         elsewhere={
             other.candidates.device.name: (
                 other.candidates.latency(chosen),
@@ -108,48 +117,46 @@ def find(
             )
             for other in limits.elsewhere
         },
+        charges=_charges(candidates, limits, shown, verdict),
     )
 
 
-def _objectives(candidates: Candidates, limits: Limits) -> dict[str, Objective]:
-    """Quality, and the latency on each device."""
-    validation = candidates.qualities
-    quality = maximize(validation, batched=True, key=candidates.quality_key, fidelities=validation.fidelities)
+def _objectives(candidates: Candidates, limits: Limits, names: Sequence[str]) -> dict[str, Objective]:
+    """Quality; the latency on each device, and likewise the costs of these names."""
+    quality = candidates.qualities
+    found = {candidates.task.metric_name: maximize(quality, batched=True, key=candidates.quality_key)}
+    for price in map(price_of, ("latency_ms", *names)):
+        found[price.name] = _small(price, candidates)
+        for other in limits.elsewhere if price.local else ():
+            found[f"{price.name} on {other.candidates.device.name}"] = _small(price, other.candidates)
+    return found
 
-    def latency(on: Candidates) -> Objective:
-        return minimize(lambda a: on.latency(a).mean_ms)
 
-    elsewhere = {other.name: latency(other.candidates) for other in limits.elsewhere}
-    return {candidates.task.metric_name: quality, "latency_ms": latency(candidates)} | elsewhere
+def _small(price: Price, candidates: Candidates) -> Objective:
+    return minimize(lambda net: price.of(candidates, net).value)
 
 
 def _begun_with(nets: int) -> list[str]:
     return [f"{nets} nets are known from earlier searches of this run; they were not evaluated again."] * (nets > 0)
 
 
-def _question(candidates: Candidates, limits: Limits, algorithm: str, seed: int) -> str:
+def _question(candidates: Candidates, limits: Limits, objectives: tuple[str, ...], algorithm: str, seed: int) -> str:
     """A name for the study: the device in words, and a hash of all that the answer depends on."""
     # A device that was calibrated anew predicts other latencies.
-    others = [(other.candidates.device.model_dump_json(), other.budget) for other in limits.elsewhere]
-    own = (replace(limits, elsewhere=()), candidates.batch, candidates.device.model_dump_json())
-    text = repr((own, others, algorithm, seed))
-    devices = "+".join(c.device.name for c in (candidates, *(other.candidates for other in limits.elsewhere)))
-    return f"{devices}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    devices = [(on.candidates.device.model_dump_json(), on.budget, on.upper) for on in limits.devices(candidates)]
+    text = repr((devices, candidates.batch, objectives, algorithm, seed))
+    names = "+".join(on.candidates.device.name for on in limits.devices(candidates))
+    return f"{names}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _ranked(candidates: Candidates, study: Study, limits: Limits, bound: float | None) -> list[Architecture]:
-    """Nets that may be the answer, most accurate first: the front. On a device at hand, where nets are measured before
-    one is chosen, all whose interval reaches below the bound; of equally accurate ones that of the lowest loss."""
+def _ranked(candidates: Candidates, study: Study, bounds: Sequence[Bound]) -> list[Architecture]:
+    """Nets that may be the answer, most accurate first: the front, in its order. Where nets are measured before one is
+    chosen, all whose interval reaches below the bounds; of equally accurate ones that of the lowest loss."""
     metric = candidates.task.metric_name
-    if not candidates.device.measurable or bound is None:
-        ranked = study.front().sort_values([metric, "latency_ms"], ascending=[False, True])
-        return [study.architecture(i) for i in ranked["id"]]
-    bounds, accuracies = firm(candidates, limits), study.trials().set_index("id")[metric].to_dict()
-
-    def may_be(a: Architecture) -> bool:
-        return candidates.latency(a).low_ms <= bound and all(measure(a) <= most for _, most, measure in bounds)
-
-    found = [a for a in (study.architecture(str(name)) for name in accuracies) if may_be(a)]
+    if not any(bound.least for bound in bounds):
+        return [e.architecture for e in study.front_evaluations()]
+    accuracies = study.trials().set_index("id")[metric].to_dict()
+    found = [a for a in study.architectures if all(bound.may_keep(a) for bound in bounds)]
     tied = Counter(accuracies[a.id] for a in found)
 
     def key(a: Architecture) -> tuple[float, float]:
@@ -159,31 +166,43 @@ def _ranked(candidates: Candidates, study: Study, limits: Limits, bound: float |
 
 
 def _with_costs(
-    candidates: Candidates, study: Study, table: pd.DataFrame, measured_ms: Mapping[str, float]
+    candidates: Candidates, table: pd.DataFrame, nets: Sequence[Architecture], shown: Sequence[str], verdict: Verdict
 ) -> pd.DataFrame:
-    """The table with latency intervals, what was measured and counted costs beside each net."""
-    nets = [study.architecture(i) for i in table["id"]]
-    latencies, costs = [candidates.latency(a) for a in nets], [candidates.cost(a) for a in nets]
+    """The table with the costs of these names, intervals and what was measured beside each net."""
+    latencies, columns = [candidates.latency(a) for a in nets], dict[str, list[float]]()
+    for price in map(price_of, shown):
+        amounts = [price.of(candidates, a) for a in nets]
+        columns[price.name] = [x.value for x in amounts]
+        if any(x.source != COUNTED for x in amounts):
+            columns |= {price.column("low"): [x.low for x in amounts], price.column("high"): [x.high for x in amounts]}
     return table.assign(
         latency_low_ms=[x.low_ms for x in latencies],
         latency_high_ms=[x.high_ms for x in latencies],
-        measured_ms=table["id"].map(measured_ms),
+        measured_ms=table["id"].map({i: m.median_ms for i, m in verdict.measured.items()}),
         latency_source=[x.source for x in latencies],
-        params=[c.params for c in costs],
-        flops=[c.flops for c in costs],
-        memory_mib=[candidates.memory_mib(a) for a in nets],
+        **columns,
     )
 
 
-def _bounded_by(study: Study, metric: str, quality: float, constraints: Sequence[Constraint]) -> str:
+def _charges(candidates: Candidates, limits: Limits, shown: Sequence[str], verdict: Verdict) -> list[Charge]:
+    """What the chosen net costs on each device, but its latency."""
+    found, timed = [], verdict.measured.get(verdict.architecture.id)
+    for on in limits.devices(candidates):
+        first = on.candidates is candidates
+        where = "" if first else on.candidates.device.name
+        for price in (p for p in map(price_of, shown) if p.name != "latency_ms" and (first or p.local)):
+            amount = price.of(on.candidates, verdict.architecture)
+            if first and timed is not None and price.name == "latency_p95_ms":
+                amount = of_latency(as_latency(timed, verdict.latency.tier, p95=True))
+            found.append(Charge(price, amount, on.upper.get(price.name), where))
+    return found
+
+
+def _bounded_by(study: Study, metric: str, quality: float, bounds: Sequence[Bound]) -> str:
     """The limits that kept a more accurate net from being chosen."""
     trials = study.trials()
     better = trials[(trials[metric] > quality) & ~trials["feasible"].astype(bool)]
-    names = [
-        c.name.removesuffix("_bound_ms")
-        for c in constraints
-        if c.upper is not None and (better[c.name] > c.upper).any()
-    ]
+    names = [b.said for b in bounds if (better[b.name] > b.upper).any()]
     if not names:
         return "nothing: no net that was evaluated is more accurate"
     return f"{', '.join(names)}; more accurate nets that exceed it: {len(better)}, up to {better[metric].max():.2%}"

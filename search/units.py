@@ -1,12 +1,14 @@
-"""What users write for budgets: `5ms`, `60%`, `2M`, `50MiB`."""
+"""What users write for budgets: `5ms`, `60%`, `2M`, `50MiB`, `20mJ`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..errors import UserError, nearest
 
 MILLISECONDS: Mapping[str, float] = {"ms": 1.0, "us": 1e-3, "s": 1e3}
+MILLIJOULES: Mapping[str, float] = {"mJ": 1.0, "uJ": 1e-3, "J": 1e3}
 COUNTS: Mapping[str, float] = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 MEBIBYTES: Mapping[str, float] = {
     "B": 2**-20,
@@ -17,6 +19,9 @@ MEBIBYTES: Mapping[str, float] = {
     "MB": 1e6 / 2**20,
     "GB": 1e9 / 2**20,
 }
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,26 +43,21 @@ def parse_budget(text: str) -> Budget:
     return Budget(text, ms=number * MILLISECONDS[unit])
 
 
-def budgets_of(targets: Sequence[str], budgets: Sequence[str]) -> list[Budget | None]:
-    """A budget for each target: one for all, or as many as there are targets, or none at all."""
-    if len(budgets) not in (0, 1, len(targets)):
+def for_each(targets: Sequence[str], texts: Sequence[str], parse: Callable[[str], T], option: str) -> list[T | None]:
+    """What was written, for each target: one for all, or as many as there are targets, or none at all."""
+    if len(texts) not in (0, 1, len(targets)):
+        name = option.removeprefix("--")
         raise UserError(
-            f"{len(budgets)} budgets for {len(targets)} targets; give one --budget for all, or one for each --target"
+            f"{len(texts)} {name}s for {len(targets)} targets; give one {option} for all, or one for each --target"
         )
-    found: list[Budget | None] = [parse_budget(text) for text in budgets] or [None]
+    found: list[T | None] = [parse(text) for text in texts] or [None]
     return found * len(targets) if len(found) == 1 else found
 
 
-def parse_count(text: str, what: str) -> float:
-    """`2M`, `1G`, `150000`."""
-    number, unit = _split(text, what, COUNTS, "2M")
-    return number * COUNTS[unit]
-
-
-def parse_mebibytes(text: str, what: str) -> float:
-    """`50MiB`, `1GB`."""
-    number, unit = _split(text, what, MEBIBYTES, "50MiB")
-    return number * MEBIBYTES[unit]
+def parse_number(text: str, what: str, units: Mapping[str, float], example: str) -> float:
+    """`2M`, `50MiB` or `20mJ`, as the units say."""
+    number, unit = _split(text, what, units, example)
+    return number * units[unit]
 
 
 def _split(text: str, what: str, units: Mapping[str, float] | list[str], example: str) -> tuple[float, str]:

@@ -131,9 +131,7 @@ def described(device: Device, setting: Setting) -> Device:
         "fuses": setting.runtime != "torch",
         "notes": [f"The process could run on the cores {', '.join(map(str, cores()))}."],
     }
-    nothing = dict.fromkeys(
-        ("calibration", "validity", "error", "model", "energy_model", "memory_model", "p95_model")
-    )
+    nothing = dict.fromkeys(("calibration", "validity", "error", "model", "energy_model", "memory_model", "p95_model"))
     return device.model_copy(update=found | nothing)
 
 

@@ -1,8 +1,8 @@
 """The 95th percentile of single calls, from the latency: a device has a tail that depends on little but the time.
 
-The ratio of the percentile to the median is a power of the predicted latency: two numbers for a device. That misses nets
-left out by less than a model of the percentile itself, fitted as latencies are, and than one ratio for all nets
-(docs/benchmarks.md): a percentile is too noisy to learn operators from.
+The ratio of the percentile to the median is a power of the predicted latency: two numbers for a device. In most
+profiles that misses nets left out by less than one ratio for all nets does, and than a model of the percentile itself,
+fitted as latencies are: a percentile is too noisy to learn operators from.
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,6 @@ from ..candidates import Candidates
 from ..limits import Limits
 from ..pipeline import Answer
 from ..run_folder import Run
-from ..units import human
 from .analysis import Analysis
 from .report import Report, write_report
 
@@ -57,7 +56,7 @@ def write(
 
 def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Limits) -> dict[str, str]:
     """Label to text, in the order of reading."""
-    cost, device, latency = candidates.cost(answer.architecture), candidates.device, answer.latency
+    device, latency = candidates.device, answer.latency
     metric, task = run.task.metric_name, run.task
     return {
         f"{metric} on validation": f"{answer.validation:.2%} of {len(task.validation)}",
@@ -67,10 +66,11 @@ def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Limits) -
             f"({latency.source}, tier {latency.tier}, batch {candidates.batch})"
         ),
         **{f"latency on {name}": _elsewhere(*found) for name, found in answer.elsewhere.items()},
-        "parameters": human(cost.params),
-        "FLOPs": human(cost.flops),
-        "memory": f"{candidates.memory_mib(answer.architecture):.3g} MiB ({device.precision})",
-        "device": f"{device.name}: {device.title}, {device.unit}, {device.runtime or 'no runtime: datasheet only'}",
+        **{charge.of(charge.price.title): charge.text for charge in answer.charges},
+        "device": (
+            f"{device.name}: {device.title}, {device.unit}, {device.precision}, "
+            f"{device.runtime or 'no runtime: datasheet only'}"
+        ),
         "budget": limits.budget.text if limits.budget else "none",
         "bounded by": answer.bounded_by,
         "evaluated": f"{len(answer.trials)} nets",

@@ -35,6 +35,7 @@ def answer_json(
         "predicted_latency": _latency(answer.predicted),
         "budget_ms": answer.bound_ms,
         "elsewhere": {n: {**_latency(x), "budget_ms": most} for n, (x, most) in answer.elsewhere.items()},
+        "costs": {c.of(c.price.name): {**vars(c.amount), "allowed": c.allowed} for c in answer.charges},
         "bounded_by": answer.bounded_by,
         "evaluations": len(answer.study),
         "front": _rows(answer),

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..costs import price_in
 from ..evaluation import Evaluation
 from ..study import Study
 from .curves import frame_of
@@ -100,9 +101,9 @@ def front_rows(study: Study) -> Table:
 
 
 def number(evaluation: Evaluation, name: str) -> str:
-    """A metric as text: milliseconds as they are, a share in per cent."""
-    value = evaluation.metrics[name]
-    return f"{value:.3g}" if name.endswith("_ms") else quality(value)
+    """A metric as text: a cost as it is, in the unit of its name; a share in per cent."""
+    value, price = evaluation.metrics[name], price_in(name)
+    return quality(value) if price is None else f"{value:.3g}" if price.unit else price.text(value)
 
 
 def hypervolume_now(study: Study) -> float:

@@ -9,6 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ..costs import Price, price_in
+from ..pareto import non_dominated
 from .drawing import groups
 from .glyphs import shown
 
@@ -47,16 +49,21 @@ def pareto_figure(
         figure.add_trace(_points(rows, metric, told, name=name, marker=marker))
     line = {"color": FRONT, "width": 2, "shape": "hv"}
     marks = {"color": FRONT, "size": 8}
+    stairs = _stairs(front, metric)
+    if len(stairs) < len(front):  # on the front by another objective than these two
+        beside = front[~front["id"].isin(stairs["id"])]
+        hollow = {"color": "rgba(0,0,0,0)", "line": {"color": FRONT, "width": 1.5}, "size": 8}
+        figure.add_trace(_points(beside, metric, genes, name="front, by other objectives", marker=hollow))
     figure.add_trace(
-        _points(front, metric, genes, name="front", mode="lines+markers", line=line, marker=marks)
-        .update(error_x=_interval(front, "rgba(59,130,246,0.4)"))
+        _points(stairs, metric, genes, name="front", mode="lines+markers", line=line, marker=marks)
+        .update(error_x=_interval(stairs, "rgba(59,130,246,0.4)"))
     )  # fmt: skip
     best = known[known["id"] == chosen].head(1)
     star = {"color": CHOSEN, "size": 18, "symbol": "star", "line": {"color": "#78350f", "width": 1}}
     figure.add_trace(_points(best, metric, genes, name="chosen", marker=star).update(error_x=_interval(best, CHOSEN)))
     for (name, rows), colour in zip((others or {}).items(), OTHERS, strict=False):
         line, marks = {"color": colour, "width": 1.5, "shape": "hv", "dash": "dot"}, {"color": colour, "size": 5}
-        ordered = rows.sort_values("latency_ms")
+        ordered = _stairs(rows.sort_values("latency_ms"), metric)
         figure.add_trace(_points(ordered, metric, genes, name=name, mode="lines+markers", line=line, marker=marks))
     figure.update_xaxes(title="latency (ms)", range=_range(known, front, budget_ms))
     figure.update_yaxes(title=metric, tickformat=".1~%" if known[metric].between(0, 1).all() else None)
@@ -87,6 +94,12 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
     return styled(figure, 420).update_layout(hovermode="x unified")
 
 
+def _stairs(front: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The nets that are on the front by latency and metric alone; a line through others would go up and down."""
+    points = np.column_stack([front["latency_ms"], -front[metric]]) if len(front) else np.empty((0, 2))
+    return front[non_dominated(points)]
+
+
 def _points(rows: pd.DataFrame, metric: str, genes: Sequence[str], **style: Any) -> go.Scatter:
     hover = [_hover(row, metric, genes) for row in rows.to_dict("records")]
     style.setdefault("mode", "markers")
@@ -96,6 +109,8 @@ def _points(rows: pd.DataFrame, metric: str, genes: Sequence[str], **style: Any)
 def _hover(row: Mapping[Any, Any], metric: str, genes: Sequence[str]) -> str:
     """Lines about one net: what was found out about it, then its genes, a line for each part."""
     lines = [f"<b>{escape(str(row['id']))}</b>", f"{escape(metric)} {quality(row[metric])}", latency(row)]
+    others = {c: price for c in row if c not in ("latency_ms", "params", "flops") and (price := price_in(str(c)))}
+    lines += [escape(f"{p.title}{str(c).removeprefix(p.name)} {p.text(row[c])}") for c, p in others.items()]
     for group, names in groups(n for n in genes if n in row and row[n] is not None and not pd.isna(row[n])).items():
         told = [f"{name.removeprefix(group).removeprefix('.') or name} {shown(row[name])}" for name in names]
         lines.append(escape(f"{group + ': ' if group else ''}{', '.join(told)}"))
@@ -113,6 +128,13 @@ def latency(row: Mapping[Any, Any]) -> str:
     measured = row.get("measured_ms")
     seen = "" if measured is None or pd.isna(measured) else f", measured {measured:.3g} ms"
     return f"{row['latency_ms']:.3g} ms{interval}{seen}"
+
+
+def price_text(row: Mapping[Any, Any], column: str, price: Price) -> str:
+    """A cost as text, with its interval where it is known."""
+    low, high = (row.get(price.column(end)) for end in ("low", "high"))
+    interval = "" if low is None or column != price.name else f" ({low:.3g} to {high:.3g})"
+    return f"{price.text(row[column])}{interval}"
 
 
 def _interval(rows: pd.DataFrame, colour: str) -> dict[str, Any]:

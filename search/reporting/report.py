@@ -17,11 +17,12 @@ from plotly.offline import get_plotlyjs
 from ...files import write_atomic
 from ...search_space.architecture import Architecture
 from ...search_space.trial import Gene
+from ..costs import Price, price_in
 from ..units import human
 from . import findings
 from .analysis import Analysis
 from .drawing import draw
-from .plots import latency, pareto_figure, quality, training_figure
+from .plots import latency, pareto_figure, price_text, quality, training_figure
 
 LEADING_NUMBER = re.compile(r"[\d.,]*\d ?(?:%|[mµnu]?s\b|[KMGT]?i?B\b|[KMGT]\b)?(?=$|[\s,(])")
 NO_CURVE = "<p>No training curve was kept with this run.</p>"
@@ -33,7 +34,7 @@ class Report:
 
     title: the command. facts: label -> text, in the order of reading. notes: sentences that a reader must not miss.
     trials, front: rows with `id`, `metric`, `latency_ms`, `feasible` and the genes; `latency_low_ms`,
-        `latency_high_ms`, `measured_ms`, `params`, `flops` and `memory_mib` are shown where they are there.
+        `latency_high_ms`, `measured_ms` and the costs of `costs.PRICES` are shown where they are there.
     chosen: id of the net that is the answer, whose genes are `architecture`. space_genes: those of the space, by name.
     cost_by_kind: kind of kernel -> (FLOPs, bytes, number of kernels). history, events: of the training.
     analysis: what can be said of the search; without it the page has no such sections.
@@ -142,23 +143,22 @@ def _share(text: str, percent: float) -> str:
 
 def _front(content: Report) -> str:
     """The nets that no other beats; every column sorts."""
-    columns = [c for c in ("params", "flops", "memory_mib") if c in content.front]
-    names = {"params": "parameters", "flops": "FLOPs", "memory_mib": "memory"}
-    head = _head(["", "net", content.metric, "latency", *(names[c] for c in columns)])
+    columns = {c: price for c in map(str, content.front) if c != "latency_ms" and (price := price_in(c))}
+    titles = (f"{price.title}{c.removeprefix(price.name)}" for c, price in columns.items())
+    head = _head(["", "net", content.metric, "latency", *titles])
     rows = content.front.to_dict("records")
     body = "".join(_row(f"front:{i}", row, content, columns) for i, row in enumerate(rows, 1))
     return f'<table class="front">{head}<tbody>{body}</tbody></table>'
 
 
-def _row(number: str, row: Mapping[Any, Any], content: Report, columns: Sequence[str]) -> str:
+def _row(number: str, row: Mapping[Any, Any], content: Report, columns: Mapping[str, Price]) -> str:
     star, style = (" ★", ' class="chosen"') if row["id"] == content.chosen else ("", "")
-    texts = {"params": human, "flops": human, "memory_mib": lambda v: f"{v:.3g} MiB"}
     cells = [
         _cell(int(number.split(":")[1]), number),
         f"<td><code>{escape(str(row['id']))}</code>{star}</td>",
         _cell(row[content.metric], quality(row[content.metric])),
         _cell(row["latency_ms"], latency(row)),
-        *(_cell(row[c], texts[c](row[c])) for c in columns),
+        *(_cell(row[c], price_text(row, c, price)) for c, price in columns.items()),
     ]
     return f"<tr{style}>{''.join(cells)}</tr>"
 

@@ -14,6 +14,7 @@ from .analysis import Analysis
 from .plots import quality
 
 SHOWN = 12
+SHOWN_ANYWAY = ("latency_ms", "params", "flops")
 EVERY = 10.0
 """Seconds between two lines where there is no terminal."""
 
@@ -30,13 +31,15 @@ def front_table(answer: Answer) -> Table:
     """The first nets of the front, most accurate first; a star marks the chosen one."""
     more = f", the first {SHOWN}" if len(answer.front) > SHOWN else ""
     table = Table(title=f"Front ({len(answer.front)} nets{more})", title_justify="left")
-    for column in ("front:N", "id", answer.metric, "latency ms", "90 % interval", "params", "FLOPs"):
+    extra = [n for n in answer.study.problem.objectives if n not in SHOWN_ANYWAY and n != answer.metric]
+    names = (n.replace("latency_p95", "p95").replace("_", " ") for n in extra)
+    for column in ("front:N", "id", answer.metric, "latency ms", "90 % interval", *names, "params", "FLOPs"):
         table.add_column(column, justify="left" if column in ("front:N", "id") else "right")
     for i, (_, row) in enumerate(answer.front.head(SHOWN).iterrows()):
         mark = f"{i + 1} *" if row["id"] == answer.architecture.id else str(i + 1)
         interval = f"{row['latency_low_ms']:.3g} to {row['latency_high_ms']:.3g}"
         cells = (mark, row["id"], f"{row[answer.metric]:.2%}", f"{row['latency_ms']:.3g}", interval)
-        table.add_row(*cells, human(row["params"]), human(row["flops"]))
+        table.add_row(*cells, *(f"{row[n]:.3g}" for n in extra), human(row["params"]), human(row["flops"]))
     return table
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ...search_space.architecture import Architecture
+from ..costs import price_in
 from ..evaluation import Evaluation
 from ..pipeline import Answer
 from .glyphs import shown
@@ -48,7 +49,7 @@ def _beside(answer: Answer) -> str:
     for words, net in (("next faster", _faster(answer)), ("next more accurate", _better(answer))):
         if net is not None:
             beyond = "" if net.feasible else ", which exceeds a limit,"
-            numbers = f"{net.metrics[answer.metric]:.2%}, {net.metrics['latency_ms']:.4g} ms"
+            numbers = ", ".join([f"{net.metrics[answer.metric]:.2%}", *_costs(answer, net)])
             place = "net of the front" if net in on_front else "evaluated net"
             parts.append(
                 f"the {words} {place}, {net.architecture.id} ({numbers}){beyond} "
@@ -56,6 +57,13 @@ def _beside(answer: Answer) -> str:
             )
     text = "; ".join(p for p in parts if p)
     return f"{text[0].upper()}{text[1:]}." if text else "No other net is on the front."
+
+
+def _costs(answer: Answer, net: Evaluation) -> list[str]:
+    """What is minimised, of a net, with units."""
+    latency, *others = [n for n in answer.study.problem.objectives if n != answer.metric]
+    texts = [f"{price.text(net.metrics[n])}{n.removeprefix(price.name)}" for n in others if (price := price_in(n))]
+    return [f"{net.metrics[latency]:.4g} ms", *texts]
 
 
 def _shared(answer: Answer) -> str:

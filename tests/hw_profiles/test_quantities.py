@@ -15,6 +15,7 @@ from nas.hw_profiles.measuring.profiled import write_device
 from nas.hw_profiles.models.quantity import LOAD
 from nas.hw_profiles.points import Calibration, Point
 from nas.search.candidates import Candidates
+from nas.search.costs import PRICES
 
 
 def net(width, depth=4):
@@ -107,6 +108,7 @@ def test_a_search_bounds_what_the_profile_measured(bare):
             return net(96)
 
     candidates = Candidates(SimpleNamespace(space=OneNet()), SimpleNamespace(input_shape=(96,)), bare)
-    assert candidates.memory_mib("a") == pytest.approx(candidates.cost("a").memory_bytes / 2**20)
+    peak = PRICES["memory_mib"]
+    assert peak.of(candidates, "a").high == pytest.approx(candidates.cost("a").memory_bytes / 2**20)
     candidates.device = with_points(bare, memory_mib=[6.0 + i for i in range(8)])
-    assert candidates.memory_mib("a") == candidates.device.memory(candidates.cost("a")).high_mib > 6
+    assert peak.bounded(candidates)("a") == candidates.device.memory(candidates.cost("a")).high_mib > 6
