@@ -58,6 +58,10 @@ class Price:
         """`1.2 M`, `3.4 mJ`."""
         return f"{value:.3g} {self.unit}" if self.unit else human(value)
 
+    def head(self, column: str) -> str:
+        """Of a column, with the unit: `energy mJ on t4`."""
+        return " ".join(filter(None, (self.title, self.unit))) + column.removeprefix(self.name)
+
     def told(self, amount: Amount) -> str:
         """With the interval and where it is from, where it is not exact."""
         if amount.source == COUNTED:
@@ -71,9 +75,10 @@ class Price:
         return f"{stem}_{end}_{self.unit.lower()}".rstrip("_")
 
     def end(self, candidates: Candidates) -> str:
-        """Which end of the interval a limit bounds, in words; nothing of what is exact."""
+        """The unit, and which end of the interval a limit bounds, in words."""
         mean = self.measured and candidates.device.measurable
-        return f" {self.unit} at the {'mean' if mean else 'upper end'}" if self.predicted else ""
+        end = f" at the {'mean' if mean else 'upper end'}" if self.predicted else ""
+        return f" {self.unit}".rstrip() + end
 
     def bounded(self, candidates: Candidates) -> Callable[[Architecture], float]:
         """The number that a limit bounds."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import Infeasible
+from ..errors import Infeasible, UserError
 from ..search_space.architecture import Architecture
 from .candidates import Candidates
 from .costs import PRICES, Price, price_of
@@ -32,6 +32,11 @@ class Limits:
     budget: Budget | None = None
     upper: Mapping[str, float] = field(default_factory=dict)
     elsewhere: tuple[Elsewhere, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in {*self.upper, *(name for other in self.elsewhere for name in other.upper)}:
+            if price_of(name).name == "latency_ms":
+                raise UserError("the latency is limited by a budget: Limits(parse_budget('5ms'))")
 
     def devices(self, candidates: Candidates) -> list[Elsewhere]:
         """The first device, and the others, each with what is allowed there."""
@@ -77,8 +82,9 @@ def _check_upper(candidates: Candidates, price: Price, upper: float) -> None:
     least_of_all = least(space, measure)
     if measure(least_of_all) > upper:
         raise Infeasible(
-            f"no net of the space keeps {price.name} at most {upper:.6g} on {candidates.device.name}. The least, of "
-            f"net {least_of_all.id}, is {measure(least_of_all):.6g}{price.end(candidates)}. "
+            f"no net of the space keeps {price.name} at most {f'{upper:.6g} {price.unit}'.strip()} on "
+            f"{candidates.device.name}. The least, of net {least_of_all.id}, is {measure(least_of_all):.6g}"
+            f"{price.end(candidates)}. "
             f"It is held up by {sentence(blame(space, least_of_all, measure), unit)}."
         )
 
@@ -137,30 +143,30 @@ def _infeasible(candidates: Candidates, budget: Budget, fastest: Architecture, l
 
 
 def bounds_of(candidates: Candidates, limits: Limits) -> list[Bound]:
-    """All limits, on all devices; one that is the same everywhere once."""
-    found = [b for on in limits.devices(candidates) for b in _bounds_on(on, on.candidates is not candidates)]
-    return [b for i, b in enumerate(found) if (b.said, b.upper) not in [(c.said, c.upper) for c in found[:i]]]
+    """All limits, on all devices; of what is the same on every device the tightest."""
+    found: dict[str, Bound] = {}
+    for on in limits.devices(candidates):
+        for bound in _bounds_on(on, first=on.candidates is candidates):
+            found[bound.name] = min(found.get(bound.name, bound), bound, key=lambda b: b.upper)
+    return list(found.values())
 
 
-def _bounds_on(on: Elsewhere, named: bool) -> list[Bound]:
-    """named: bounds are named after the device, too."""
-    candidates, where = on.candidates, f" on {on.candidates.device.name}" if named else ""
-    found = [_bound(candidates, price_of(name), upper, where) for name, upper in on.upper.items()]
+def _bounds_on(on: Elsewhere, *, first: bool) -> list[Bound]:
+    """Those on other devices than the first are named after the device, and no net is measured there."""
+    candidates, where = on.candidates, "" if first else f" on {on.candidates.device.name}"
+
+    def least_of(price: Price) -> Measure | None:
+        settled = first and price.measured and candidates.device.measurable
+        return (lambda net: price.of(candidates, net).low) if settled else None
+
+    found = []
     if on.budget is not None:
-        least = _least(candidates, PRICES["latency_ms"])
-        name = "latency" + where if named else "latency_bound_ms"
-        found.insert(0, Bound(name, bound_of(candidates, on.budget), _upper(candidates, on.budget), least))
+        name, most = "latency_bound_ms" if first else f"latency{where}", bound_of(candidates, on.budget)
+        found.append(Bound(name, most, _upper(candidates, on.budget), least_of(PRICES["latency_ms"])))
+    for price, most in ((price_of(name), most) for name, most in on.upper.items()):
+        name = (price.column("bound") if price.predicted else price.name) + (where if price.local else "")
+        found.append(Bound(name, most, price.bounded(candidates), least_of(price)))
     return found
-
-
-def _bound(candidates: Candidates, price: Price, upper: float, where: str) -> Bound:
-    name = price.column("bound") if price.predicted else price.name
-    return Bound(name + (where if price.local else ""), upper, price.bounded(candidates), _least(candidates, price))
-
-
-def _least(candidates: Candidates, price: Price) -> Measure | None:
-    settled = price.measured and candidates.device.measurable
-    return (lambda net: price.of(candidates, net).low) if settled else None
 
 
 def constraints_of(bounds: Sequence[Bound], objectives: Collection[str]) -> list[Constraint]:

@@ -117,7 +117,7 @@ def find(
             )
             for other in limits.elsewhere
         },
-        charges=_charges(candidates, limits, shown, verdict),
+        charges=_charges(candidates, limits, objectives, verdict),
     )
 
 
@@ -184,12 +184,13 @@ def _with_costs(
     )
 
 
-def _charges(candidates: Candidates, limits: Limits, shown: Sequence[str], verdict: Verdict) -> list[Charge]:
+def _charges(candidates: Candidates, limits: Limits, objectives: Sequence[str], verdict: Verdict) -> list[Charge]:
     """What the chosen net costs on each device, but its latency."""
     found, timed = [], verdict.measured.get(verdict.architecture.id)
     for on in limits.devices(candidates):
         first = on.candidates is candidates
         where = "" if first else on.candidates.device.name
+        shown = dict.fromkeys((*objectives, *on.upper, *(ALWAYS if first else ())))
         for price in (p for p in map(price_of, shown) if p.name != "latency_ms" and (first or p.local)):
             amount = price.of(on.candidates, verdict.architecture)
             if first and timed is not None and price.name == "latency_p95_ms":

@@ -46,9 +46,9 @@ def parse_budget(text: str) -> Budget:
 def for_each(targets: Sequence[str], texts: Sequence[str], parse: Callable[[str], T], option: str) -> list[T | None]:
     """What was written, for each target: one for all, or as many as there are targets, or none at all."""
     if len(texts) not in (0, 1, len(targets)):
-        name = option.removeprefix("--")
         raise UserError(
-            f"{len(texts)} {name}s for {len(targets)} targets; give one {option} for all, or one for each --target"
+            f"{option} is given {len(texts)} times for {len(targets)} targets; "
+            f"give it once for all, or once for each --target"
         )
     found: list[T | None] = [parse(text) for text in texts] or [None]
     return found * len(targets) if len(found) == 1 else found

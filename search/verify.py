@@ -50,7 +50,7 @@ def verify(
                 return Verdict(architecture, as_latency(m, candidates.latency(architecture).tier), measured, fallen)
             fallen.append(late)
     raise Infeasible(
-        "every net of the front missed the budget when it was measured; raise the budget or calibrate anew"
+        "every net of the front missed the budget when it was measured; loosen the limit or calibrate anew"
     )
 
 

@@ -162,6 +162,28 @@ def test_limits_are_kept_and_named(searched, space, limit, column, upper):
 
 
 @pytest.mark.usefixtures("light")
+def test_further_objectives_and_their_limits_are_in_all_files(searched, space):
+    run, _ = searched
+    question = ("--objective", "energy_mj", "--objective", "params", "--max-energy", "25mJ")
+    result = ask(run, space, *question, evaluations=8)
+    assert result.code == 0, result.err
+    assert re.search(r"accuracy ┃ latency ms ┃ +90 % interval ┃ energy mJ ┃ params ┃", result.out)
+    assert re.search(r"energy +│ [\d.]+ mJ, .* \(analytic, tier D\), allowed 25 mJ", result.out)
+    front = pd.read_csv(run / "front.csv")
+    assert (front["energy_high_mj"] <= 25).all()
+    points = list(zip(-front["accuracy"], front["latency_ms"], front["energy_mj"], front["params"], strict=True))
+    assert points == sorted(points)
+    assert not any(all(x <= y for x, y in zip(a, b, strict=True)) and a != b for a in points for b in points)
+    page = (run / "report.html").read_text()
+    assert all(words in page for words in ("<th>energy</th>", "<th>size</th>", "allowed 25 mJ", "energy_mj"))
+    answer = json.loads(ask(run, space, *question, "--json", evaluations=8).out)
+    told = answer["costs"]["energy_mj"]
+    assert told["low"] < told["value"] < told["high"] <= told["allowed"] == 25
+    assert answer["front"][0]["energy_mj"] == front["energy_mj"][0]
+    assert answer["id"] == front["id"][0]
+
+
+@pytest.mark.usefixtures("light")
 def test_another_budget_is_a_study_of_its_own(searched, space):
     run, _ = searched
     with sqlite3.connect(run / "study.db") as database:
@@ -318,7 +340,10 @@ def test_each_target_gets_a_net_of_its_own_and_they_share_evaluations(searched, 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--target", "t4", "--budget", "1ms", "--budget", "2ms", "--budget", "3ms"), "3 budgets for 2 targets; give"),
+        (
+            ("--target", "t4", "--budget", "1ms", "--budget", "2ms", "--budget", "3ms"),
+            "--budget is given 3 times for 2 targets; give it once",
+        ),
         (("--target", "local-cpu"), "a target that is this machine comes first"),
         (("--target", "jetson-orin"), "each target can be given once, not jetson-orin, jetson-orin"),
     ],

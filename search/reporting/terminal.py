@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..costs import price_in
 from ..pipeline import Answer
 from ..units import human
 from .analysis import Analysis
@@ -31,9 +32,9 @@ def front_table(answer: Answer) -> Table:
     """The first nets of the front, most accurate first; a star marks the chosen one."""
     more = f", the first {SHOWN}" if len(answer.front) > SHOWN else ""
     table = Table(title=f"Front ({len(answer.front)} nets{more})", title_justify="left")
-    extra = [n for n in answer.study.problem.objectives if n not in SHOWN_ANYWAY and n != answer.metric]
-    names = (n.replace("latency_p95", "p95").replace("_", " ") for n in extra)
-    for column in ("front:N", "id", answer.metric, "latency ms", "90 % interval", *names, "params", "FLOPs"):
+    minimised = {n: price for n in answer.study.problem.objectives if (price := price_in(n))}
+    extra = {n: price.head(n) for n, price in minimised.items() if n not in SHOWN_ANYWAY}
+    for column in ("front:N", "id", answer.metric, "latency ms", "90 % interval", *extra.values(), "params", "FLOPs"):
         table.add_column(column, justify="left" if column in ("front:N", "id") else "right")
     for i, (_, row) in enumerate(answer.front.head(SHOWN).iterrows()):
         mark = f"{i + 1} *" if row["id"] == answer.architecture.id else str(i + 1)

@@ -62,7 +62,8 @@ def _beside(answer: Answer) -> str:
 def _costs(answer: Answer, net: Evaluation) -> list[str]:
     """What is minimised, of a net, with units."""
     latency, *others = [n for n in answer.study.problem.objectives if n != answer.metric]
-    texts = [f"{price.text(net.metrics[n])}{n.removeprefix(price.name)}" for n in others if (price := price_in(n))]
+    prices = {n: price for n in others if (price := price_in(n))}
+    texts = [f"{p.title} {p.text(net.metrics[n])}{n.removeprefix(p.name)}" for n, p in prices.items()]
     return [f"{net.metrics[latency]:.4g} ms", *texts]
 
 

@@ -12,7 +12,10 @@ import nas
 from nas.hw_profiles.catalog import read_device
 from nas.hw_profiles.measuring.memory import peak_memory_mib
 from nas.hw_profiles.measuring.profiled import write_device
+from nas.hw_profiles.models.latency import LatencyModel, predict
+from nas.hw_profiles.models.priors import ANY_DEVICE
 from nas.hw_profiles.models.quantity import LOAD
+from nas.hw_profiles.models.tail import fit_tail, p95_of
 from nas.hw_profiles.points import Calibration, Point
 from nas.search.candidates import Candidates
 from nas.search.costs import PRICES
@@ -84,6 +87,50 @@ def test_measured_peaks_are_fitted_and_survive_the_file(bare, tmp_path):
     assert again.memory(cost(100)) == device.memory(cost(100))
     fresh = read_device(path).model_copy(update={"memory_model": None}).fitted()  # from the points of the file
     assert fresh.memory(cost(100)).mean_mib == pytest.approx(device.memory(cost(100)).mean_mib, rel=1e-3)
+
+
+def test_a_tail_is_a_ratio_to_the_latency(bare):
+    device = with_points(bare, p95_ms=[1.3 * (1 + i) for i in range(8)])
+    for i in range(8):
+        time, found = device.latency(cost(32 * (i + 1))), device.p95(cost(32 * (i + 1)))
+        assert found.mean_ms == pytest.approx(1.3 * time.mean_ms, rel=1e-3)
+        assert (found.source, found.tier) == (time.source, time.tier)
+    twice = nas.hw_profiles.Latency(2.0, 1.8, 2.2, "measured", "B")
+    assert device.p95(cost(64), time=twice).mean_ms == pytest.approx(2.6, rel=1e-3)
+
+
+def test_a_tail_that_grows_with_the_latency_is_seen_and_none_is_below_the_latency():
+    costs = [cost(32 * (i + 1)) for i in range(16)]
+    times = [0.05 + c.flops / 1e6 for c in costs]
+    model = LatencyModel.fit(costs, times, form="rates")
+    grown = fit_tail(costs, [(ms, 1.5 * ms**1.1) for ms in times], model, ANY_DEVICE)
+    assert [grown.ratio(ms) for ms in (0.2, 0.5, 1.0)] == pytest.approx([1.28, 1.40, 1.5], abs=0.02)
+    assert grown.ratio(100.0) == grown.ratio(max(times) * 1.1), "beyond the nets it stays as it is at their end"
+    assert fit_tail(costs, [(ms, 0.5 * ms) for ms in times], model, ANY_DEVICE).ratio(1.0) == 1
+
+
+def test_the_interval_of_a_percentile_holds_for_nets_that_were_left_out():
+    """Of devices with 40 nets, whose percentile is 1.2 to 1.6 times the latency by chance."""
+    rng, inside = np.random.default_rng(0), []
+    for _ in range(5):
+        costs = [cost(int(w)) for w in rng.integers(16, 512, 60)]
+        times = [0.05 + c.flops / 1e6 for c in costs]
+        tails = [ms * t for ms, t in zip(times, np.exp(rng.normal(0.3, 0.1, 60)), strict=True)]
+        model = LatencyModel.fit(costs[:40], times[:40], form="rates")
+        tail = fit_tail(costs[:40], list(zip(times, tails, strict=True))[:40], model, ANY_DEVICE)
+        for net, p95 in zip(costs[40:], tails[40:], strict=True):
+            found = p95_of(tail, predict(model, net), model)
+            inside.append(found.low_ms <= p95 <= found.high_ms)
+    assert 0.83 <= np.mean(inside) <= 0.98
+
+
+def test_a_tail_survives_the_file_and_too_few_points_tell_none(bare, tmp_path):
+    device = with_points(bare, p95_ms=[1.3 * (1 + i) for i in range(8)])
+    again = nas.load_device(write_device(device, tmp_path / "board.yaml"))
+    assert again.p95(cost(100)) == device.p95(cost(100))
+    few = with_points(bare, p95_ms=[1.5, 3.0, *[None] * 6])
+    with pytest.raises(nas.UserError, match=r"state `p95_ms` of 3 of its points or more, or measure it with `nas prof"):
+        few.p95(cost(100))
 
 
 def test_memory_without_measurements_is_counted_with_a_wide_interval(bare):

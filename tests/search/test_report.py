@@ -239,6 +239,18 @@ def test_a_run_without_curve_and_a_front_of_one(digits: nas.SearchSpace, tmp_pat
     assert page.words.count("front:") == 2  # the row, and the caption that explains it
 
 
+def test_nets_on_the_front_by_another_objective_are_beside_its_line(digits: nas.SearchSpace) -> None:
+    trials, _ = table(digits, 7)
+    worse = trials.assign(energy_mj=0.5).iloc[[0, 2, 4]]
+    worse.loc[2, "accuracy"] = 0.1  # slower and less accurate, but frugal
+    figure = pareto_figure(
+        trials, worse, metric="accuracy", chosen=worse["id"][4], budget_ms=None, genes=[], others={"random": worse}
+    )
+    traces = {trace["name"]: trace for trace in json.loads(figure.to_json())["data"]}
+    assert [len(traces[n]["hovertext"]) for n in ("front", "front, by other objectives", "random")] == [2, 1, 2]
+    assert "energy 0.5 mJ" in traces["front, by other objectives"]["hovertext"][0]
+
+
 def test_the_figure_shows_trials_limits_and_intervals(digits: nas.SearchSpace) -> None:
     content = report_of(digits)
 

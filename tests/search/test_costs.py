@@ -1,0 +1,216 @@
+"""The table of costs: every name is an objective and a limit of a search, on one device or on two; known answers."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from nas_command import TINY_SPACE, nas_command
+from torch import nn
+
+import nas
+from nas.hw_profiles import Measurement, fused
+from nas.hw_profiles.points import Calibration, Point
+from nas.search.candidates import Candidates
+from nas.search.costs import PRICES, TABLE, Amount, check_known, price_of
+from nas.search.limits import Elsewhere, Limits, check_limits
+from nas.search.pipeline import find
+from nas.search.reporting import terminal, why
+from nas.search.reporting.live import front_rows
+from nas.search.units import parse_budget
+from nas.search.verify import verify
+from nas.search_space.locate import describe_space, space_from
+from nas.supernet.store import Supernet
+
+
+@pytest.fixture(scope="module")
+def candidates(tmp_path_factory):
+    """Nets of a tiny space, not trained, on a device of which everything was measured."""
+    path, task = tmp_path_factory.mktemp("space") / "tiny.yaml", nas.load_task("digits")
+    path.write_text(TINY_SPACE)
+    space = space_from(describe_space(str(path), task.input_shape, task.classes))
+    return Candidates(Supernet(space), task, known(space, task.example))
+
+
+def known(space, example):
+    bare = nas.load_device("jetson-orin").model_copy(update={"calibration": None, "validity": None, "model": None})
+    nets = list(dict.fromkeys([space.smallest, space.largest, *(space.sample(i) for i in range(5))]))
+    costs = [nas.trace_cost(space.skeleton(net), example, bare.precision) for net in nets]
+    points = [
+        Point.of(
+            fused(cost, bare.runtime.name), model=net.id, input="1x8x8", source="a test", trust="measured",
+            latency_ms=0.1 + cost.flops / 1e6, p95_ms=0.15 + 1.5 * cost.flops / 1e6, energy_mj=1 + cost.flops / 1e5,
+            memory_mib=6 + cost.memory_bytes / 2**20, activation_mib=cost.peak_activation_bytes / 2**20,
+        )
+        for net, cost in zip(nets, costs, strict=True)
+    ]  # fmt: skip
+    return bare.model_copy(update={"calibration": Calibration(points=points)}).fitted()
+
+
+def middle(candidates, name):
+    """A limit that about half of the nets keep."""
+    measure, space = price_of(name).bounded(candidates), candidates.supernet.space
+    return (measure(space.smallest) + measure(space.largest)) / 2
+
+
+LIMITED = [price.name for price in TABLE if price.option]
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_every_cost_is_an_objective_and_a_limit_that_the_answer_keeps(candidates, name):
+    price, most = PRICES[name], middle(candidates, name)
+    answer = find(candidates, Limits(upper={name: most}), objectives=(name,), evaluations=20, algorithm="random")
+    assert list(answer.study.problem.objectives) == ["accuracy", "latency_ms", name]
+    assert 0 < len(answer.front) < len(answer.study)
+    assert all(price.bounded(candidates)(net) <= most for net in answer.front_architectures)
+    assert list(answer.front[name]) == [price.of(candidates, net).value for net in answer.front_architectures]
+    (charge,) = (c for c in answer.charges if c.price is price)
+    assert (charge.allowed, charge.amount.high <= most) == (most, True)
+    assert answer.validation == answer.front["accuracy"].max()
+    assert answer.architecture == answer.front_architectures[0]
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_a_limit_that_no_net_keeps_is_said_with_the_least(candidates, name):
+    with pytest.raises(nas.Infeasible, match=rf"keeps {name} at most 1e-09.*The least, of net \w+, is [\d.]+"):
+        check_limits(candidates, Limits(upper={name: 1e-9}))
+
+
+def test_a_limit_alone_is_no_objective_and_its_cost_is_shown(candidates):
+    limits = Limits(upper={"energy_mj": middle(candidates, "energy_mj")})
+    answer = find(candidates, limits, evaluations=12, algorithm="random")
+    assert list(answer.study.problem.objectives) == ["accuracy", "latency_ms"]
+    assert {"energy_mj", "energy_low_mj", "energy_high_mj", "params", "flops", "memory_mib", "size_mib"} <= {
+        *answer.front
+    }
+    assert "energy_mj" in answer.bounded_by or answer.bounded_by.startswith("nothing")
+
+
+def test_objectives_and_limits_hold_on_every_device(candidates):
+    there = replace(candidates, device=nas.load_device("t4"), _costs={})
+    most = {"energy_mj": middle(candidates, "energy_mj"), "params": 20_000.0}
+    other = {"energy_mj": middle(there, "energy_mj"), "params": 15_000.0}
+    limits = Limits(upper=most, elsewhere=(Elsewhere(there, parse_budget("1s"), other),))
+    answer = find(candidates, limits, objectives=("energy_mj", "params"), evaluations=20, algorithm="random")
+    names = ["accuracy", "latency_ms", "latency_ms on t4", "energy_mj", "energy_mj on t4", "params"]
+    assert list(answer.study.problem.objectives) == names
+    bounds = [c.name for c in answer.study.problem.constraints]
+    assert bounds == ["energy_bound_mj", "params", "latency on t4", "energy_bound_mj on t4"]
+    assert (answer.front["params"] <= 15_000).all(), "the tighter of the two"
+    assert there.energy(answer.architecture).high_mj <= other["energy_mj"]
+    shown = [c.header for c in terminal.front_table(answer).columns]
+    assert shown[3:] == [
+        "latency ms",
+        "90 % interval",
+        "latency ms on t4",
+        "energy mJ",
+        "energy mJ on t4",
+        "params",
+        "FLOPs",
+    ]
+    assert "energy" in why.why(answer)[2]
+    assert front_rows(answer.study).columns[-1].header == "params"
+
+
+def test_the_same_question_is_the_same_study_and_another_objective_is_not(candidates, tmp_path):
+    settings = {"evaluations": 6, "algorithm": "random", "storage": tmp_path / "study.db"}
+    first, again, other = (
+        find(candidates, Limits(), objectives=names, **settings).study.optuna.study_name
+        for names in (("size_mib",), ("size_mib",), ("flops",))
+    )
+    assert first == again != other
+
+
+def test_what_is_not_known_of_a_device_or_does_not_exist_is_refused(candidates):
+    bare = replace(candidates, device=nas.load_device("local-cpu"), _costs={})
+    for name, said in (("energy_mj", "power_w"), ("latency_p95_ms", "`nas profile`")):
+        with pytest.raises(nas.UserError, match=said):
+            check_known(bare, [name])
+    with pytest.raises(nas.UserError, match="unknown objective 'energy'; valid: energy_mj"):
+        find(candidates, Limits(), objectives=("energy",))
+    with pytest.raises(nas.UserError, match="budget"):
+        Limits(upper={"latency_ms": 5.0})
+
+
+# Known answers
+
+
+def alone(device, width=96):
+    """Candidates of which each is the same net: 4 square layers."""
+
+    class OneNet:
+        smallest = "a"
+
+        def skeleton(self, _):
+            return nn.Sequential(*[nn.Linear(width, width) for _ in range(4)])
+
+    return Candidates(SimpleNamespace(space=OneNet()), SimpleNamespace(input_shape=(width,)), device)
+
+
+@pytest.mark.parametrize(("precision", "width"), [("fp32", 4), ("fp16", 2), ("int8", 1)])
+def test_the_size_is_parameters_times_the_bytes_of_the_precision(precision, width):
+    found = alone(nas.load_device("jetson-orin").model_copy(update={"precision": precision, "calibration": None}))
+    params = 4 * (96 * 96 + 96)
+    assert PRICES["params"].of(found, "a") == Amount(params, params, params)
+    assert PRICES["size_mib"].of(found, "a").value == params * width / 2**20
+
+
+def test_energy_by_the_datasheet_is_power_times_latency():
+    found = alone(nas.load_device("jetson-orin"))
+    watts, time, energy = found.device.spec.power_w.value, found.latency("a"), PRICES["energy_mj"].of(found, "a")
+    assert energy.value == pytest.approx(0.7 * watts * time.mean_ms)
+    assert energy.high == pytest.approx(watts * time.high_ms)
+    assert (energy.source, energy.tier) == ("analytic", "D")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value", "told"),
+    [
+        ("energy_mj", "20mJ", 20, "20 mJ"),
+        ("energy_mj", "0.5 j", 500, "500 mJ"),
+        ("energy_mj", "7uJ", 0.007, "0.007 mJ"),
+        ("size_mib", "512KiB", 0.5, "0.5 MiB"),
+        ("latency_p95_ms", "800us", 0.8, "0.8 ms"),
+        ("params", "2M", 2e6, "2 M"),
+    ],
+)
+def test_limits_are_read_and_printed_in_units(name, text, value, told):
+    assert PRICES[name].parse(text) == pytest.approx(value)
+    assert PRICES[name].text(value) == told
+
+
+@pytest.mark.parametrize("price", TABLE, ids=lambda p: p.name)
+def test_the_example_of_a_limit_can_be_read_and_its_option_exists(price):
+    assert price.parse(price.example) > 0
+    assert price.option in nas_command("search", "--help").out
+    with pytest.raises(nas.UserError, match=price.example):
+        price.parse("5parsecs")
+
+
+# On a machine at hand
+
+
+@pytest.mark.parametrize(("p95_ms", "chosen"), [(1.5, 0), (3.0, 1), (None, 0)])
+def test_a_measured_percentile_decides(candidates, monkeypatch, p95_ms, chosen):
+    here = replace(candidates, device=candidates.device.model_copy(update={"measurable": True}), _costs={})
+    nets = [here.supernet.space.largest, here.supernet.space.smallest]
+    slow = Measurement(1.0, p95_ms or 99.0, 0.0, 9)
+    monkeypatch.setattr(Candidates, "measure", lambda *_: [slow, Measurement(1.0, 1.9, 0.0, 9)])
+    verdict = verify(here, nets, 1.1, None if p95_ms is None else 2.0)
+    assert verdict.architecture == nets[chosen]
+    assert [note.count("95th percentile of its calls; it took 3 ms") for note in verdict.notes] == [1] * chosen
+
+
+def test_on_a_machine_at_hand_the_mean_is_bounded_and_the_measurement_is_told(candidates, monkeypatch):
+    here = replace(candidates, device=candidates.device.model_copy(update={"measurable": True}), _costs={})
+    most = middle(here, "latency_p95_ms")
+
+    def timed(self, nets, _):
+        return [Measurement(self.latency(n).mean_ms, 0.9 * self.p95(n).mean_ms, 0.0, 9) for n in nets]
+
+    monkeypatch.setattr(Candidates, "measure", timed)
+    answer = find(here, Limits(upper={"latency_p95_ms": most}), evaluations=12, algorithm="random")
+    (charge,) = (c for c in answer.charges if c.price.name == "latency_p95_ms")
+    assert (charge.amount.source, charge.allowed) == ("measured", most)
+    assert charge.amount.value <= most
+    assert charge.amount.value == pytest.approx(0.9 * here.p95(answer.architecture).mean_ms)
+    assert all(here.p95(net).mean_ms <= most for net in answer.front_architectures)
