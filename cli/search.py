@@ -38,6 +38,9 @@ def search(
     batch: Annotated[int, typer.Option(min=1, help="Batch size of the deployed net.")] = 1,
     evaluations: Annotated[int, typer.Option(min=1, help="Architectures to evaluate.")] = 200,
     algorithm: Annotated[str, typer.Option(help="auto, or one of nas.algorithms(): nsga2, random ...")] = "auto",
+    early_stop: Annotated[
+        bool, typer.Option("--early-stop", help="Give nets up that a part of the validation split shows to be beaten.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that evaluate nets at a time.")] = None,
     ray: Annotated[str | None, typer.Option(help="Ray cluster that they run on: auto or HOST:PORT.")] = None,
     steps: StepsOption = None,
@@ -67,6 +70,7 @@ def search(
     from ..search.algorithms import load_algorithm
     from ..search.job import Job
     from ..search.limits import Limits
+    from ..search.question import Question
     from ..search.reporting import journal
     from ..search.run_folder import prepare_run
     from ..search.workers import check_workers
@@ -84,12 +88,11 @@ def search(
     job = Job(
         chosen_run,
         tuple(zip(devices, limits, strict=True)),
-        tuple(dict.fromkeys(objective or [])),
+        Question(tuple(dict.fromkeys(objective or [])), evaluations, algorithm, seed, early_stop, workers, ray),
         each=each,
         batch=batch,
         baselines=baselines,
         command="nas " + " ".join(sys.argv[1:]),
-        settings={"evaluations": evaluations, "algorithm": algorithm, "seed": seed, "workers": workers, "ray": ray},
     )
     job.check()  # said before the minutes of training
     with hushed(quiet or as_json), journal.journal(chosen_run.folder, job.command):

@@ -1,10 +1,10 @@
 """Nets that are given up after a part of the validation split, against all nets evaluated in full.
 
-    python scripts/bench_fidelity.py [--samples 5000] [--steps 400] [--evaluations 200 400] [--seeds 3]
+    python scripts/bench_fidelity.py [--samples 5000] [--steps 400] [--evaluations 200] [--algorithms guided nsga2]
 
 A supernet on Fashion-MNIST, accuracy against the latency that is predicted for a device. Printed for each way: samples
 computed of those of full evaluations, CPU seconds of evaluating accuracies, and the hypervolume, whose median over the
-seeds is compared. `--fresh`: fidelities of a net that was given up are compared with its full value.
+seeds is compared.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class Timed:
 
 
 def run(supernet: nas.Supernet, task: nas.Task, device: nas.Device, halving: bool, seed: int, n: int) -> list[float]:
-    """(share of the samples computed, CPU seconds, hypervolume, worst error of a forecast)."""
+    """(share of the samples computed, CPU seconds, hypervolume)."""
     timed = Timed(Validation(supernet, task))
     fidelities = timed.validation.fidelities if halving else (1.0,)
     costs: dict[nas.Architecture, float] = {}
@@ -75,7 +75,8 @@ def main() -> None:
             found = np.array([run(supernet, task, device, halving, seed, n) for seed in range(args.seeds)])
             share, seconds, _ = np.median(found, axis=0)
             volumes = " ".join(f"{v:.4f}" for v in found[:, 2])
-            print(f"{n:11}  {'given up' if halving else 'in full':10}  {share:7.0%}  {seconds:5.1f}  {volumes}", flush=True)
+            way = "given up" if halving else "in full"
+            print(f"{n:11}  {way:10}  {share:7.0%}  {seconds:5.1f}  {volumes}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """The main job for one device or several: a run, devices with budgets, and the answers with all their files."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -16,6 +14,7 @@ from .candidates import Candidates
 from .costs import check_known, price_of
 from .limits import Elsewhere, Limits, check_limits
 from .pipeline import Answer
+from .question import Question
 from .reporting import analysis, answer_files, journal, live
 from .reporting.analysis import Analysis
 from .run_folder import Run
@@ -37,17 +36,16 @@ class Job:
     """What is asked for. targets: devices with their limits; the first is the one that fronts and reports are of.
 
     each: a net for each target, in a folder of its own; they share their evaluations, of which each gets its part.
-    Else one net keeps all limits. objectives and settings: of `pipeline.find`.
+    Else one net keeps all limits.
     """
 
     run: Run
     targets: tuple[tuple[Device, Limits], ...]
-    objectives: tuple[str, ...] = ()
+    question: Question
     each: bool = False
     batch: int = 1
     baselines: bool = False
     command: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """Errors: limits that no net can keep, where nothing has to be measured to know; costs that a device does not
@@ -60,7 +58,11 @@ class Job:
         supernet = Supernet(self.run.space)
         for device, limits in self.targets:
             candidates = Candidates(supernet, self.run.task, device, self.batch)
-            names = [n for n in (*self.objectives, *limits.upper) if not (device.measurable and price_of(n).measured)]
+            names = [
+                n
+                for n in (*self.question.objectives, *limits.upper)
+                if not (device.measurable and price_of(n).measured)
+            ]
             check_known(candidates, names)
             if not self.run.is_trained():  # else the search says it at once
                 upper = {n: most for n, most in limits.upper.items() if n in names}
@@ -70,11 +72,11 @@ class Job:
         """One for each target, or one for all."""
         served = [(self._candidates(supernet, device, console), limits) for device, limits in self.targets]
         if self.each and len(served) > 1:
-            part = {"evaluations": -(-self.settings["evaluations"] // len(served))}
+            part = replace(self.question, evaluations=-(-self.question.evaluations // len(served)))
             return [self._found(c, own, self.run.folder / c.device.name, part, console) for c, own in served]
         (first, own), *others = served
         elsewhere = tuple(Elsewhere(c, there.budget, there.upper) for c, there in others)
-        return [self._found(first, replace(own, elsewhere=elsewhere), self.run.folder, {}, console)]
+        return [self._found(first, replace(own, elsewhere=elsewhere), self.run.folder, self.question, console)]
 
     def _candidates(self, supernet: Supernet, device: Device, console: Console) -> Candidates:
         candidates = Candidates(supernet, self.run.task, device, self.batch)
@@ -82,7 +84,7 @@ class Job:
             return calibration.calibrated(candidates, self.run.folder)
 
     def _found(
-        self, candidates: Candidates, limits: Limits, folder: Path, settings: Mapping[str, Any], console: Console
+        self, candidates: Candidates, limits: Limits, folder: Path, question: Question, console: Console
     ) -> Found:
         """Search, compare and write."""
         storage, log = self.run.folder / "study.db", journal.FrontLog()
@@ -92,13 +94,11 @@ class Job:
                 log(done, total, study)
                 watch(done, total, study)
 
-            wanted = {"objectives": self.objectives, **self.settings, **settings}
-            answer = pipeline.find(candidates, limits, storage=storage, progress=progress, **wanted)
+            answer = pipeline.find(candidates, limits, question, storage=storage, progress=progress)
         others = {}
         if self.baselines:
             with live.watching(console, "Comparing") as watch:
-                seed = self.settings.get("seed", 0)
-                others = compare_baselines(answer.study, seed=seed, storage=storage, progress=watch)
+                others = compare_baselines(answer.study, seed=question.seed, storage=storage, progress=watch)
         with console.status("Writing files"):
             findings = analysis.analyse(answer, others)
             answer = replace(answer, notes=[*answer.notes, *analysis.comparison_notes(findings)])

@@ -1,6 +1,5 @@
 """The main job: from a run, a device and a budget to the best net, verified and written to files."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,9 +13,9 @@ from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
 from .calibration import prediction_notes
 from .candidates import Candidates
-from .costs import ALWAYS, COUNTED, Charge, Price, check_known, of_latency, price_of
+from .costs import ALWAYS, COUNTED, Charge, check_known, of_latency, price_of
 from .limits import Bound, Limits, bound_of, bounds_of, check_limits, constraints_of
-from .objectives import Objective, maximize, minimize
+from .question import Question
 from .run import Progress, search
 from .storage import disk_errors
 from .study import Study
@@ -53,49 +52,64 @@ class Answer:
 def find(
     candidates: Candidates,
     limits: Limits,
+    question: Question | None = None,
     *,
-    objectives: Sequence[str] = (),
-    evaluations: int = 200,
-    algorithm: str = "auto",
-    seed: int = 0,
     storage: str | Path | None = None,
     progress: Progress | None = None,
-    workers: int | None = None,
-    ray: str | None = None,
 ) -> Answer:
     """Search, verify, choose. The test split is looked at once, for the chosen net.
 
-    objectives: names of `costs.PRICES`, to be made small beside the latency, on each device.
     storage: an Optuna storage, in which each question (device, limits, objectives, algorithm, seed) is a study of its
         own.
     progress: called after every evaluation with (done, evaluations, study).
     Errors: Infeasible, if nothing that was evaluated fits; a cost that is not known of a device.
     """
+    question = question or Question()
     for on in limits.devices(candidates):
-        check_known(on.candidates, (*objectives, *on.upper))
+        check_known(on.candidates, (*question.objectives, *on.upper))
     bound, notes = check_limits(candidates, limits)
-    wanted, bounds = _objectives(candidates, limits, objectives), bounds_of(candidates, limits)
-    with disk_errors(storage):
-        study = search(
-            candidates.supernet.space,
-            wanted,
-            constraints=constraints_of(bounds, wanted),
-            algorithm=algorithm,
-            evaluations=evaluations,
-            seed=seed,
-            storage=storage,
-            name=_question(candidates, limits, (*objectives,), algorithm, seed),
-            progress=progress,
-            workers=workers,
-            ray=ray,
-        )
-    front = study.front()
-    if front.empty:
-        raise Infeasible(f"none of {evaluations} nets keeps all limits; raise --evaluations or loosen the limits")
+    bounds = bounds_of(candidates, limits)
+    study = _searched(candidates, limits, bounds, question, storage=storage, progress=progress)
+    if not study.front_evaluations():
+        most = question.evaluations
+        raise Infeasible(f"none of {most} nets keeps all limits; raise --evaluations or loosen the limits")
     verdict = verify(candidates, _ranked(candidates, study, bounds), bound, limits.upper.get("latency_p95_ms"))
-    chosen = verdict.architecture
+    said = [*prediction_notes(candidates), *_about(study, question.evaluations), *notes, *verdict.notes]
+    return _answer(candidates, limits, question, study, verdict, said)
+
+
+def _searched(
+    candidates: Candidates,
+    limits: Limits,
+    bounds: Sequence[Bound],
+    question: Question,
+    *,
+    storage: str | Path | None,
+    progress: Progress | None,
+) -> Study:
+    objectives = question.pursued(candidates, limits)
+    with disk_errors(storage):
+        return search(
+            candidates.supernet.space,
+            objectives,
+            constraints=constraints_of(bounds, objectives),
+            algorithm=question.algorithm,
+            evaluations=question.evaluations,
+            seed=question.seed,
+            storage=storage,
+            name=question.study_name(candidates, limits),
+            progress=progress,
+            workers=question.workers,
+            ray=question.ray,
+        )
+
+
+def _answer(
+    candidates: Candidates, limits: Limits, question: Question, study: Study, verdict: Verdict, notes: list[str]
+) -> Answer:
+    chosen, front = verdict.architecture, study.front()
     quality = candidates.quality(chosen)
-    shown = tuple(dict.fromkeys((*objectives, *limits.upper, *ALWAYS)))
+    shown = tuple(dict.fromkeys((*question.objectives, *limits.upper, *ALWAYS)))
     return Answer(
         architecture=chosen,
         metric=candidates.task.metric_name,
@@ -105,11 +119,11 @@ def find(
         predicted=candidates.latency(chosen),
         front=_with_costs(candidates, front, [study.architecture(i) for i in front["id"]], shown, verdict),
         front_architectures=[study.architecture(i) for i in front["id"]],
-        bound_ms=bound,
+        bound_ms=bound_of(candidates, limits.budget) if limits.budget else None,
         study=study,
         trials=_with_costs(candidates, study.trials(), study.architectures, shown, verdict),
-        notes=[*prediction_notes(candidates), *_begun_with(len(study) - evaluations), *notes, *verdict.notes],
-        bounded_by=_bounded_by(study, candidates.task.metric_name, quality, bounds),
+        notes=notes,
+        bounded_by=_bounded_by(study, candidates.task.metric_name, quality, bounds_of(candidates, limits)),
         elsewhere={
             other.candidates.device.name: (
                 other.candidates.latency(chosen),
@@ -117,36 +131,19 @@ def find(
             )
             for other in limits.elsewhere
         },
-        charges=_charges(candidates, limits, objectives, verdict),
+        charges=_charges(candidates, limits, question.objectives, verdict),
     )
 
 
-def _objectives(candidates: Candidates, limits: Limits, names: Sequence[str]) -> dict[str, Objective]:
-    """Quality; the latency on each device, and likewise the costs of these names."""
-    quality = candidates.qualities
-    found = {candidates.task.metric_name: maximize(quality, batched=True, key=candidates.quality_key)}
-    for price in map(price_of, ("latency_ms", *names)):
-        found[price.name] = _small(price, candidates)
-        for other in limits.elsewhere if price.local else ():
-            found[f"{price.name} on {other.candidates.device.name}"] = _small(price, other.candidates)
-    return found
-
-
-def _small(price: Price, candidates: Candidates) -> Objective:
-    return minimize(lambda net: price.of(candidates, net).value)
-
-
-def _begun_with(nets: int) -> list[str]:
-    return [f"{nets} nets are known from earlier searches of this run; they were not evaluated again."] * (nets > 0)
-
-
-def _question(candidates: Candidates, limits: Limits, objectives: tuple[str, ...], algorithm: str, seed: int) -> str:
-    """A name for the study: the device in words, and a hash of all that the answer depends on."""
-    # A device that was calibrated anew predicts other latencies.
-    devices = [(on.candidates.device.model_dump_json(), on.budget, on.upper) for on in limits.devices(candidates)]
-    text = repr((devices, candidates.batch, objectives, algorithm, seed))
-    names = "+".join(on.candidates.device.name for on in limits.devices(candidates))
-    return f"{names}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+def _about(study: Study, evaluations: int) -> list[str]:
+    """How the nets of the study were evaluated."""
+    begun, early = len(study) - evaluations, sum(e.fidelity < 1 for e in study.evaluations)
+    said = []
+    if begun > 0:
+        said.append(f"{begun} nets are known from earlier searches of this run; they were not evaluated again.")
+    if early:
+        said.append(f"{early} nets were beaten after a part of the validation split; their qualities are estimates.")
+    return said
 
 
 def _ranked(candidates: Candidates, study: Study, bounds: Sequence[Bound]) -> list[Architecture]:
@@ -157,6 +154,9 @@ def _ranked(candidates: Candidates, study: Study, bounds: Sequence[Bound]) -> li
         return [e.architecture for e in study.front_evaluations()]
     accuracies = study.trials().set_index("id")[metric].to_dict()
     found = [a for a in study.architectures if all(bound.may_keep(a) for bound in bounds)]
+    # One that was given up may be the answer if those that beat it turn out slower than predicted.
+    estimated = [e.architecture for e in study.evaluations if e.fidelity < 1 and e.architecture in found]
+    accuracies |= dict(zip((a.id for a in estimated), candidates.qualities(estimated), strict=True))
     tied = Counter(accuracies[a.id] for a in found)
 
     def key(a: Architecture) -> tuple[float, float]:

@@ -10,10 +10,12 @@ from torch import nn
 import nas
 from nas.hw_profiles import Measurement, fused
 from nas.hw_profiles.points import Calibration, Point
+from nas.search import validation
 from nas.search.candidates import Candidates
 from nas.search.costs import PRICES, TABLE, Amount, check_known, price_of
 from nas.search.limits import Elsewhere, Limits, check_limits
 from nas.search.pipeline import find
+from nas.search.question import Question
 from nas.search.reporting import terminal, why
 from nas.search.reporting.live import front_rows
 from nas.search.units import parse_budget
@@ -58,7 +60,7 @@ LIMITED = [price.name for price in TABLE if price.option]
 @pytest.mark.parametrize("name", LIMITED)
 def test_every_cost_is_an_objective_and_a_limit_that_the_answer_keeps(candidates, name):
     price, most = PRICES[name], middle(candidates, name)
-    answer = find(candidates, Limits(upper={name: most}), objectives=(name,), evaluations=20, algorithm="random")
+    answer = find(candidates, Limits(upper={name: most}), Question((name,), 20, "random"))
     assert list(answer.study.problem.objectives) == ["accuracy", "latency_ms", name]
     assert 0 < len(answer.front) < len(answer.study)
     assert all(price.bounded(candidates)(net) <= most for net in answer.front_architectures)
@@ -77,7 +79,7 @@ def test_a_limit_that_no_net_keeps_is_said_with_the_least(candidates, name):
 
 def test_a_limit_alone_is_no_objective_and_its_cost_is_shown(candidates):
     limits = Limits(upper={"energy_mj": middle(candidates, "energy_mj")})
-    answer = find(candidates, limits, evaluations=12, algorithm="random")
+    answer = find(candidates, limits, Question((), 12, "random"))
     assert list(answer.study.problem.objectives) == ["accuracy", "latency_ms"]
     assert {"energy_mj", "energy_low_mj", "energy_high_mj", "params", "flops", "memory_mib", "size_mib"} <= {
         *answer.front
@@ -90,7 +92,7 @@ def test_objectives_and_limits_hold_on_every_device(candidates):
     most = {"energy_mj": middle(candidates, "energy_mj"), "params": 20_000.0}
     other = {"energy_mj": middle(there, "energy_mj"), "params": 15_000.0}
     limits = Limits(upper=most, elsewhere=(Elsewhere(there, parse_budget("1s"), other),))
-    answer = find(candidates, limits, objectives=("energy_mj", "params"), evaluations=20, algorithm="random")
+    answer = find(candidates, limits, Question(("energy_mj", "params"), 20, "random"))
     names = ["accuracy", "latency_ms", "latency_ms on t4", "energy_mj", "energy_mj on t4", "params"]
     assert list(answer.study.problem.objectives) == names
     bounds = [c.name for c in answer.study.problem.constraints]
@@ -112,9 +114,8 @@ def test_objectives_and_limits_hold_on_every_device(candidates):
 
 
 def test_the_same_question_is_the_same_study_and_another_objective_is_not(candidates, tmp_path):
-    settings = {"evaluations": 1, "algorithm": "random", "storage": tmp_path / "study.db"}
     first, again, other = (
-        find(candidates, Limits(), objectives=names, **settings).study.optuna.study_name
+        find(candidates, Limits(), Question(names, 1, "random"), storage=tmp_path / "study.db").study.optuna.study_name
         for names in (("size_mib",), ("size_mib",), ("flops",))
     )
     assert first == again != other
@@ -126,7 +127,7 @@ def test_what_is_not_known_of_a_device_or_does_not_exist_is_refused(candidates):
         with pytest.raises(nas.UserError, match=said):
             check_known(bare, [name])
     with pytest.raises(nas.UserError, match="unknown objective 'energy'; valid: energy_mj"):
-        find(candidates, Limits(), objectives=("energy",))
+        find(candidates, Limits(), Question(("energy",)))
     with pytest.raises(nas.UserError, match="budget"):
         Limits(upper={"latency_ms": 5.0})
 
@@ -208,9 +209,25 @@ def test_on_a_machine_at_hand_the_mean_is_bounded_and_the_measurement_is_told(ca
         return [Measurement(self.latency(n).mean_ms, 0.9 * self.p95(n).mean_ms, 0.0, 9) for n in nets]
 
     monkeypatch.setattr(Candidates, "measure", timed)
-    answer = find(here, Limits(upper={"latency_p95_ms": most}), evaluations=12, algorithm="random")
+    answer = find(here, Limits(upper={"latency_p95_ms": most}), Question((), 12, "random"))
     (charge,) = (c for c in answer.charges if c.price.name == "latency_p95_ms")
     assert (charge.amount.source, charge.allowed) == ("measured", most)
     assert charge.amount.value <= most
     assert charge.amount.value == pytest.approx(0.9 * here.p95(answer.architecture).mean_ms)
     assert all(here.p95(net).mean_ms <= most for net in answer.front_architectures)
+
+
+def test_an_early_stop_says_what_is_an_estimate_and_answers_with_a_whole_evaluation(candidates, monkeypatch):
+    monkeypatch.setattr(validation, "EVALUATION_BATCH", 64)
+    patched = replace(candidates, _costs={})
+    answer = find(patched, Limits(), Question((), 60, "random", early_stop=True))
+    trials = answer.trials.set_index("id")
+    assert any("their qualities are estimates" in note for note in answer.notes)
+    assert (answer.front["fidelity"] == 1).all()
+    assert trials["fidelity"].min() < 1
+    exact = {i: nas.evaluate_subnet(patched.supernet, patched.task, answer.study.architecture(i)) for i in trials.index}
+    whole = trials["fidelity"] == 1
+    assert trials["accuracy"][whole].to_dict() == pytest.approx({i: exact[i] for i in trials.index[whole]})
+    assert answer.validation == pytest.approx(exact[answer.architecture.id]) == max(answer.front["accuracy"])
+    other = Question((), 60, "random").study_name(patched, Limits())
+    assert other != Question((), 60, "random", early_stop=True).study_name(patched, Limits())

@@ -81,6 +81,17 @@ def test_workers_give_the_search_of_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("connected")
+def test_workers_give_up_whom_one_process_gives_up() -> None:
+    def gain(a: nas.Architecture, fidelity: float) -> float:
+        return fidelity * a["a"] + 10 * a["c"]
+
+    objectives = FIRST | {"gain": nas.maximize(gain, fidelities=(0.5, 1))}
+    alone = search(SPACE, objectives, evaluations=40)
+    assert min(e.fidelity for e in alone.evaluations) == 0.5
+    assert search(SPACE, objectives, evaluations=40, workers=2).evaluations == alone.evaluations
+
+
+@pytest.mark.usefixtures("connected")
 def test_a_dead_worker_costs_no_finished_evaluation(tmp_path: Path) -> None:
     gain = nas.maximize(noted(tmp_path / "log", dies=True))
     study = search(SPACE, {"cost": COST, "gain": gain}, evaluations=35, workers=2)

@@ -1,0 +1,53 @@
+"""What a search is asked beside its limits, and the objectives and the name of the study that follow from it."""
+
+import hashlib
+from dataclasses import dataclass
+
+from .candidates import Candidates
+from .costs import Price, price_of
+from .limits import Limits
+from .objectives import Objective, maximize, minimize
+
+
+@dataclass(frozen=True)
+class Question:
+    """objectives: names of `costs.PRICES`, to be made small beside the latency, on each device.
+
+    early_stop: nets that a part of the validation split shows to be beaten are given up (`race`); their qualities are
+    estimates, and no other search begins with them. evaluations, algorithm, seed, workers, ray: as of `nas.search`.
+    """
+
+    objectives: tuple[str, ...] = ()
+    evaluations: int = 200
+    algorithm: str = "auto"
+    seed: int = 0
+    early_stop: bool = False
+    workers: int | None = None
+    ray: str | None = None
+
+    def pursued(self, candidates: Candidates, limits: Limits) -> dict[str, Objective]:
+        """Quality; the latency on each device, and likewise the costs that are named."""
+        quality = candidates.qualities
+        fidelities = quality.fidelities if self.early_stop else (1.0,)
+        found = {
+            candidates.task.metric_name: maximize(
+                quality, batched=True, key=candidates.quality_key, fidelities=fidelities
+            )
+        }
+        for price in map(price_of, ("latency_ms", *self.objectives)):
+            found[price.name] = _small(price, candidates)
+            for other in limits.elsewhere if price.local else ():
+                found[f"{price.name} on {other.candidates.device.name}"] = _small(price, other.candidates)
+        return found
+
+    def study_name(self, candidates: Candidates, limits: Limits) -> str:
+        """The devices in words, and a hash of all that the answer depends on."""
+        # A device that was calibrated anew predicts other latencies.
+        devices = [(on.candidates.device.model_dump_json(), on.budget, on.upper) for on in limits.devices(candidates)]
+        own = (candidates.batch, self.objectives, self.algorithm, self.seed, *(["early stop"] * self.early_stop))
+        names = "+".join(on.candidates.device.name for on in limits.devices(candidates))
+        return f"{names}-{hashlib.sha256(repr((devices, own)).encode()).hexdigest()[:8]}"
+
+
+def _small(price: Price, candidates: Candidates) -> Objective:
+    return minimize(lambda net: price.of(candidates, net).value)
