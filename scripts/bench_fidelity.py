@@ -35,10 +35,10 @@ class Timed:
             yield value
 
 
-def run(supernet: nas.Supernet, task: nas.Task, device: nas.Device, halving: bool, seed: int, n: int) -> list[float]:
+def run(supernet: nas.Supernet, task: nas.Task, device: nas.Device, early: bool, **settings: object) -> list[float]:
     """(share of the samples computed, CPU seconds, hypervolume)."""
     timed = Timed(Validation(supernet, task))
-    fidelities = timed.validation.fidelities if halving else (1.0,)
+    fidelities = timed.validation.fidelities if early else (1.0,)
     costs: dict[nas.Architecture, float] = {}
 
     def latency_ms(a: nas.Architecture) -> float:
@@ -50,7 +50,7 @@ def run(supernet: nas.Supernet, task: nas.Task, device: nas.Device, halving: boo
         "accuracy": nas.maximize(timed, batched=True, fidelities=fidelities),
         "latency_ms": nas.minimize(latency_ms),
     }
-    study = nas.search(supernet.space, objectives, evaluations=n, seed=seed)
+    study = nas.search(supernet.space, objectives, **settings)
     reference = {"accuracy": 0.0, "latency_ms": latency_ms(supernet.space.largest)}
     share = float(np.mean([e.fidelity for e in study.evaluations]))
     return [share, timed.seconds, study.hypervolume(reference) / reference["latency_ms"]]
@@ -60,7 +60,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=5000, help="of the validation split")
     parser.add_argument("--steps", type=int, default=400, help="of training")
-    parser.add_argument("--evaluations", type=int, nargs="+", default=[200, 400])
+    parser.add_argument("--evaluations", type=int, default=200)
+    parser.add_argument("--algorithms", nargs="+", default=["guided", "nsga2", "random"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="jetson-orin")
     args = parser.parse_args()
@@ -69,14 +70,14 @@ def main() -> None:
     space = nas.SearchSpace(nas.load_preset(task.space).bind(task.input_shape, task.classes))
     supernet, device = nas.Supernet(space), nas.load_device(args.device)
     nas.train(supernet, task, nas.Recipe(steps=args.steps))
-    print("evaluations  way         samples  CPU s  hypervolume (seeds)")
-    for n in args.evaluations:
-        for halving in (False, True):
-            found = np.array([run(supernet, task, device, halving, seed, n) for seed in range(args.seeds)])
-            share, seconds, _ = np.median(found, axis=0)
-            volumes = " ".join(f"{v:.4f}" for v in found[:, 2])
-            way = "given up" if halving else "in full"
-            print(f"{n:11}  {way:10}  {share:7.0%}  {seconds:5.1f}  {volumes}", flush=True)
+    print(f"{args.evaluations} evaluations; algorithm, way, samples, CPU s, hypervolume: medians; hypervolume by seed")
+    for name in args.algorithms:
+        for early in (False, True):
+            settings = {"algorithm": name, "evaluations": args.evaluations}
+            found = np.array([run(supernet, task, device, early, seed=s, **settings) for s in range(args.seeds)])
+            share, seconds, volume = np.median(found, axis=0)
+            way, volumes = "early stop" if early else "in full", " ".join(f"{v:.4f}" for v in found[:, 2])
+            print(f"{name:10}  {way:10}  {share:5.0%}  {seconds:5.1f}  {volume:.4f}   {volumes}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """SearchSpace: a function from a trial to an ordinary `nn.Module`, and what can be learnt by running it."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from .check import Finding, check
 from .gene_space import GeneSpace
 from .layout import Layout, Rule, layouts_of
 from .probe import Probe
+from .quantization import Granularity, Quantization, schemes_of
 from .trial import Gene, RecordingTrial
 
 SpaceFunction = Callable[[Any], nn.Module]
@@ -82,6 +83,36 @@ class SearchSpace(GeneSpace):
     def check(self, example: Tensor | None = None) -> list[Finding]:
         """Doubts about the nesting of the space (see `check.check`); none when every shared axis is really one."""
         return check(self, example)
+
+    # Transforms
+
+    def quantized(
+        self,
+        weights: Sequence[int] = (4, 8, 16),
+        activations: Sequence[int] = (8, 16),
+        *,
+        granularity: Granularity = "block",
+        keep: Sequence[str] = (),
+        schemes: Sequence[str] | None = None,
+    ) -> "SearchSpace":
+        """This space with the bits of its parts as genes beside its own; its modules and parameters stay as they are.
+
+        granularity, keep: see `Quantization`. schemes: the options, in the place of all pairs of weights and
+        activations that make sense. A supernet of this space serves the other: names and shapes are the same.
+        """
+        texts = schemes_of(weights, activations) if schemes is None else schemes
+        quantization = Quantization(tuple(texts), granularity, tuple(keep))
+        quantization.check(self.build(probe.architecture, "meta") for probe in self.probes)
+
+        def function(trial: Any) -> nn.Module:
+            module = self.function(trial)
+            quantization.ask(module, trial)
+            return module
+
+        found = SearchSpace(function, layouts=self.layout_rules)
+        for requirement in self._requirements:
+            found.require(requirement.predicate, requirement.message)
+        return found
 
     def _run(self, choose: Callable[[Gene], GeneValue], device: str) -> tuple[nn.Module, RecordingTrial]:
         """Run the function. On meta, modules that hold constants are built for real and lose their parameters only."""
