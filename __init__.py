@@ -9,7 +9,7 @@ study = nas.search(space, {"accuracy": nas.maximize(f), "latency_ms": nas.minimi
 
 from . import threads as _threads  # noqa: F401 (first: it is read when torch is imported)
 from .errors import Infeasible, UserError
-from .hw_profiles import Cost, Device, Latency, LatencyModel, device_names, load_device, trace_cost
+from .hw_profiles import Cost, Device, Latency, LatencyModel, device_names, graph_of, load_device, trace_cost
 from .hw_profiles.measuring.profile import profile
 from .search.algorithms import algorithms
 from .search.objectives import Constraint, maximize, minimize
@@ -64,6 +64,7 @@ __all__ = [
     "evaluate_subnet",
     "evaluate_subnets",
     "export",
+    "graph_of",
     "hypervolume",
     "load",
     "load_device",

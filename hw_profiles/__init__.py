@@ -2,6 +2,7 @@
 
 from .catalog import device_names, load_device
 from .cost import Cost, OperatorCost, fused, trace_cost
+from .cost.graph import graph_of
 from .device import Device
 from .measuring.measure import Measurement, Protocol, calibrate, measure, measure_all
 from .models.latency import Latency, LatencyModel
@@ -20,6 +21,7 @@ __all__ = [
     "calibrate",
     "device_names",
     "fused",
+    "graph_of",
     "load_device",
     "measure",
     "measure_all",

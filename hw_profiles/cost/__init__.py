@@ -5,6 +5,7 @@ Nothing is computed and nothing is allocated: a net of any size is traced in mil
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from os import PathLike
 from textwrap import shorten
 from typing import Any
@@ -55,16 +56,36 @@ def trace_cost(
     return _module_cost(module, example, precision)
 
 
-def _module_cost(module: nn.Module, example: Tensor | Sequence[Tensor], precision: str) -> Cost:
-    arguments = tuple(_meta(t) for t in ([example] if isinstance(example, Tensor) else example))
-    parameters = {id(p): _meta(p) for p in module.parameters()}
+@dataclass(frozen=True)
+class Trace:
+    """What was seen of one forward pass: its kernels, and the tensors on the meta device that it ran with."""
+
+    tracer: Tracer
+    parameters: Mapping[str, Tensor]
+    buffers: Sequence[Tensor]
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+
+
+def trace(module: nn.Module, example: Tensor | Sequence[Tensor], precision: str) -> Trace:
+    """The trace of `module(example)`; see `trace_cost`. Tied parameters have one name, the first."""
+    inputs = tuple(_meta(t) for t in ([example] if isinstance(example, Tensor) else example))
+    parameters = {name: _meta(p) for name, p in module.named_parameters()}
+    own = {id(p): parameters[name] for name, p in module.named_parameters()}
     buffers = {id(b): _meta(b) for b in module.buffers()}
-    tracer = Tracer(precision, (*parameters.values(), *buffers.values()), arguments)
-    with _evaluating(module), _swapped(module, {**parameters, **buffers}), torch.no_grad():
-        outputs = _run(module, arguments, tracer)
-    params = sum(p.numel() for p in parameters.values())
-    weight_bytes = params * WEIGHT_BYTES[precision] + sum(map(tracer.bytes_of, buffers.values()))
-    peak = tracer.peak_activation_bytes(t for t in tree_leaves(outputs) if isinstance(t, Tensor))
+    tracer = Tracer(precision, (*parameters.values(), *buffers.values()), inputs)
+    with _evaluating(module), _swapped(module, {**own, **buffers}), torch.no_grad():
+        outputs = _run(module, inputs, tracer)
+    leaves = [t for t in tree_leaves(outputs) if isinstance(t, Tensor)]
+    return Trace(tracer, parameters, list(buffers.values()), inputs, leaves)
+
+
+def _module_cost(module: nn.Module, example: Tensor | Sequence[Tensor], precision: str) -> Cost:
+    traced = trace(module, example, precision)
+    tracer = traced.tracer
+    params = sum(p.numel() for p in traced.parameters.values())
+    weight_bytes = params * WEIGHT_BYTES[precision] + sum(map(tracer.bytes_of, traced.buffers))
+    peak = tracer.peak_activation_bytes(traced.outputs)
     operators = tracer.key_values.ordered(tracer.rows)
     return Cost(operators, params, weight_bytes, peak, precision, tracer.key_values.bytes)
 

@@ -9,8 +9,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .aten import elements, flops_of, is_free, kind_of
+from .flow import Move
 from .liveness import KeyValues, Liveness, Piece
 from .operators import WEIGHT_BYTES, Kind, OperatorCost, block_sizes, bytes_per_element
+
+OVERWRITING = frozenset(("copy_", "fill_", "zero_"))
+"""In-place operators that do not read what their output held."""
 
 
 def tensors_of(values: Iterable[Any]) -> list[Tensor]:
@@ -22,12 +26,6 @@ def tensors_of(values: Iterable[Any]) -> list[Tensor]:
         elif isinstance(value, list | tuple):
             found.extend(item for item in value if isinstance(item, Tensor))
     return found
-
-
-def _on_meta(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.to("meta")
-    return [_on_meta(item) for item in value] if isinstance(value, list) else value
 
 
 class _Spec(NamedTuple):
@@ -80,11 +78,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, precision: str, weights: Iterable[Tensor], inputs: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.rows: list[OperatorCost] = []
+        self.moves: list[Move] = []  # they hold their tensors, so that no key is given to two storages
         self.key_values = KeyValues()
         self._float_bytes = bytes_per_element(precision)
         self._weight_bytes = WEIGHT_BYTES[precision]
         self._weights = {self._key(w) for w in weights}
-        self._held: list[torch.UntypedStorage] = []  # so that no key is given to two storages
         self._liveness = Liveness()
         self._touch(inputs)
 
@@ -95,7 +93,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._run(func, args, kwargs, inputs)
         if not all(t.is_meta for t in inputs):
             # Constants held as plain attributes, or made on the CPU inside the forward.
-            args, kwargs = tuple(map(_on_meta, args)), {k: _on_meta(v) for k, v in kwargs.items()}
+            args, kwargs = tuple(map(self._on_meta, args)), {k: self._on_meta(v) for k, v in kwargs.items()}
             inputs = tensors_of(args) + tensors_of(kwargs.values())
         if func.is_view or func._schema.is_mutable or is_free(func):
             return self._run(func, args, kwargs, inputs)
@@ -103,6 +101,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = _thaw(call.out)
         self._note(func, call, inputs, out)
         return out
+
+    def _on_meta(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            copy = value.to("meta")
+            self.moves.append(Move(None, [value], [copy]))
+            return copy
+        return [self._on_meta(item) for item in value] if isinstance(value, list) else value
 
     def _run(self, func: Any, args: Any, kwargs: Any, inputs: list[Tensor]) -> Any:
         """Views and in-place operators must see the very tensors; constants are computed."""
@@ -126,6 +131,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         sources = inputs[1:] if kind == "gather" else inputs
         read = sum(map(self.bytes_of, sources)) + (written if kind == "gather" else 0)
         sizes = block_sizes(kind, flops, outputs[0].shape if outputs else ())
+        self.moves.append(Move(len(self.rows), inputs[1:] if name in OVERWRITING else inputs, outputs))
         self.rows.append(OperatorCost(name, kind, flops, read, written, **sizes))
         self._touch((*inputs, *outputs))
         if outputs:
@@ -143,10 +149,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             key = self._key(tensor)
             if key in self._weights:
                 continue
-            storage = tensor.untyped_storage()
-            if key not in self._liveness:
-                self._held.append(storage)
-            self._liveness.touch(key, storage.nbytes() / tensor.element_size() * self._width(tensor), now)
+            self._liveness.touch(
+                key, tensor.untyped_storage().nbytes() / tensor.element_size() * self._width(tensor), now
+            )
 
     def _piece(self, tensor: Tensor) -> Piece:
         key = self._key(tensor)

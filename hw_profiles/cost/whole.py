@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from .flow import Move
 from .operators import attention_flops, recurrent_flops
 from .tracer import Tracer, tensors_of
 
@@ -67,6 +68,8 @@ def _recurrent(kernel: Callable[..., Any], gates: int) -> Callable[..., Any]:
         _, layers, _, _, bidirectional, _ = rest
         each = len(weights) // (layers * (1 + bidirectional))
         hidden = weights[1].shape[1]
+        states = [state] if isinstance(state, Tensor) else state
+        last = [s.new_empty(s.shape) for s in states]
         for layer in range(layers):
             out = x.new_empty((*x.shape[:2], hidden * (1 + bidirectional)))
             for direction in range(1 + bidirectional):
@@ -74,9 +77,10 @@ def _recurrent(kernel: Callable[..., Any], gates: int) -> Callable[..., Any]:
                 flops = recurrent_flops(x.shape[:2].numel(), x.shape[2], hidden, gates)
                 written = out.narrow(2, direction * hidden, hidden)
                 tracer.record(kernel.__name__, "scan", flops, ([x, *weights[at : at + each]], [written]))
+                own = [s.narrow(0, layer * (1 + bidirectional) + direction, 1) for s in last]
+                tracer.moves.append(Move(len(tracer.rows) - 1, states, own))
             x = out
-        states = [state] if isinstance(state, Tensor) else state
-        return (x, *(s.new_empty(s.shape) for s in states))
+        return (x, *last)
 
     return rule
 
