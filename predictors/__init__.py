@@ -5,7 +5,7 @@ from .choose import Choice, choose
 from .interval import Interval, conformal
 from .method import Method, Regressor, Scale
 from .methods import load_method, method_names
-from .table import Extra, Features, Table, cost_columns
+from .table import Extra, Features, Table, cost_columns, path_columns
 
 __all__ = [
     "Choice",
@@ -24,4 +24,5 @@ __all__ = [
     "fitted_from_json",
     "load_method",
     "method_names",
+    "path_columns",
 ]

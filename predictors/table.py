@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,6 +82,26 @@ def cost_columns(cost: Cost) -> dict[str, float]:
         for name, t in rows
         for unit, value in (("kernels", t.kernels), ("bytes", t.bytes), ("flops", t.flops))
     }
+
+
+def path_columns(graph: "nx.DiGraph[int]") -> dict[str, float]:
+    """A net's graph (`nas.graph_of`) as extra columns: kernels, bytes and FLOPs of the way from the inputs to the
+    outputs that has most of them. Nets of the same operators in another wiring differ in nothing else that is here."""
+    nodes = {node: graph.nodes[node] for node in nx.topological_sort(graph)}
+    units: Mapping[str, Mapping[int, float]] = {
+        "kernels": {node: at["kind"] not in ("input", "output") for node, at in nodes.items()},
+        "bytes": {node: at["bytes_read"] + at["bytes_written"] for node, at in nodes.items()},
+        "flops": {node: at["flops"] for node, at in nodes.items()},
+    }
+    return {f"path.{unit}": float(_heaviest(graph, weights)) for unit, weights in units.items()}
+
+
+def _heaviest(graph: "nx.DiGraph[int]", weights: Mapping[int, float]) -> float:
+    """Sum over the heaviest path to the last node. weights: of each node, in topological order."""
+    total: dict[int, float] = {}
+    for node, own in weights.items():
+        total[node] = own + max((total[maker] for maker in graph.pred[node]), default=0)
+    return total[max(total)]
 
 
 def _numbers(row: Mapping[str, float]) -> Mapping[str, float]:
