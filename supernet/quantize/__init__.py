@@ -1,0 +1,1 @@
+"""The mathematics of quantization: pure functions over tensors, no modules."""

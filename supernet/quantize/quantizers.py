@@ -1,0 +1,168 @@
+"""What a number becomes in few bits: affine codes, and powers of sqrt(2) for softmax outputs."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...errors import UserError
+
+SMALLEST_SCALE = 2.0**-24
+"""The smallest positive number of float16: a scale stored in half precision does not become 0."""
+MOST_BITS = 16
+
+
+def straight_through(x: Tensor, quantized: Tensor, inside: Tensor) -> Tensor:
+    """`quantized` to the bit, with the gradient 1 to `x` where `inside` and 0 elsewhere (Bengio et al. 2013)."""
+    return quantized.detach() + torch.where(inside, x - x.detach(), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """x ~ scale * (code - zero), as ONNX's QuantizeLinear and torch's fake_quantize have it.
+
+    scale: > 0; of shape (), or (channels,) with an `axis`, or (rows, ceil(columns / group)) with a `group`. Without
+        both, any shape that broadcasts against x.
+    zero: the code of 0, integers of scale's shape within [low, high].
+    axis: the dimension of x that has a scale for each of its entries.
+    group: columns of a weight (rows, columns) that share a scale; the last group may be smaller.
+    Error: bits outside 2..16, an axis and a group at once, a zero of another shape.
+    """
+
+    bits: int
+    scale: Tensor
+    zero: Tensor
+    signed: bool
+    axis: int | None = None
+    group: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= MOST_BITS:
+            raise UserError(f"{self.bits} bits cannot be quantized to; valid: 2 to {MOST_BITS}")
+        if self.axis is not None and self.group is not None:
+            raise UserError("scales go along an axis or over groups of columns, not both; leave one of them None")
+        if self.scale.shape != self.zero.shape:
+            raise UserError(f"zero has the shape {tuple(self.zero.shape)}, not the scale's {tuple(self.scale.shape)}")
+
+    @property
+    def low(self) -> int:
+        """The smallest code. Signed codes use all 2^bits values, as a runtime that saturates does."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def high(self) -> int:
+        """The largest code."""
+        return self.low + (1 << self.bits) - 1
+
+    def spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(scale, zero) so that they broadcast against `x`."""
+        scale, zero = (self._spread(v, x) for v in (self.scale, self.zero))
+        return scale, zero
+
+    def _spread(self, values: Tensor, x: Tensor) -> Tensor:
+        if self.group is not None:
+            return values.repeat_interleave(self.group, dim=-1)[:, : x.shape[-1]]
+        if self.axis is not None:
+            return values.reshape([-1 if i == self.axis % x.dim() else 1 for i in range(x.dim())])
+        return values
+
+    def codes(self, x: Tensor) -> Tensor:
+        """int32 codes of `x`: the nearest, half to even, clipped to [low, high]."""
+        scale, zero = self.spread(x)
+        return (torch.round(x / scale) + zero).clamp(self.low, self.high).to(torch.int32)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The numbers that `codes` stand for, in the scale's dtype."""
+        scale, zero = self.spread(codes)
+        return (codes - zero).to(scale.dtype) * scale
+
+    def __call__(self, x: Tensor, straight: bool = False) -> Tensor:
+        """`x` as its codes have it, in its own dtype; `straight`: with a gradient, of 1 where nothing was clipped."""
+        quantized = self.decode(self.codes(x)).to(x.dtype)
+        if not straight:
+            return quantized
+        scale, zero = self.spread(x)
+        steps = torch.round(x.detach() / scale) + zero
+        return straight_through(x, quantized, (steps >= self.low) & (steps <= self.high))
+
+
+def affine_of(
+    low: Tensor,
+    high: Tensor,
+    bits: int,
+    *,
+    symmetric: bool,
+    signed: bool,
+    axis: int | None = None,
+    group: int | None = None,
+) -> Affine:
+    """The quantizer whose range holds [low, high] and 0, so that its zero is never outside of its integers.
+
+    Symmetric: the zero is in the middle of the integers and one step less than they allow is used, so that both signs
+    reach equally far. A range of nothing but 0 gets the smallest scale. Error: a bound that is not finite.
+    """
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    if not (low.isfinite().all() and high.isfinite().all()):
+        raise UserError("a range to quantize has an end that is not a finite number; calibrate on finite data")
+    smallest = 0 if not signed else -(2 ** (bits - 1))
+    if symmetric:
+        scale = (torch.maximum(-low, high) / (2 ** (bits - 1) - 1)).clamp(min=SMALLEST_SCALE)
+        zero = torch.full_like(scale, smallest + 2 ** (bits - 1))
+    else:
+        scale = ((high - low) / (2**bits - 1)).clamp(min=SMALLEST_SCALE)
+        zero = (smallest - torch.round(low / scale)).clamp(smallest, smallest + 2**bits - 1)
+    return Affine(bits, scale, zero.to(torch.int32), signed, axis, group)
+
+
+@dataclass(frozen=True, eq=False)
+class LogSqrt2:
+    """Softmax outputs as powers of sqrt(2): x ~ delta * 2^(-q / 2) (RepQ-ViT, Li et al. 2023).
+
+    delta: > 0, the value of code 0, such as an observer's `high`; broadcasts against x.
+    strict: the last of the 2^bits codes is the number 0. Else, as in the authors' code, 0 is one code more, 2^bits,
+        which `bits` bits do not hold.
+    """
+
+    bits: int
+    delta: Tensor
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= MOST_BITS:
+            raise UserError(f"{self.bits} bits cannot be quantized to; valid: 2 to {MOST_BITS}")
+
+    @property
+    def zero_code(self) -> int:
+        """The code of the number 0, and of what is nearer to 0 than the last power."""
+        return (1 << self.bits) - int(self.strict)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """int32 codes of `x` >= 0: round(-2 log2(x / delta)), at least 0; from the range's end on, the code of 0."""
+        exponent = torch.round(-2 * torch.log2((x / self.delta).clamp(min=0)))
+        return exponent.clamp(0, self.zero_code).to(torch.int32)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The numbers that `codes` stand for: delta * 2^(-ceil(q/2)) * (1 + (q mod 2)(sqrt(2) - 1)), or 0."""
+        odd = 1 + (codes % 2).to(self.delta.dtype) * (math.sqrt(2) - 1)
+        powers = torch.exp2(-((codes + 1) // 2).to(self.delta.dtype))
+        return torch.where(codes >= self.zero_code, 0.0, self.delta * powers * odd)
+
+    def shifts(self, codes: Tensor) -> tuple[Tensor, Tensor, int]:
+        """(integers, odd, n): decode(codes) = delta * 2^-n * integers * (sqrt(2) where odd, else 1).
+
+        The integers (int64) are 1 shifted left, so that a product with them is a shift. Error: more than 6 bits.
+        """
+        if self.bits > 6:
+            raise UserError(f"shifts of {self.bits}-bit codes do not fit into 64-bit integers; valid: 2 to 6 bits")
+        n = 2 ** (self.bits - 1)
+        shifted = torch.ones_like(codes, dtype=torch.int64) << (n - (codes.long() + 1) // 2).clamp(min=0)
+        return torch.where(codes >= self.zero_code, 0, shifted), codes % 2 == 1, n
+
+    def __call__(self, x: Tensor, straight: bool = False) -> Tensor:
+        """`x` as its codes have it, in its own dtype; `straight`: with a gradient, of 1 where nothing was clipped."""
+        codes = self.codes(x)
+        quantized = self.decode(codes).to(x.dtype)
+        if not straight:
+            return quantized
+        return straight_through(x, quantized, (x <= self.delta) & (codes < self.zero_code))
