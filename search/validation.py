@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..search_space.architecture import Architecture
+from ..search_space.quantization import policy_of
 from ..supernet.evaluate import EVALUATION_BATCH
 from ..supernet.population import outputs_of_subnets
 from ..supernet.statistics import with_statistics
@@ -39,10 +40,11 @@ class Validation:
     def fidelities(self) -> tuple[float, ...]:
         """Shares of the split in whole batches, so that a sum of parts is the whole to the bit.
 
-        All at once for nets whose running statistics would have to be measured anew for each part.
+        All at once for nets whose running statistics or scales would have to be found anew for each part.
         """
         space, samples = self.supernet.space, len(self.task.validation)
-        if with_statistics(space.skeleton(space.largest)):
+        largest = space.skeleton(space.largest)
+        if with_statistics(largest) or policy_of(largest):
             return (1.0,)
         batches = -(-samples // EVALUATION_BATCH)
         parts = {min(samples, EVALUATION_BATCH * -int(-share * batches // 1)) for share in SHARES}

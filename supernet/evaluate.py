@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..search_space.architecture import GeneValue
 from ..tasks import Split, Task
-from .statistics import extract_for
+from .shipped import as_shipped
 from .store import Supernet
 
 EVALUATION_BATCH = 256
@@ -30,13 +30,13 @@ def evaluate(model: nn.Module, task: Task, split: str = "validation") -> float:
 def evaluate_subnet(
     supernet: Supernet, task: Task, architecture: Mapping[str, GeneValue], split: str = "validation"
 ) -> float:
-    """The task's metric of a subnet with inherited weights."""
-    return evaluate(extract_for(supernet, task, architecture), task, split)
+    """The task's metric of a subnet with inherited weights, and with its quantization policy if it has one."""
+    return evaluate(as_shipped(supernet, task, architecture), task, split)
 
 
 def loss_of_subnet(supernet: Supernet, task: Task, architecture: Mapping[str, GeneValue]) -> float:
     """The task's loss on the validation split: it tells nets apart that the metric does not."""
-    model = extract_for(supernet, task, architecture)
+    model = as_shipped(supernet, task, architecture)
     return _scored(model, task, "validation", lambda outputs, targets: float(task.loss(outputs, targets).mean()))
 
 

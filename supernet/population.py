@@ -14,7 +14,7 @@ from ..search_space.architecture import GeneValue
 from ..search_space.stages import stages_of
 from ..tasks import Split, Task
 from .evaluate import EVALUATION_BATCH, outputs_of
-from .statistics import extract_for
+from .shipped import as_shipped
 from .store import Supernet
 from .trie import Leaf, make_trie
 
@@ -31,8 +31,8 @@ def evaluate_subnets(
 ) -> list[float]:
     """What `evaluate_subnet` gives for each architecture, to the bit: the same batches run through the same kernels.
 
-    The more alike the nets are, the more is shared. Those that are no chain of stages (`search_space.stages`), or
-    whose running statistics are measured anew, are evaluated one by one.
+    The more alike the nets are, the more is shared. Those that are no chain of stages (`search_space.stages`), whose
+    running statistics are measured anew, or that are quantized, are evaluated one by one.
     memory_mib: how much may be kept of inputs and activations; one batch of inputs is, whatever it takes. With less
         room more is computed again.
     """
@@ -68,7 +68,7 @@ def outputs_of_subnets(
     together, known = {leaf.index for leaf in trie}, dict[int, Tensor]()
     for index, architecture in enumerate(canonical):
         if index not in together:
-            yield outputs_of(extract_for(supernet, task, architecture).eval(), data)[0]
+            yield outputs_of(as_shipped(supernet, task, architecture).eval(), data)[0]
             continue
         while index not in known:
             done, outputs = next(walk)

@@ -7,6 +7,7 @@ from itertools import accumulate, pairwise
 from torch import nn
 
 from ..search_space.architecture import Architecture
+from ..search_space.quantization import policy_of
 from ..search_space.stages import Stage, stages_of
 from .identity import stage_key
 from .statistics import with_statistics
@@ -32,14 +33,14 @@ class Leaf:
 def make_trie(supernet: Supernet, architectures: Sequence[Architecture]) -> list[Leaf]:
     """The leaves in the order of a depth-first walk that begins with the first architecture.
 
-    Nets that cannot go together are left out: those that are no chain of stages, and those with running statistics,
-    which are measured anew for every net.
+    Nets that cannot go together are left out: those that are no chain of stages, those with running statistics, which
+    are measured anew for every net, and those with a quantization policy, which have scales of their own.
     """
     nets = [supernet.space.skeleton(a).eval() for a in architectures]
     paths: dict[int, tuple[int, ...]] = {}
     nodes: dict[Hashable, int] = {}
     for index, (architecture, net) in enumerate(zip(architectures, nets, strict=True)):
-        stages = None if with_statistics(net) else stages_of(net)
+        stages = None if with_statistics(net) or policy_of(net) else stages_of(net)
         if stages is not None:
             paths[index] = _path(_keys(supernet, architecture, net, stages), nodes)
     order = sorted(paths, key=lambda index: paths[index])

@@ -1,0 +1,77 @@
+"""What flows through a net on calibration data: the inputs of its parts, and which norms they come from."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import UserError
+
+MOST_ROWS = 512
+"""Of the inputs of a part that are kept; evenly spread over the samples."""
+
+
+@dataclass(eq=False)
+class Traffic:
+    """inputs: by part, (rows, channels): tokens, pixels and samples are rows. readers: by norm, the parts that it feeds
+    straight, in the order of running."""
+
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    readers: dict[str, list[str]] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def observe(net: nn.Module, inputs: Tensor, parts: Collection[str]) -> Traffic:
+    """Run the net once. Error: an input of a part that is not finite."""
+    traffic, norms = Traffic(), {name for name, m in net.named_modules() if name not in parts and _is_norm(m)}
+    made: dict[int, tuple[str, Tensor]] = {}  # holds the tensors, so that no other gets the identity of one
+
+    def leaves(name: str, output: Any) -> None:
+        if isinstance(output, Tensor):
+            made[id(output)] = name, output
+
+    def enters(name: str, x: Any) -> None:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            return  # indices of an embedding
+        traffic.inputs[name] = _rows(name, x, net.get_submodule(name))
+        if id(x) in made:
+            traffic.readers.setdefault(made[id(x)][0], []).append(name)
+
+    with _watching(net, norms, leaves, parts, enters):
+        net(inputs)
+    return traffic
+
+
+@contextmanager
+def _watching(net: nn.Module, norms: Any, leaves: Any, parts: Any, enters: Any) -> Iterator[None]:
+    def after(name: str) -> Any:
+        return lambda _, __, output: leaves(name, output)
+
+    def before(name: str) -> Any:
+        return lambda _, given: enters(name, given[0])
+
+    handles = [net.get_submodule(name).register_forward_hook(after(name)) for name in norms]
+    handles += [net.get_submodule(name).register_forward_pre_hook(before(name)) for name in parts]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Whether it scales channels, and perhaps shifts them, and has no other parameter: LayerNorm, RMSNorm."""
+    own = dict(module.named_parameters())
+    return {"weight"} <= own.keys() <= {"weight", "bias"} and all(p.dim() == 1 for p in own.values())
+
+
+def _rows(name: str, x: Tensor, module: nn.Module) -> Tensor:
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        x = x.movedim(1, -1)
+    rows = x.reshape(-1, x.shape[-1])
+    if not rows.isfinite().all():
+        raise UserError(f"the calibration data give numbers at the input of {name} that are not finite")
+    return rows[:: -(-len(rows) // MOST_ROWS)].clone()
