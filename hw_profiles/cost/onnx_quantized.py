@@ -1,0 +1,263 @@
+"""A float ONNX graph as a policy wants it: each part that has a scheme gets its codes, and integer kernels where
+ONNX Runtime has them.
+
+    activations of 8 bits   QuantizeLinear, DequantizeLinear at the input and DequantizeLinear at the weight, which
+                            runtimes run as one integer kernel (of convolutions: where quantized ones follow each other)
+    weights of 2 to 4 bits  alone: MatMulNBits, which reads them as they are
+    other weights, tables   arithmetic that ends in a float; what is constant of it runtimes do once, at load
+
+Codes of 4 bits or less take 4 bits each, the others 8.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper
+from torch import nn
+
+from ...errors import UserError
+from ...search_space.quantization import Scheme, policy_of
+from .integers import Integers, plausible
+from .onnx_edit import MICROSOFT, Editor
+
+BLOCKS = (16, 32, 64, 128, 256)
+"""Weights that share a scale in MatMulNBits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A module that has a scheme, in the graph. values: None where the weights stay floats of 16 bits."""
+
+    name: str
+    weight: str
+    scheme: Scheme
+    values: Integers | None
+
+
+def quantized_graph(content: bytes, module: nn.Module, parts: Mapping[str, Integers] | None = None) -> bytes:
+    """The file of `module`, exported without folded constants, with its policy carried out.
+
+    parts: by the module's name; None: plausible ones, for a file that is only timed.
+    Errors: what no kernel does; a part of the policy without its codes; a weight that is no plain operand.
+    """
+    graph = Editor(content)
+    done: set[tuple[str, type[nn.Module]]] = set()
+    for part, kind in _parts(module, graph, parts):
+        if (part.weight, kind) not in done:  # a weight that two modules share
+            _apply(graph, part, kind)
+            done.add((part.weight, kind))
+    return graph.content()
+
+
+def _parts(
+    module: nn.Module, graph: Editor, given: Mapping[str, Integers] | None
+) -> list[tuple[Part, type[nn.Module]]]:
+    """Parts of the policy that occur in the graph; tied weights have one of their names in it."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    found = []
+    for name, scheme in policy_of(module).items():
+        part = module.get_submodule(name)
+        kind = next(kind for kind in _RULES if isinstance(part, kind))
+        weight = next((n for n in names.get(id(part.weight), ()) if n in graph.tensors), None)
+        if weight is not None:  # else it is not called
+            found.append((_part(name, weight, scheme, part, given), kind))
+    return found
+
+
+def _part(name: str, weight: str, scheme: Scheme, module: nn.Module, given: Mapping[str, Integers] | None) -> Part:
+    if scheme.activations not in (8, 16):
+        raise UserError(
+            f"{name or 'the net'} is to run as {scheme}, and no runtime here has kernels for activations of "
+            f"{scheme.activations} bits; 8 or 16 are right"
+        )
+    if scheme.weights == 16:
+        return Part(name, weight, scheme, None)
+    if given is None:
+        return Part(name, weight, scheme, plausible(module.weight, scheme))  # type: ignore[arg-type]
+    if name not in given:
+        raise UserError(f"the policy has {scheme} for {name or 'the net'}, and no codes of its weights are given")
+    return Part(name, weight, scheme, given[name])
+
+
+def _apply(graph: Editor, part: Part, kind: type[nn.Module]) -> None:
+    uses = _uses(graph, part.weight, kind)
+    if not uses and graph.readers(part.weight):
+        raise UserError(
+            f"the weight of {part.name} is not read by one plain operator, and cannot be quantized in an ONNX file; "
+            f"leave it out: keep={part.name!r}"
+        )
+    for node in uses:
+        _RULES[kind](graph, part, node)
+
+
+def _uses(graph: Editor, weight: str, kind: type[nn.Module]) -> list[NodeProto]:
+    """Nodes that do with a weight what modules of that kind do; a linear layer's has a transpose before it or none."""
+    readers = graph.readers(weight)
+    if kind is nn.Embedding:
+        return [n for n in readers if n.op_type == "Gather" and n.input[0] == weight and not _attribute(n, "axis", 0)]
+    if kind is not nn.Linear:
+        return [n for n in readers if n.op_type == "Conv" and n.input[1] == weight]
+    turned = [n.output[0] for n in readers if n.op_type == "Transpose"]
+    products = [n for name in turned for n in graph.readers(name) if n.op_type == "MatMul" and n.input[1] == name]
+    return products + [n for n in readers if n.op_type == "Gemm" and n.input[1] == weight and _plain(n)]
+
+
+def _attribute(node: NodeProto, name: str, default: float) -> float:
+    found = [helper.get_attribute_value(a) for a in node.attribute if a.name == name]
+    return float(found[0]) if found else default
+
+
+def _plain(gemm: NodeProto) -> bool:
+    """x W^T + b."""
+    defaults = {"transB": 0, "transA": 0, "alpha": 1, "beta": 1}
+    return [_attribute(gemm, *pair) for pair in defaults.items()] == [1, 0, 1, 1]
+
+
+def _linear(graph: Editor, part: Part, node: NodeProto) -> None:
+    values = part.values
+    if values is not None and values.scheme.activations == 8:
+        x = _quantized_input(graph, part.name, values, node.input[0])
+        weight = graph.node("Transpose", [_dequantized(graph, part.name, values)], perm=[1, 0])
+        _product(graph, node, lambda output: graph.node("MatMul", [x, weight], output))
+    elif values is not None and _block(values):
+        x, packed = node.input[0], _packed(graph, values, _block(values))
+        rows, width = values.matrix.shape
+        sizes = {"N": rows, "K": width, "bits": 4, "block_size": _block(values)}
+        _product(graph, node, lambda output: graph.node("MatMulNBits", [x, *packed], output, MICROSOFT, **sizes))
+    else:
+        weight = _decoded(graph, part)
+        turned = node.op_type == "Gemm"
+        graph.rewire(node, 1, weight if turned else graph.node("Transpose", [weight], perm=[1, 0]))
+
+
+def _product(graph: Editor, node: NodeProto, make: Callable[[str], str]) -> None:
+    """The product in place of a MatMul, or of a Gemm, and the bias subtracted after it.
+
+    ONNX Runtime makes MatMul and Add one Gemm before it looks for quantized ones, and finds none then: it does not
+    know Sub.
+    """
+    if node.op_type == "Gemm":
+        bias = node.input[2] if len(node.input) > 2 else ""
+        if bias:
+            graph.replace(node, "Sub", [make(f"{node.output[0]}.product"), _negative(graph, bias)])
+        else:
+            graph.drop(node)
+            make(node.output[0])
+        return
+    graph.drop(node)
+    product = make(node.output[0])
+    for reader in graph.readers(product):
+        biases = [name for name in reader.input if name in graph.tensors and len(graph.tensors[name].dims) == 1]
+        if reader.op_type == "Add" and biases:
+            graph.replace(reader, "Sub", [product, _negative(graph, biases[0])])
+
+
+def _negative(graph: Editor, bias: str) -> str:
+    return graph.constant(-graph.array(bias))
+
+
+def _convolution(graph: Editor, part: Part, node: NodeProto) -> None:
+    if part.values is not None and part.values.scheme.activations == 8:
+        graph.rewire(node, 0, _quantized_input(graph, part.name, part.values, node.input[0]))
+        graph.rewire(node, 1, _dequantized(graph, part.name, part.values))
+    else:
+        graph.rewire(node, 1, _decoded(graph, part))
+
+
+def _embedding(graph: Editor, part: Part, node: NodeProto) -> None:
+    graph.drop(node)
+    _decoded(graph, part, node.input[1], node.output[0])
+
+
+_RULES: Mapping[type[nn.Module], Callable[[Editor, Part, NodeProto], None]] = {
+    nn.Linear: _linear,
+    nn.Conv1d: _convolution,
+    nn.Conv2d: _convolution,
+    nn.Embedding: _embedding,
+}
+
+
+def _quantized_input(graph: Editor, name: str, values: Integers, x: str) -> str:
+    """Parts that read one tensor at one scale share this pair."""
+    if values.activation is None:
+        raise UserError(f"{name or 'the net'} is to run as {values.scheme}, and no scale of its input is given")
+    scale, zero, signed = values.activation
+    code = np.array(zero, dtype=np.int8 if signed else np.uint8)
+    how = [graph.constant(np.array(scale, dtype=np.float32)), graph.constant(code)]
+    return graph.node("DequantizeLinear", [graph.node("QuantizeLinear", [x, *how]), *how])
+
+
+def _dequantized(graph: Editor, name: str, values: Integers) -> str:
+    """The weight as runtimes look for it: one scale for each output channel."""
+    scale, zero = values.by_group(values.scale), values.by_group(values.zero)
+    if scale.shape[1] > 1:
+        raise UserError(f"{name or 'the net'}: weights beside activations of 8 bits have one scale a row, no groups")
+    how = [graph.constant(scale[:, 0].astype(np.float32)), graph.constant(zero[:, 0].astype(np.int8))]
+    return graph.node("DequantizeLinear", [_codes(graph, values), *how], axis=0)
+
+
+def _codes(graph: Editor, values: Integers) -> str:
+    return graph.narrow(values.codes) if values.bits == 4 else graph.constant(values.codes)
+
+
+def _decoded(graph: Editor, part: Part, rows: str = "", output: str = "") -> str:
+    """The weight as a float, or only these rows of it: scale x (code - zero)."""
+    if part.values is None:
+        half = graph.constant(graph.array(part.weight).astype(np.float16))
+        return graph.node("Cast", [_taken(graph, half, rows)], output, to=TensorProto.FLOAT)
+    values = part.values
+    codes = graph.node("Cast", [_taken(graph, _codes(graph, values), rows)], to=TensorProto.FLOAT)
+    if values.zero.any():
+        codes = graph.node("Sub", [codes, _spread(graph, values, values.zero, rows)])
+    return graph.node("Mul", [codes, _spread(graph, values, values.scale, rows)], output)
+
+
+def _taken(graph: Editor, tensor: str, rows: str) -> str:
+    return graph.node("Gather", [tensor, rows]) if rows else tensor
+
+
+def _spread(graph: Editor, values: Integers, numbers: NDArray[Any], rows: str) -> str:
+    """Scales or zeros, to meet the weights of their groups."""
+    table, shape = values.by_group(numbers).astype(np.float32), values.codes.shape
+    if table.shape[1] == 1:
+        return _taken(graph, graph.floats(table.reshape(-1, *[1] * (len(shape) - 1))), rows)
+    groups = graph.constant(np.arange(values.matrix.shape[1]) // values.group)
+    wide = graph.node("Gather", [_taken(graph, graph.floats(table), rows), groups], axis=-1)
+    return wide if len(shape) == 2 else graph.node("Reshape", [wide, graph.constant(np.array(shape))])
+
+
+def _block(values: Integers) -> int:
+    """Weights of a block of MatMulNBits: the size with the fewest bytes that ends where groups end; 0: there is none.
+
+    Of 8 bits it is 3 to 30 times as slow as a product of floats (ONNX Runtime 1.31, float activations).
+    """
+    width = values.matrix.shape[1]
+    sizes = [b for b in BLOCKS if values.scale.ndim == 1 or values.group % b == 0] if values.bits == 4 else []
+    return min(sizes, key=lambda b: -(-width // b) * (b / 2 + 4), default=0)
+
+
+def _packed(graph: Editor, values: Integers, block: int) -> list[str]:
+    """Inputs of MatMulNBits: codes (rows, blocks, bytes of a block), scales and, where there are any, zeros of blocks."""
+    rows, width = values.matrix.shape
+    blocks = -(-width // block)
+    group = np.arange(blocks) * block // values.group
+    padded = np.pad(values.matrix, ((0, 0), (0, blocks * block - width)))
+    inputs = [
+        graph.constant(_nibbles(padded).reshape(rows, blocks, -1)),
+        graph.floats(values.by_group(values.scale)[:, group].reshape(-1)),
+    ]
+    if values.zero.any():
+        zeros = values.by_group(values.zero)[:, group]
+        inputs.append(graph.constant(_nibbles(np.pad(zeros, ((0, 0), (0, blocks % 2)))).reshape(-1)))
+    return inputs
+
+
+def _nibbles(codes: NDArray[Any]) -> NDArray[np.uint8]:
+    """Two neighbours of a row in one byte, 8 for zero."""
+    shifted = (codes.astype(np.int16) + 8).astype(np.uint8)
+    return (shifted[:, ::2] | shifted[:, 1::2] << 4).astype(np.uint8)
