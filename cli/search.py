@@ -30,6 +30,9 @@ def search(
     max_energy: Annotated[list[str] | None, typer.Option(help="Energy of a call at most: 20mJ.")] = None,
     max_memory: Annotated[list[str] | None, typer.Option(help="Peak memory at most: 50MiB.")] = None,
     max_size: Annotated[list[str] | None, typer.Option(help="Bytes of the weights at most: 4MiB.")] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="Bits as genes: auto, or schemes to choose from, as w8a8 or w8a8,w4a16.")
+    ] = None,
     max_params: Annotated[list[str] | None, typer.Option(help="Largest number of parameters: 2M.")] = None,
     max_flops: Annotated[list[str] | None, typer.Option(help="FLOPs (2 x multiply-adds) at most: 1G.")] = None,
     objective: Annotated[
@@ -74,6 +77,7 @@ def search(
     from ..search.reporting import journal
     from ..search.run_folder import prepare_run
     from ..search.workers import check_workers
+    from ..search_space.quantization import quantization_of
 
     targets = target or ["local-cpu"]
     for name in objective or []:
@@ -85,8 +89,9 @@ def search(
     load_algorithm(algorithm)
     check_workers(workers, ray)
     chosen_run = prepare_run(run, task, space, stated(steps=steps))
+    asked_run = chosen_run.quantized(quantization_of(quantize)) if quantize else chosen_run
     job = Job(
-        chosen_run,
+        asked_run,
         tuple(zip(devices, limits, strict=True)),
         Question(tuple(dict.fromkeys(objective or [])), evaluations, algorithm, seed, early_stop, workers, ray),
         each=each,
@@ -96,7 +101,8 @@ def search(
     )
     job.check()  # said before the minutes of training
     with hushed(quiet or as_json), journal.journal(chosen_run.folder, job.command):
-        found = job.answers(trained(chosen_run), console)
+        supernet = trained(chosen_run)
+        found = job.answers(asked_run.serving(supernet) if quantize else supernet, console)
     _print(found, chosen_run.folder, quiet, as_json)
 
 

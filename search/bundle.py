@@ -12,7 +12,10 @@ from torch import nn
 from ..errors import UserError, unknown
 from ..files import write_atomic
 from ..search_space.architecture import Architecture
+from ..search_space.quantization import policy_of
 from ..supernet.export import export, save_bundle
+from ..supernet.quantize.quantized import Quantized
+from ..supernet.shipped import quantized_for
 from ..supernet.statistics import extract_for
 from ..supernet.store import Supernet
 from .run_folder import Run
@@ -38,10 +41,11 @@ def write_bundle(
     if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").exists():
         raise UserError(f"{folder} exists and holds no extracted net; move it away or name another --out")
     module = extract_for(supernet, run.task, architecture)
+    shipped = quantized_for(module, run.task) if policy_of(module) else Quantized(module)
     beside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
     _remove(beside, old)  # what a killed call left
     try:
-        export(module, run.task.example.repeat(batch, *(1 for _ in run.task.input_shape)), beside, formats)
+        export(shipped, run.task.example.repeat(batch, *(1 for _ in run.task.input_shape)), beside, formats)
         save_bundle(beside, architecture, run.description, {"task": run.task_name, **facts})
         write_atomic(beside / "README.md", _readme(run, architecture, facts, formats))
         if folder.exists():
@@ -49,7 +53,7 @@ def write_bundle(
         beside.rename(folder)
     finally:
         _remove(beside, old)
-    return module
+    return shipped.twin
 
 
 _FIXED = (

@@ -12,7 +12,9 @@ from ..files import write_atomic
 from ..hw_profiles import Device, load_device
 from ..hw_profiles.measuring.profile import Progress, Setting, profile
 from ..predictors.latency import Timed
+from ..search_space.quantization import GENE
 from .candidates import Candidates
+from .storage import space_id
 
 CALIBRATION_NETS = 60
 """With 40 the grey box is now and then twice as far off; with 60 it is not (docs/benchmarks.md)."""
@@ -39,12 +41,14 @@ def calibrated(candidates: Candidates, folder: Path, progress: Progress | None =
 
 def _measured(candidates: Candidates, folder: Path, progress: Progress | None) -> Device:
     device, shape = candidates.device, candidates.task.input_shape
-    path = folder / f"{device.name}-batch{candidates.batch}.json"
+    space = candidates.supernet.space
+    policies = f"-quantized-{space_id(space)[:8]}" * any(gene.startswith(GENE) for gene in space.genes)
+    path = folder / f"{device.name}-batch{candidates.batch}{policies}.json"
     if device.calibration is not None:  # it is a profile: measured already, and better
         return device
     if not path.exists():
         setting = Setting(device.local_runtime, device.threads or 1, candidates.batch)
-        space, nets = candidates.supernet.space, min(CALIBRATION_NETS, candidates.supernet.space.size)
+        nets = min(CALIBRATION_NETS, space.size)
         profile(device, space, int(nets), setting=setting, input_shape=shape, out=path, progress=progress)
     return load_device(path)  # as the next call will find it: it goes on with the same study
 

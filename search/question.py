@@ -3,10 +3,12 @@
 import hashlib
 from dataclasses import dataclass
 
+from ..search_space.quantization import GENE
 from .candidates import Candidates
 from .costs import Price, price_of
 from .limits import Limits
 from .objectives import Objective, maximize, minimize
+from .storage import space_id
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,16 @@ class Question:
         """The devices in words, and a hash of all that the answer depends on."""
         # A device that was calibrated anew predicts other latencies.
         devices = [(on.candidates.device.model_dump_json(), on.budget, on.upper) for on in limits.devices(candidates)]
-        own = (candidates.batch, self.objectives, self.algorithm, self.seed, *(["early stop"] * self.early_stop))
+        own: tuple[object, ...] = (
+            candidates.batch,
+            self.objectives,
+            self.algorithm,
+            self.seed,
+            *(["early stop"] * self.early_stop),
+        )
+        space = candidates.supernet.space
+        if any(gene.startswith(GENE) for gene in space.genes):  # of one run, in one storage, there may be several
+            own = (*own, space_id(space))
         names = "+".join(on.candidates.device.name for on in limits.devices(candidates))
         return f"{names}-{hashlib.sha256(repr((devices, own)).encode()).hexdigest()[:8]}"
 

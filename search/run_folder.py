@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save
 from ..errors import UserError
 from ..files import write_atomic
 from ..search_space.locate import Description, describe_space, space_from
+from ..search_space.quantization import Quantization
 from ..search_space.space import SearchSpace
 from ..supernet.recipe import Recipe
 from ..supernet.store import Supernet
@@ -65,6 +66,15 @@ class Run:
         supernet = Supernet(self.space, seed=self.recipe.seed)
         supernet.store.load_state_dict(load_file(self.weights))
         return supernet.eval()
+
+    def quantized(self, quantization: Quantization) -> "Run":
+        """The same run, whose nets have a quantization policy; the weights are the same."""
+        return replace(self, description={**self.description, "quantize": asdict(quantization)})
+
+    def serving(self, supernet: Supernet) -> Supernet:
+        """The supernet of this run's space that holds the weights of `supernet`."""
+        weights = {name: supernet.store.get_parameter(name) for name in supernet.layouts}
+        return Supernet.of(self.space, supernet.layouts, weights).eval()
 
     def train(self, progress: Progress | None = None) -> Supernet:
         """Train (or go on training) the supernet and keep it. A trained one is loaded."""

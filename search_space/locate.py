@@ -41,10 +41,15 @@ def describe_space(text: str, input_shape: tuple[int, ...], classes: int) -> dic
 
 
 def space_from(description: Description) -> SearchSpace:
-    """The space of a description.
+    """The space of a description; with "quantize" (fields of a `Quantization`), its quantized one.
 
     A Python space is run from the file it was described with, and only if that file has not changed since.
     """
+    found, policy = _described(description), description.get("quantize")
+    return found.quantized(**policy) if policy else found
+
+
+def _described(description: Description) -> SearchSpace:
     shape, classes = tuple(description["input_shape"]), int(description["classes"])
     if "transformer" in description:
         return SearchSpace(TransformerSpace(**description["transformer"]).bind(input_shape=shape, classes=classes))

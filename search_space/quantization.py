@@ -99,6 +99,13 @@ class Quantization:
                 vars(part)["quantization"] = parse_scheme(str(trial.suggest_categorical(gene, self.schemes)))
 
 
+def quantization_of(text: str) -> Quantization:
+    """What a user writes: `w4a8` (one scheme for all), `w8a8,w4a16` (a choice for each block), or `auto`."""
+    if text.strip().lower() == "auto":
+        return Quantization(schemes_of((4, 8, 16), (8, 16)))
+    return Quantization(tuple(text.split(",")))
+
+
 def policy_of(module: nn.Module) -> dict[str, Scheme]:
     """The scheme of every module that has one, by name."""
     return {name: s for name, part in module.named_modules() for s in [vars(part).get("quantization")] if s is not None}

@@ -15,30 +15,41 @@ from torch import Tensor, nn
 
 from ..errors import UserError, unknown
 from ..files import write_atomic
-from ..hw_profiles.cost.onnx_file import exported, quiet, to_onnx
+from ..hw_profiles.cost.onnx_file import exported, quantized_onnx, quiet, to_onnx
 from ..search_space.architecture import Architecture
 from ..search_space.locate import Description, space_from
+from ..search_space.quantization import policy_of
 from ..search_space.space import SearchSpace, replace_parameters
+from .quantize.packed import from_tensors, to_tensors
+from .quantize.quantized import Quantized
 
 ONNX_TOLERANCE = 1e-4
+CODES_TOLERANCE = 0.1
+"""Of a quantized net: a number between two codes may go either way, and moves what comes after it by a step."""
 
 
 def export(
-    module: nn.Module, example: Tensor, folder: str | Path, formats: Sequence[str] = ("safetensors", "onnx")
+    net: nn.Module | Quantized, example: Tensor, folder: str | Path, formats: Sequence[str] = ("safetensors", "onnx")
 ) -> dict[str, Path]:
-    """Write `module` to `folder` in every format; the first dimension of `example` is the batch and stays free.
+    """Write `net` to `folder` in every format; the first dimension of `example` is the batch and stays free.
 
     formats: "safetensors" (weights), "onnx" (ONNX Runtime must agree within 1e-4), "torch" (torch.export program);
     "onnx-fixed" is "onnx" for exactly the example's batch, 3 to 20 % faster in ONNX Runtime (`model-fixed.onnx`).
+    A quantized net is written with packed codes, and as an ONNX file that runs in integer kernels ("torch" has none).
     Returns the file of each format.
     """
     check_formats(formats)
-    was_training = module.training
-    module.eval()
+    quantized = net if isinstance(net, Quantized) else Quantized(net)
+    if quantized.parts and "torch" in formats:
+        raise UserError(
+            "a quantized net has no format 'torch': torch.export would write floats; use safetensors or onnx"
+        )
+    was_training = quantized.twin.training
+    quantized.twin.eval()
     try:
-        return {name: WRITERS[name](module, example, Path(folder)) for name in formats}
+        return {name: WRITERS[name](quantized, example, Path(folder)) for name in formats}
     finally:
-        module.train(was_training)
+        quantized.twin.train(was_training)
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -48,30 +59,40 @@ def check_formats(formats: Sequence[str]) -> None:
             raise unknown("format", name, WRITERS)
 
 
-def _write_safetensors(module: nn.Module, example: Tensor, folder: Path) -> Path:
+def _write_safetensors(net: Quantized, example: Tensor, folder: Path) -> Path:
     del example
-    tensors = {name: t.detach().contiguous().cpu().clone() for name, t in named_tensors(module).items()}
-    return write_atomic(folder / "model.safetensors", save(tensors))
+    return write_atomic(folder / "model.safetensors", save(stored(net)))
 
 
-def _write_onnx(module: nn.Module, example: Tensor, folder: Path, *, free_batch: bool = True) -> Path:
-    content = to_onnx(module, example, free_batch=free_batch)
-    error = _onnx_error(content, module, (3 if free_batch else len(example), *example.shape[1:]))
-    if not error <= ONNX_TOLERANCE:
-        raise UserError(
-            f"the ONNX file differs from the module by {error:.1e} (tolerance {ONNX_TOLERANCE:g}); not written"
+def stored(net: Quantized) -> dict[str, Tensor]:
+    """What `model.safetensors` holds: tensors by name, ties once; of a quantized net codes and scales."""
+    if net.parts:
+        return to_tensors(net)
+    return {name: t.detach().contiguous().cpu().clone() for name, t in named_tensors(net.twin).items()}
+
+
+def _write_onnx(net: Quantized, example: Tensor, folder: Path, *, free_batch: bool = True) -> Path:
+    if net.parts:
+        content, tolerance = (
+            quantized_onnx(net.floats(), example, net.integers(), free_batch=free_batch),
+            CODES_TOLERANCE,
         )
+    else:
+        content, tolerance = to_onnx(net.twin, example, free_batch=free_batch), ONNX_TOLERANCE
+    error = _onnx_error(content, net.twin, (3 if free_batch else len(example), *example.shape[1:]))
+    if not error <= tolerance:
+        raise UserError(f"the ONNX file differs from the module by {error:.1e} (tolerance {tolerance:g}); not written")
     return write_atomic(folder / ("model.onnx" if free_batch else "model-fixed.onnx"), content)
 
 
-def _write_torch(module: nn.Module, example: Tensor, folder: Path) -> Path:
+def _write_torch(net: Quantized, example: Tensor, folder: Path) -> Path:
     buffer = io.BytesIO()
     with quiet():
-        torch.export.save(exported(module, (example,)), buffer)
+        torch.export.save(exported(net.twin, (example,)), buffer)
     return write_atomic(folder / "model.pt2", buffer.getvalue())
 
 
-WRITERS: Mapping[str, Callable[[nn.Module, Tensor, Path], Path]] = {
+WRITERS: Mapping[str, Callable[[Quantized, Tensor, Path], Path]] = {
     "safetensors": _write_safetensors,
     "onnx": _write_onnx,
     "onnx-fixed": partial(_write_onnx, free_batch=False),
@@ -114,6 +135,8 @@ def load(folder: str | Path, space: SearchSpace | None = None) -> nn.Module:
         raise UserError(f"{folder} holds no model: {error}; expected model.json and model.safetensors") from None
     space = space_from(content["space"]) if space is None else space
     module = space.build(content["architecture"], "meta")
+    if policy_of(module):
+        return from_tensors(space.build(content["architecture"]), tensors).twin.eval()
     expected = named_tensors(module)
     if expected.keys() != tensors.keys():
         odd = sorted(expected.keys() ^ tensors.keys())

@@ -1,13 +1,16 @@
 """A net with its policy applied: the codes to ship, and the twin that computes what integer kernels compute."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...hw_profiles.cost.integers import Integers
 from ...search_space.quantization import Scheme
 from .quantizers import Affine
 
@@ -36,12 +39,30 @@ class Quantized:
     twin: nn.Module
     parts: Mapping[str, Part] = field(default_factory=dict)
 
-    @torch.no_grad()
     def floats(self) -> nn.Module:
-        """The twin without the rounding of inputs: what an exporter translates before it adds the parts."""
+        """The twin without the rounding of inputs, a copy: what an exporter translates before it adds the parts."""
+        net = deepcopy(self.twin)
         for name in self.parts:
-            self.twin.get_submodule(name)._forward_pre_hooks.clear()
-        return self.twin
+            net.get_submodule(name)._forward_pre_hooks.clear()
+        return net
+
+    def integers(self) -> dict[str, Integers]:
+        """What a file needs of the parts whose weights are integers."""
+        return {n: _integers(p, p.weight, p.codes) for n, p in self.parts.items() if p.weight and p.codes is not None}
+
+
+def _integers(part: Part, weight: Affine, codes: Tensor) -> Integers:
+    def each_row(values: Tensor) -> Any:
+        return (values.expand(len(codes)) if values.dim() == 0 else values).cpu().numpy()
+
+    x = part.activation
+    return Integers(
+        part.scheme,
+        codes.cpu().numpy(),
+        each_row(weight.scale).astype(np.float32),
+        each_row(weight.zero),
+        None if x is None else (float(x.scale), int(x.zero), x.signed),
+    )
 
 
 def apply(net: nn.Module, parts: Mapping[str, Part]) -> Quantized:
