@@ -242,7 +242,7 @@ def _block(values: Integers) -> int:
 
 
 def _packed(graph: Editor, values: Integers, block: int) -> list[str]:
-    """Inputs of MatMulNBits: codes (rows, blocks, bytes of a block), scales and, if there are any, zeros of blocks."""
+    """Codes (rows, blocks, bytes of a block), scales and, where there are any, zeros of blocks, for MatMulNBits."""
     rows, width = values.matrix.shape
     blocks = -(-width // block)
     group = np.arange(blocks) * block // values.group

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ...search_space.quantization import policy_of
 from ..cost.onnx_file import to_onnx
 
 Model = nn.Module | Path
@@ -61,10 +62,20 @@ def version_of(package: str) -> str:
         return "unknown"
 
 
-def onnx_bytes(model: Model, arguments: Arguments) -> bytes:
-    """The ONNX file of a model. Error: the file cannot be read."""
+def onnx_bytes(model: Model, arguments: Arguments, standard: str = "") -> bytes:
+    """The ONNX file of a model.
+
+    standard: name of a runtime that knows the operators of the standard only. Errors: the file cannot be read; a
+    policy that needs others.
+    """
     if isinstance(model, nn.Module):
-        return to_onnx(model.eval(), arguments)
+        content = to_onnx(model.eval(), arguments)
+        if standard and policy_of(model) and b"MatMulNBits" in content:
+            raise UserError(
+                f"runtime {standard} has no MatMulNBits, which weights of 4 bits or less beside activations of 16 "
+                "need; give them activations of 8 bits (w4a8) or 8 bits (w8a16), or use onnxruntime"
+            )
+        return content
     try:
         return model.read_bytes()
     except OSError as error:

@@ -24,6 +24,6 @@ def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
         "NUM_STREAMS": 1,
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    compiled = core.compile_model(core.read_model(onnx_bytes(model, arguments)), "CPU", settings)
+    compiled = core.compile_model(core.read_model(onnx_bytes(model, arguments, "openvino")), "CPU", settings)
     request, inputs = compiled.create_infer_request(), as_numpy(arguments)
     return lambda: list(request.infer(inputs, share_inputs=True, share_outputs=True).values())

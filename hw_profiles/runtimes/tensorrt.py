@@ -25,7 +25,7 @@ def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
     trt: Any = import_module("tensorrt")
 
     logger = trt.Logger(trt.Logger.ERROR)
-    engine = trt.Runtime(logger).deserialize_cuda_engine(_engine(trt, logger, onnx_bytes(model, arguments)))
+    engine = trt.Runtime(logger).deserialize_cuda_engine(_engine(trt, logger, onnx_bytes(model, arguments, "tensorrt")))
     context, stream = engine.create_execution_context(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from ...errors import UserError
+from ...search_space.quantization import policy_of
 from .base import Arguments, Availability, Call, Model, as_outputs
 
 
@@ -19,6 +20,8 @@ def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
     """Threads are a setting of the whole process in PyTorch; each call makes sure of its own."""
     if not isinstance(model, nn.Module):
         raise UserError(f"runtime torch runs modules, not files ({model}); use onnxruntime")
+    if policy_of(model):
+        raise UserError("runtime torch runs floats, and this net has a quantization policy; use onnxruntime")
     module = model.eval()
 
     def call() -> list[object]:
