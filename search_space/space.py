@@ -102,7 +102,7 @@ class SearchSpace(GeneSpace):
         """
         texts = schemes_of(weights, activations) if schemes is None else schemes
         quantization = Quantization(tuple(texts), granularity, tuple(keep))
-        quantization.check(self.build(probe.architecture, "meta") for probe in self.probes)
+        quantization.check(self._run(lambda g, p=probe: p.architecture[g.name], "meta")[0] for probe in self.probes)  # type: ignore[misc]
 
         def function(trial: Any) -> nn.Module:
             module = self.function(trial)

@@ -1,0 +1,114 @@
+"""Policies as genes: of any space, only of parts that exist, and nothing else of a net changes."""
+
+import numpy as np
+import pytest
+import torch
+from example_spaces import vit
+from torch import nn
+
+import nas
+from nas.search_space.presets import load_preset, preset_names
+from nas.search_space.quantization import (
+    GENE,
+    Quantization,
+    Scheme,
+    group_of,
+    parse_scheme,
+    policy_of,
+    quantizable,
+    quantization_of,
+    schemes_of,
+)
+
+SIZES = {"vit-fashion": 28, "vit-mobile": 32, "vit-image": 32}
+
+
+def test_texts_of_schemes_are_read_and_written():
+    assert parse_scheme("w8a8") == Scheme(8, 8)
+    assert parse_scheme(" W4A16 ") == Scheme(4, 16, 32)
+    assert parse_scheme("w4a16g64") == Scheme(4, 16, 64)
+    for text in ("w8a8", "w4a8", "w4a16g32", "w16a16", "w6a6"):
+        assert str(parse_scheme(text)) == text
+    assert schemes_of([8, 4, 16], [16, 8]) == ("w16a16", "w8a16", "w8a8", "w4a16g32", "w4a8")
+    assert quantization_of("auto").schemes == schemes_of([4, 8, 16], [8, 16])
+    assert quantization_of("w8a8, w4a16").schemes == ("w8a8", "w4a16g32")
+
+
+@pytest.mark.parametrize("text", ["", "w8", "w9a8", "w8a1", "w16a8", "w8a8g32", "w4a16g4", "int8"])
+def test_schemes_that_cannot_be_are_one_sentence(text):
+    with pytest.raises(nas.UserError, match=r"^quantization '.*' is not understood|right, for weights"):
+        parse_scheme(text)
+
+
+LARGE = {"vit-mobile", "vit-image"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in preset_names()])
+def test_every_preset_has_a_quantized_space_of_the_same_nets(name):
+    size = SIZES.get(name, 8)
+    space = nas.SearchSpace(load_preset(name).bind((1, size, size), 10))
+    found = space.quantized(granularity="layer")
+    policy = {gene for gene in found.genes if gene.startswith(GENE)}
+    assert found.genes.keys() - policy == space.genes.keys()
+    rng = np.random.default_rng(0)
+    for net in (found.largest, found.smallest, *(found.sample(rng) for _ in range(3))):
+        plain = space.architecture({g: v for g, v in net.items() if g not in policy})
+        module, other = found.skeleton(net), space.skeleton(plain)
+        assert {n: p.shape for n, p in module.named_parameters()} == {n: p.shape for n, p in other.named_parameters()}
+        schemes = policy_of(module)
+        assert schemes.keys() == quantizable(module).keys()
+        assert {GENE + group_of(name, "layer") for name in schemes} == {g for g in net if g in policy}
+        assert all(str(scheme) == net[GENE + group_of(name, "layer")] for name, scheme in schemes.items())
+        assert not policy_of(other)
+
+
+def test_a_custom_space_keeps_what_it_is_told_to_and_its_requirements():
+    space = nas.SearchSpace(vit)
+    space.require(lambda a: a["width"] > min(space.genes["width"].options), "not the narrowest")
+    found = space.quantized(schemes=["w8a8", "w4a16"], granularity="linear", keep=["head*", "*.q"])
+    net = found.sample(0)
+    names = quantizable(found.skeleton(net)).keys()
+    kept = {name for name in names if name.startswith("head") or name.endswith(".q")}
+    assert kept
+    assert policy_of(found.skeleton(net)).keys() == names - kept
+    assert found.genes[GENE + next(iter(names - kept))].options == ("w8a8", "w4a16g32")
+    assert [r.message for r in found._requirements] == ["not the narrowest"]
+
+
+def test_a_supernet_serves_the_quantized_space():
+    space = nas.SearchSpace(vit)
+    found = space.quantized()
+    plain = nas.Supernet(space)
+    served = nas.Supernet.of(found, plain.layouts, {n: plain.store.get_parameter(n) for n in plain.layouts})
+    net = found.sample(3)
+    same = space.architecture({g: v for g, v in net.items() if g in space.genes})
+    for a, b in zip(served.extract(net).parameters(), plain.extract(same).parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "block"),
+    [
+        ("layers.3.mixer.q", "layers.3", "layers.3.mixer"),
+        ("stem.proj", "stem", "stem"),
+        ("head", "head", "head"),
+        ("blocks.0.1.fc", "blocks.0", "blocks.0.1"),
+        ("", "net", "net"),
+    ],
+)
+def test_groups_are_layers_blocks_and_parts(name, layer, block):
+    assert group_of(name, "layer") == layer
+    assert group_of(name, "block") == block
+    assert group_of(name, "linear") == (name or "net")
+
+
+def test_what_cannot_be_quantized_is_said():
+    space = nas.SearchSpace(vit)
+    with pytest.raises(nas.UserError, match="keep='tail' names no linear layer"):
+        space.quantized(keep=["tail"])
+    with pytest.raises(nas.UserError, match="granularity 'net' is unknown; valid: layer, block, linear"):
+        space.quantized(granularity="net")
+    with pytest.raises(nas.UserError, match="at least one scheme"):
+        Quantization(())
+    with pytest.raises(nas.UserError, match="no linear layer"):
+        nas.SearchSpace(lambda trial: nn.LayerNorm(trial.suggest_int("n", 2, 4))).quantized()
