@@ -56,6 +56,11 @@ class Spec(Frozen):
     """Largest memory on the chip: last-level cache or scratch pad. What fits there need not cross the memory bus."""
     power_w: Value | None = None
 
+    def integer_speed(self, precision: Precision) -> float:
+        """How many times as many operations a second on integers of 8 bits; 1 where it is not stated."""
+        known = [self.tflops[p].value for p in ("int8", precision) if p in self.tflops]
+        return known[0] / known[1] if len(known) == 2 else 1.0
+
     def rows(self) -> list[tuple[str, str, Value]]:
         """(name, unit, value) of all that is stated."""
         single = (
@@ -93,3 +98,7 @@ class Supports(Frozen):
         if self.operators is None:
             return []
         return [kind for kind in cost.by_kind() if kind not in self.operators and kind not in self.fallbacks]
+
+    def refuses_integers(self, cost: Cost) -> bool:
+        """A policy has products of integers, and the unit is known to have none."""
+        return self.precisions is not None and "int8" not in self.precisions and any(o.integer for o in cost.operators)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ...errors import UserError
+from ...search_space.quantization import policy_of
 from .fusion import FUSIONS, Fusion, fused, fusion_of
 from .onnx_cost import onnx_cost
 from .onnx_values import Example
-from .operators import KINDS, PRECISION_BYTES, WEIGHT_BYTES, Cost, Kind, OperatorCost, Total, bytes_per_element
+from .operators import KINDS, PRECISION_BYTES, Cost, Kind, OperatorCost, Total, bytes_per_element
 from .tracer import Tracer
 from .whole import Whole
 
@@ -45,7 +46,8 @@ def trace_cost(
 
     module: is left as it was: its tensors may be real, on the meta device, or some of each. Or the path of an ONNX
         file, whose `example` may be left out where all shapes are fixed, or name sizes: {"batch": 1}.
-    precision: of activations and weights; "w8a16": weights of 8 bits and activations of 16.
+    A part that a quantization policy speaks of reads its weights, and its input, at the bits of its scheme.
+    precision: of the other activations and weights; "w8a16": weights of 8 bits and activations of 16.
     Errors: a forward that cannot run without data; a file that is no ONNX or whose shapes are not known.
     """
     bytes_per_element(precision)  # refuses one that does not exist
@@ -73,7 +75,9 @@ def trace(module: nn.Module, example: Tensor | Sequence[Tensor], precision: str)
     parameters = {name: _meta(p) for name, p in module.named_parameters()}
     own = {id(p): parameters[name] for name, p in module.named_parameters()}
     buffers = {id(b): _meta(b) for b in module.buffers()}
-    tracer = Tracer(precision, (*parameters.values(), *buffers.values()), inputs)
+    policy = policy_of(module)
+    schemes = [(own[id(module.get_submodule(name).weight)], scheme) for name, scheme in policy.items()]
+    tracer = Tracer(precision, (*parameters.values(), *buffers.values()), inputs, schemes)
     with _evaluating(module), _swapped(module, {**own, **buffers}), torch.no_grad():
         outputs = _run(module, inputs, tracer)
     leaves = [t for t in tree_leaves(outputs) if isinstance(t, Tensor)]
@@ -84,7 +88,7 @@ def _module_cost(module: nn.Module, example: Tensor | Sequence[Tensor], precisio
     traced = trace(module, example, precision)
     tracer = traced.tracer
     params = sum(p.numel() for p in traced.parameters.values())
-    weight_bytes = params * WEIGHT_BYTES[precision] + sum(map(tracer.bytes_of, traced.buffers))
+    weight_bytes = sum(map(tracer.bytes_of, (*traced.parameters.values(), *traced.buffers)))
     peak = tracer.peak_activation_bytes(traced.outputs)
     operators = tracer.key_values.ordered(tracer.rows)
     return Cost(operators, params, weight_bytes, peak, precision, tracer.key_values.bytes)

@@ -15,6 +15,8 @@ Kind = Literal[
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+PRODUCTS: tuple[Kind, ...] = ("matmul", "convolution", "depthwise")
+
 FLOPS_PER_ELEMENT: Mapping[Kind, int] = {"elementwise": 1, "normalization": 5, "scan": 1, "gather": 0, "other": 1}
 """Per element of the largest operand. Five: mean, variance, centre, scale, shift; max, subtract, exp, sum, divide."""
 
@@ -59,15 +61,17 @@ class OperatorCost:
     count: int = 1
     length: int = 0
     channels: int = 0
+    integer: bool = False
+    """Its weights and inputs are integers of 8 bits or less, whatever the precision of the rest (a policy says so)."""
 
     @property
     def bytes(self) -> float:
         return self.bytes_read + self.bytes_written
 
 
-def block_sizes(kind: Kind, flops: float, output: Sequence[int]) -> dict[str, int]:
+def block_sizes(kind: Kind, flops: float, output: Sequence[int]) -> dict[str, Any]:
     """`length` and `channels` of an operator with an output of that shape, as fields of `OperatorCost`."""
-    if kind not in ("matmul", "convolution", "depthwise") or not prod(output):
+    if kind not in PRODUCTS or not prod(output):
         return {}
     return {"length": round(flops / 2 / prod(output)), "channels": output[-1 if kind == "matmul" else 1]}
 
@@ -121,7 +125,7 @@ class Cost:
         """A cost from a plain table (a published trace), one row for each kernel or for `count` alike.
 
         Columns: kind, flops, bytes_read, bytes_written (of ONE kernel); optional: name (else the kind), count (else 1),
-        length and channels (see `OperatorCost`).
+        length, channels and integer (see `OperatorCost`).
         Errors: a missing or unknown column, an unknown kind, a number that is negative or not finite.
         """
         records: Iterable[Any] = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
@@ -172,7 +176,7 @@ class Cost:
 
 _REQUIRED = ("kind", "flops", "bytes_read", "bytes_written")
 _OPTIONAL = {"count": 1, "length": 0, "channels": 0}
-_COLUMNS = ("name", *_REQUIRED, *_OPTIONAL)
+_COLUMNS = ("name", *_REQUIRED, *_OPTIONAL, "integer")
 
 
 def _operator(number: int, row: OperatorCost | Mapping[str, Any]) -> OperatorCost:
@@ -192,7 +196,10 @@ def _operator(number: int, row: OperatorCost | Mapping[str, Any]) -> OperatorCos
     flops, read, written = (_number(number, column, fields[column]) for column in _REQUIRED[1:])
     whole = {column: _whole(number, column, fields.get(column, least), least) for column, least in _OPTIONAL.items()}
     name = fields.get("name")
-    return OperatorCost(name if isinstance(name, str) and name else kind, kind, flops, read, written, **whole)
+    integer = bool(_number(number, "integer", fields.get("integer", 0)))
+    return OperatorCost(
+        name if isinstance(name, str) and name else kind, kind, flops, read, written, **whole, integer=integer
+    )
 
 
 def _whole(number: int, column: str, value: Any, least: int) -> int:

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
+from math import ceil
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ...search_space.quantization import Scheme
 from .aten import elements, flops_of, is_free, kind_of
 from .flow import Move
 from .liveness import KeyValues, Liveness, Piece
-from .operators import WEIGHT_BYTES, Kind, OperatorCost, block_sizes, bytes_per_element
+from .operators import PRODUCTS, WEIGHT_BYTES, Kind, OperatorCost, block_sizes, bytes_per_element
 
 OVERWRITING = frozenset(("copy_", "fill_", "zero_"))
 """In-place operators that do not read what their output held."""
@@ -26,6 +28,12 @@ def tensors_of(values: Iterable[Any]) -> list[Tensor]:
         elif isinstance(value, list | tuple):
             found.extend(item for item in value if isinstance(item, Tensor))
     return found
+
+
+def _width_of(weight: Tensor, scheme: Scheme) -> float:
+    """Bytes of an element of a quantized weight; scales take 4."""
+    row = weight.numel() / len(weight)
+    return 2.0 if scheme.weights == 16 else scheme.weights / 8 + 4 * ceil(row / (scheme.group or row)) / row
 
 
 class _Spec(NamedTuple):
@@ -75,7 +83,14 @@ def _call(func: Any, args: Any, kwargs: Any) -> _Call:
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records one row for each kernel, and when each activation is born and read last."""
 
-    def __init__(self, precision: str, weights: Iterable[Tensor], inputs: Iterable[Tensor]) -> None:
+    def __init__(
+        self,
+        precision: str,
+        weights: Iterable[Tensor],
+        inputs: Iterable[Tensor],
+        schemes: Iterable[tuple[Tensor, Scheme]] = (),
+    ) -> None:
+        """schemes: of the weights that have one."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.rows: list[OperatorCost] = []
         self.moves: list[Move] = []  # they hold their tensors, so that no key is given to two storages
@@ -83,6 +98,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._float_bytes = bytes_per_element(precision)
         self._weight_bytes = WEIGHT_BYTES[precision]
         self._weights = {self._key(w) for w in weights}
+        self._schemes = {self._key(w): (scheme, _width_of(w, scheme)) for w, scheme in schemes}
         self._liveness = Liveness()
         self._touch(inputs)
 
@@ -127,16 +143,32 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def record(self, name: str, kind: Kind, flops: float, moved: tuple[list[Tensor], list[Tensor]]) -> None:
         inputs, outputs = moved
         written = sum(map(self.bytes_of, outputs))
-        # A gather reads the rows that it gives and its indices, not its whole table.
-        sources = inputs[1:] if kind == "gather" else inputs
-        read = sum(map(self.bytes_of, sources)) + (written if kind == "gather" else 0)
+        scheme = self._scheme_of(inputs)
         sizes = block_sizes(kind, flops, outputs[0].shape if outputs else ())
         self.moves.append(Move(len(self.rows), inputs[1:] if name in OVERWRITING else inputs, outputs))
-        self.rows.append(OperatorCost(name, kind, flops, read, written, **sizes))
+        integer = scheme is not None and scheme.activations <= 8 and kind in PRODUCTS
+        self.rows.append(
+            OperatorCost(name, kind, flops, self._read(kind, moved, scheme), written, **sizes, integer=integer)
+        )
         self._touch((*inputs, *outputs))
         if outputs:
             pieces = [self._piece(t) for t in inputs]
             self.key_values.see(len(self.rows) - 1, self.rows[-1], pieces, self._piece(outputs[0]))
+
+    def _scheme_of(self, inputs: Iterable[Tensor]) -> Scheme | None:
+        """Of the weight among them."""
+        if not self._schemes:
+            return None
+        return next((self._schemes[key][0] for key in map(self._key, inputs) if key in self._schemes), None)
+
+    def _read(self, kind: Kind, moved: tuple[list[Tensor], list[Tensor]], scheme: Scheme | None) -> float:
+        inputs, outputs = moved
+        rest = sum(map(self.bytes_of, inputs[1:]))
+        if kind == "gather":  # reads the rows that it gives and its indices, not its whole table
+            return rest + sum(elements(t) * self._width(inputs[0] if scheme else t) for t in outputs)
+        if scheme is None or kind not in PRODUCTS or scheme.activations > 8:
+            return rest + sum(map(self.bytes_of, inputs[:1]))
+        return rest + elements(inputs[0]) * scheme.activations / 8
 
     def peak_activation_bytes(self, outputs: Iterable[Tensor]) -> float:
         """Bytes of the largest set of activations alive at once; the model's outputs live to the end."""
@@ -163,7 +195,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _width(self, tensor: Tensor) -> float:
         if not tensor.is_floating_point():
             return tensor.element_size()
-        return self._weight_bytes if self._key(tensor) in self._weights else self._float_bytes
+        key = self._key(tensor)
+        if key in self._schemes:
+            return self._schemes[key][1]
+        return self._weight_bytes if key in self._weights else self._float_bytes
 
     def bytes_of(self, tensor: Tensor) -> float:
         """Bytes that a tensor takes in memory at the traced precision."""

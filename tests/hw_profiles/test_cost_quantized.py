@@ -1,0 +1,92 @@
+"""What a quantization policy costs: bytes at the bits of its schemes, integers at their rate, refusals."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas.errors import UserError
+from nas.hw_profiles.cost import Cost, trace_cost
+from nas.hw_profiles.device import Device
+from nas.search_space.quantization import parse_scheme, quantizable
+
+SOURCE = {"kind": "vendor", "source": "a datasheet"}
+
+
+def under(scheme: str, module: nn.Module) -> nn.Module:
+    for part in quantizable(module).values():
+        vars(part)["quantization"] = parse_scheme(scheme)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("scheme", "weights", "inputs", "integer"),
+    [
+        ("w8a8", 64 * 32 + 4 * 32, 1, True),
+        ("w4a8", 64 * 32 / 2 + 4 * 32, 1, True),
+        ("w8a16", 64 * 32 + 4 * 32, 4, False),
+        ("w4a16g16", 64 * 32 / 2 + 4 * 32 * 4, 4, False),
+        ("w16a16", 2 * 64 * 32, 4, False),
+    ],
+)
+def test_a_product_reads_its_weights_and_its_input_at_their_bits(
+    scheme: str, weights: float, inputs: int, integer: bool
+) -> None:
+    cost = trace_cost(under(scheme, nn.Linear(64, 32)), torch.rand(10, 64))
+    (row,) = cost.operators
+    assert row.bytes_read == 10 * 64 * inputs + weights + 4 * 32
+    assert (row.bytes_written, row.flops, row.integer) == (10 * 32 * 4, 2 * 10 * 64 * 32, integer)
+    assert cost.weight_bytes == weights + 4 * 32
+    assert cost.params == 64 * 32 + 32
+
+
+def test_convolutions_and_tables() -> None:
+    (row,) = trace_cost(under("w8a8", nn.Conv2d(3, 8, 3, bias=False)), torch.rand(1, 3, 9, 9)).operators
+    assert (row.bytes_read, row.integer) == (3 * 81 + 8 * 27 + 4 * 8, True)
+    (row,) = trace_cost(under("w8a8", nn.Embedding(100, 16)), torch.zeros(1, 5, dtype=torch.long)).operators
+    assert (row.bytes_read, row.integer) == (5 * 16 * (1 + 4 / 16) + 5 * 8, False)
+
+
+def test_parts_without_a_scheme_cost_what_they_did() -> None:
+    net, x = nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 16)), torch.rand(2, 16)
+    plain = trace_cost(net, x)
+    under("w8a8", net[0])
+    mixed = trace_cost(net, x)
+    assert mixed.operators[1:] == plain.operators[1:]
+    assert mixed.operators[0] != plain.operators[0]
+    assert Cost.from_operators(mixed.table()).operators == mixed.operators
+
+
+def device(**more: object) -> Device:
+    content = {
+        "name": "chip",
+        "title": "Chip",
+        "unit": "GPU",
+        "kind": "server-gpu",
+        "runtime": {"name": "tensorrt", "version": "10"},
+        "precision": "fp16",
+        "spec": {"tflops": {"fp16": {"value": 100} | SOURCE, "int8": {"value": 200} | SOURCE}},
+    }
+    return Device.model_validate(content | more)
+
+
+def large() -> tuple[nn.Module, Tensor]:
+    return nn.Sequential(*(nn.Linear(4096, 4096, bias=False) for _ in range(2))).to("meta"), torch.rand(4096, 4096)
+
+
+def test_integers_run_at_their_rate() -> None:
+    chip, (net, x) = device(), large()
+    plain = chip.as_run(trace_cost(net, x, "fp16"))
+    quantized = chip.as_run(trace_cost(under("w8a8", net), x, "fp16"))
+    assert quantized.flops == plain.flops / 2
+    assert quantized.bytes < plain.bytes
+    unstated = device(spec={"tflops": {"fp16": {"value": 100} | SOURCE}})
+    assert unstated.as_run(trace_cost(net, x, "fp16")).flops == plain.flops
+    before = chip.latency(trace_cost(large()[0], x, "fp16")).mean_ms
+    assert 0.45 < chip.latency(net, x).mean_ms / before < 0.75
+
+
+def test_a_device_without_integers_refuses_them() -> None:
+    chip, (net, x) = device(supports={"precisions": ["fp32", "fp16"], "source": "a manual"}), large()
+    chip.latency(under("w8a16", net), x)
+    with pytest.raises(UserError, match=r"chip has no integers of 8 bits, .*; it runs fp32, fp16"):
+        chip.latency(under("w8a8", net), x)
