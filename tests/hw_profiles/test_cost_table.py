@@ -60,7 +60,7 @@ def test_columns_may_be_left_out_and_the_table_reads_back() -> None:
     ]
     assert Cost.from_operators(table).operators == cost.operators
     assert Cost.from_operators(pd.DataFrame([ROW])).flops == 8
-    assert Cost.from_operators([]).table().shape == (0, 8)
+    assert Cost.from_operators([]).table().shape == (0, 9)
 
 
 @pytest.mark.parametrize(
