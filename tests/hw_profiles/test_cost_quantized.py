@@ -70,7 +70,9 @@ def device(**more: object) -> Device:
 
 
 def large() -> tuple[nn.Module, Tensor]:
-    return nn.Sequential(*(nn.Linear(4096, 4096, bias=False) for _ in range(2))).to("meta"), torch.empty(4096, 4096, device="meta")
+    return nn.Sequential(*(nn.Linear(4096, 4096, bias=False) for _ in range(2))).to("meta"), torch.empty(
+        4096, 4096, device="meta"
+    )
 
 
 def test_integers_run_at_their_rate() -> None:
