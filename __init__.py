@@ -29,6 +29,7 @@ from .supernet.evaluate import evaluate, evaluate_subnet
 from .supernet.export import export, load
 from .supernet.health import check_health
 from .supernet.population import evaluate_subnets
+from .supernet.quantize.post_training import PostTraining, quantize
 from .supernet.recipe import Recipe
 from .supernet.single import train_alone
 from .supernet.store import Supernet
@@ -47,6 +48,7 @@ __all__ = [
     "Latency",
     "LatencyModel",
     "Linear",
+    "PostTraining",
     "Recipe",
     "Sampler",
     "SearchSpace",
@@ -74,6 +76,7 @@ __all__ = [
     "minimize",
     "preset_names",
     "profile",
+    "quantize",
     "search",
     "task_names",
     "trace_cost",

@@ -102,7 +102,7 @@ def search(
     job.check()  # said before the minutes of training
     with hushed(quiet or as_json), journal.journal(chosen_run.folder, job.command):
         supernet = trained(chosen_run)
-        found = job.answers(asked_run.serving(supernet) if quantize else supernet, console)
+        found = job.answers(supernet.serving(asked_run.space) if quantize else supernet, console)
     _print(found, chosen_run.folder, quiet, as_json)
 
 

@@ -71,11 +71,6 @@ class Run:
         """The same run, whose nets have a quantization policy; the weights are the same."""
         return replace(self, description={**self.description, "quantize": asdict(quantization)})
 
-    def serving(self, supernet: Supernet) -> Supernet:
-        """The supernet of this run's space that holds the weights of `supernet`."""
-        weights = {name: supernet.store.get_parameter(name) for name in supernet.layouts}
-        return Supernet.of(self.space, supernet.layouts, weights).eval()
-
     def train(self, progress: Progress | None = None) -> Supernet:
         """Train (or go on training) the supernet and keep it. A trained one is loaded."""
         if self.is_trained():

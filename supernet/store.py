@@ -46,6 +46,17 @@ class Supernet(nn.Module):
         supernet._fill(values)
         return supernet
 
+    def serving(self, space: SearchSpace) -> "Supernet":
+        """A supernet of another space of nets with these parameters (a quantized one), that holds these very tensors.
+
+        Error: a parameter that is not here.
+        """
+        missing = {name for probe in space.probes for name in probe.layouts} - self.layouts.keys()
+        if missing:
+            raise UserError(f"the space has parameters that this supernet has not: {', '.join(sorted(missing)[:3])}")
+        weights = {name: self.store.get_parameter(name) for name in self.layouts}
+        return Supernet.of(space, self.layouts, weights).train(self.training)
+
     def forward(self, x: Any, architecture: Mapping[str, GeneValue], *args: Any, **kwargs: Any) -> Any:
         """Outputs of the subnet `architecture` for the input `x` (and whatever else its forward takes)."""
         with self.filled(self.skeleton(architecture), architecture) as subnet:

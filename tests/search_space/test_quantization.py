@@ -79,11 +79,14 @@ def test_a_supernet_serves_the_quantized_space():
     space = nas.SearchSpace(vit)
     found = space.quantized()
     plain = nas.Supernet(space)
-    served = nas.Supernet.of(found, plain.layouts, {n: plain.store.get_parameter(n) for n in plain.layouts})
+    served = plain.serving(found)
     net = found.sample(3)
     same = space.architecture({g: v for g, v in net.items() if g in space.genes})
     for a, b in zip(served.extract(net).parameters(), plain.extract(same).parameters(), strict=True):
         assert torch.equal(a, b)
+    assert served.store.get_parameter("head.weight") is plain.store.get_parameter("head.weight")
+    with pytest.raises(nas.UserError, match="parameters that this supernet has not"):
+        plain.serving(nas.SearchSpace(lambda trial: nn.Linear(2, trial.suggest_int("n", 2, 4))))
 
 
 @pytest.mark.parametrize(
