@@ -6,7 +6,8 @@ ONNX Runtime has them.
     weights of 2 to 4 bits  alone: MatMulNBits, which reads them as they are
     other weights, tables   arithmetic that ends in a float; what is constant of it runtimes do once, at load
 
-Codes of 4 bits or less take 4 bits each, the others 8.
+Codes of 4 bits or less take 4 bits each, the others 8. ONNX Runtime's sums of products of 8 bits saturate on x86
+processors without VNNI (its documentation of quantization): weights of 7 bits do not.
 """
 
 from collections.abc import Callable, Mapping

@@ -70,9 +70,8 @@ def device(**more: object) -> Device:
 
 
 def large() -> tuple[nn.Module, Tensor]:
-    return nn.Sequential(*(nn.Linear(4096, 4096, bias=False) for _ in range(2))).to("meta"), torch.empty(
-        4096, 4096, device="meta"
-    )
+    layers = (nn.Linear(4096, 4096, bias=False, device="meta") for _ in range(2))
+    return nn.Sequential(*layers), torch.empty(4096, 4096, device="meta")
 
 
 def test_integers_run_at_their_rate() -> None:
