@@ -89,7 +89,7 @@ def search(
     load_algorithm(algorithm)
     check_workers(workers, ray)
     chosen_run = prepare_run(run, task, space, stated(steps=steps))
-    asked_run = chosen_run.quantized(quantization_of(quantize)) if quantize else chosen_run
+    asked_run = chosen_run.quantized(quantization_of(quantize)) if quantize is not None else chosen_run
     job = Job(
         asked_run,
         tuple(zip(devices, limits, strict=True)),
@@ -102,7 +102,7 @@ def search(
     job.check()  # said before the minutes of training
     with hushed(quiet or as_json), journal.journal(chosen_run.folder, job.command):
         supernet = trained(chosen_run)
-        found = job.answers(supernet.serving(asked_run.space) if quantize else supernet, console)
+        found = job.answers(supernet if asked_run is chosen_run else supernet.serving(asked_run.space), console)
     _print(found, chosen_run.folder, quiet, as_json)
 
 

@@ -23,6 +23,8 @@ QUANTIZABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
 GENE = "quantize."
 """Begins the name of every gene of a policy."""
 WEIGHT_BITS, ACTIVATION_BITS = (2, 3, 4, 5, 6, 7, 8, 16), (2, 3, 4, 5, 6, 7, 8, 16)
+SHIPPED_ACTIVATIONS = (8, 16)
+"""What runtimes have kernels for."""
 GROUP = 32
 """Weights of 4 bits or less that share a scale, where nothing else is said."""
 
@@ -83,7 +85,10 @@ class Quantization:
         object.__setattr__(self, "schemes", tuple(dict.fromkeys(str(parse_scheme(s)) for s in self.schemes)))
 
     def check(self, modules: Iterable[nn.Module]) -> None:
-        """Errors: nothing to quantize in these nets, a pattern that names nothing in any of them."""
+        """Errors: nets with a policy already, nothing to quantize, a pattern that names nothing in any of them."""
+        modules = list(modules)
+        if any(map(policy_of, modules)):
+            raise UserError("the space is quantized already and takes no second policy; search it without --quantize")
         names = {name for module in modules for name in quantizable(module)}
         if not names:
             raise UserError("the space has no linear layer, convolution or embedding to quantize")
@@ -100,10 +105,24 @@ class Quantization:
 
 
 def quantization_of(text: str) -> Quantization:
-    """What a user writes: `w4a8` (one scheme for all), `w8a8,w4a16` (a choice for each block), or `auto`."""
+    """What a user writes of nets to ship: `w4a8` (for all), `w8a8,w4a16` (a choice for each block), or `auto`.
+
+    Errors: those of `parse_scheme`; activations that no runtime has kernels for.
+    """
     if text.strip().lower() == "auto":
-        return Quantization(schemes_of((4, 8, 16), (8, 16)))
+        return Quantization(schemes_of((4, 8, 16), SHIPPED_ACTIVATIONS))
+    for scheme in map(parse_scheme, text.split(",")):
+        if scheme.activations not in SHIPPED_ACTIVATIONS:
+            raise UserError(
+                f"{scheme} can be evaluated and not shipped: no runtime here has kernels for activations of "
+                f"{scheme.activations} bits; 8 or 16 are right, as in w{scheme.weights}a8"
+            )
     return Quantization(tuple(text.split(",")))
+
+
+def policy_genes(names: Iterable[str]) -> list[str]:
+    """Those of these genes that are of a policy."""
+    return [name for name in names if name.startswith(GENE)]
 
 
 def policy_of(module: nn.Module) -> dict[str, Scheme]:

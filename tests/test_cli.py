@@ -59,6 +59,9 @@ WRONG = [
     (["--target", "missing.yaml"], "missing.yaml cannot be read"),
     (["--task", "image-folder:missing"], "missing"),
     (["--steps", "0"], "steps"),
+    (["--quantize", "w5"], "quantization 'w5' is not understood; write the bits of weights and activations as in w8a8"),
+    (["--quantize", ""], "quantization '' is not understood"),
+    (["--quantize", "w8a8,w4a4"], "w4a4 can be evaluated and not shipped: no runtime here has kernels for activations"),
 ]
 
 
@@ -76,6 +79,15 @@ def test_a_wrong_function_of_a_space_file_is_found_before_anything_is_written(ca
     result = nas_command(command, "--space", "mine.py:vitt")
     assert_one_sentence(result, 2)
     assert "unknown function in mine.py 'vitt'; valid: vit, cnn" in result.err
+    assert not cache.exists()
+
+
+def test_a_space_is_quantized_once(cache, tmp_path):
+    lines = "import nas", "from torch import nn", "space = nas.SearchSpace(lambda trial: nn.Linear(64, 10)).quantized()"
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    result = nas_command("search", "--target", "jetson-orin", "--space", "mine.py:space", "--quantize", "auto")
+    assert_one_sentence(result, 2)
+    assert "quantized already and takes no second policy; search it without --quantize" in result.err
     assert not cache.exists()
 
 
