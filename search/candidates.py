@@ -11,7 +11,9 @@ from torch import Tensor
 from ..hw_profiles import Cost, Device, Energy, Latency, Measurement, Protocol, measure_all, trace_cost
 from ..predictors.latency import Learned
 from ..search_space.architecture import Architecture
+from ..search_space.quantization import policy_of
 from ..supernet.evaluate import loss_of_subnet
+from ..supernet.quantize.packed import packed_bytes
 from ..supernet.store import Supernet
 from ..tasks import Task
 from .validation import Validation
@@ -30,6 +32,7 @@ class Candidates:
     batch: int = 1
     learned: Learned | None = None
     _costs: dict[Architecture, Cost] = field(default_factory=dict, repr=False)
+    _packed: dict[Architecture, int] = field(default_factory=dict, repr=False)
 
     @property
     def example(self) -> Tensor:
@@ -41,6 +44,15 @@ class Candidates:
             skeleton = self.supernet.space.skeleton(architecture)
             self._costs[architecture] = trace_cost(skeleton, self.example, self.device.precision)
         return self._costs[architecture]
+
+    def weight_bytes(self, architecture: Architecture) -> float:
+        """Of the weights at the device's precision; of a quantized net, of its `model.safetensors`."""
+        if architecture not in self._packed:
+            net = self.supernet.space.skeleton(architecture)
+            if not policy_of(net):
+                return self.cost(architecture).weight_bytes
+            self._packed[architecture] = packed_bytes(net)
+        return self._packed[architecture]
 
     def latency(self, architecture: Architecture) -> Latency:
         known = self.device.latency(self.cost(architecture))

@@ -137,7 +137,7 @@ TABLE = (
           lambda c, net: _energy(c.energy(net)), predicted=True, option="--max-energy"),
     Price("memory_mib", "memory", "MiB", MEBIBYTES, "50MiB", _peak, predicted=True, option="--max-memory"),
     Price("size_mib", "size", "MiB", MEBIBYTES, "4MiB",
-          lambda c, net: counted(c.cost(net).weight_bytes / 2**20), option="--max-size"),
+          lambda c, net: counted(c.weight_bytes(net) / 2**20), option="--max-size"),
     Price("params", "parameters", "", COUNTS, "2M",
           lambda c, net: counted(c.cost(net).params), local=False, option="--max-params"),
     Price("flops", "FLOPs", "", COUNTS, "1G",

@@ -1,5 +1,6 @@
 """A quantized net as tensors to store: codes of 4 bits two in a byte, scales, and the floats that are left."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from ...search_space.quantization import Scheme, policy_of
 from .quantized import Part, Quantized, apply
 from .quantizers import Affine
 
+ALIGNED = 8
+"""Bytes that the header of a safetensors file is filled up to a multiple of."""
 CODES, SCALE, ACTIVATION = "codes", "scale", "activation"
 HALF_BYTE = 4
 
@@ -20,6 +23,10 @@ def to_tensors(quantized: Quantized) -> dict[str, Tensor]:
 
     Weights of 16 bits are stored in half precision. A weight that two parts share is stored with each.
     """
+    return {n: t.detach().contiguous().cpu().clone() for n, t in _tensors(quantized).items()}
+
+
+def _tensors(quantized: Quantized) -> dict[str, Tensor]:
     net, found = quantized.twin, dict[str, Tensor]()
     named = {**dict(net.named_parameters(remove_duplicate=False)), **dict(net.named_buffers())}
     for name, part in quantized.parts.items():
@@ -32,7 +39,47 @@ def to_tensors(quantized: Quantized) -> dict[str, Tensor]:
         if part.activation is not None:
             values = torch.stack([part.activation.scale, part.activation.zero.to(part.activation.scale.dtype)])
             found[_inside(name, ACTIVATION)] = values
-    return {n: t.detach().contiguous().cpu().clone() for n, t in {**named, **found}.items()}
+    return {**named, **found}
+
+
+def packed_bytes(net: nn.Module) -> int:
+    """Bytes of the file that `to_tensors` of this net would make, from its shapes and its policy alone.
+
+    `net` may be on the meta device. A part that is never called is counted as if it were.
+    """
+    parts = {name: _blank(net.get_submodule(name), scheme) for name, scheme in policy_of(net).items()}
+    return _file_bytes(_tensors(Quantized(net, parts)))
+
+
+def _blank(module: Any, scheme: Scheme) -> Part:
+    """A part with everything but numbers."""
+    shape, one, affine, codes = module.weight.shape, torch.empty((), device="meta"), None, None
+    if scheme.weights < 16:
+        groups = () if scheme.group is None or len(shape) > 2 else (-(-shape[1] // scheme.group),)
+        affine = weight_affine(scheme, torch.empty(shape[0], *groups, device="meta"))
+        codes = torch.empty(shape, dtype=torch.int8, device="meta")
+    rounded = scheme.activations < 16 and not isinstance(module, nn.Embedding)
+    return Part(scheme, affine, codes, Affine(scheme.activations, one, one, signed=False) if rounded else None)
+
+
+def _place(item: tuple[str, Tensor]) -> tuple[int, str, str]:
+    """Where safetensors puts a tensor: the widest numbers first, of equals floats, signed and unsigned integers."""
+    return -item[1].element_size(), str(item[1].dtype), item[0]
+
+
+def _file_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Of a safetensors file: the length of the header, the header, the tensors."""
+    header, at = dict[str, object](), 0
+    for name, tensor in sorted(tensors.items(), key=_place):
+        kind, end = "F" if tensor.is_floating_point() else "I", at + tensor.nbytes
+        header[name] = {
+            "dtype": f"{kind}{8 * tensor.element_size()}",
+            "shape": list(tensor.shape),
+            "data_offsets": [at, end],
+        }
+        at = end
+    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return ALIGNED + -(-length // ALIGNED) * ALIGNED + at
 
 
 def from_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> Quantized:
