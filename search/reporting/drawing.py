@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from ...search_space.architecture import Architecture
+from ...search_space.quantization import GENE
 from ...search_space.trial import Gene, make_gene
 from . import glyphs
 from .cards import Chosen, contents
@@ -34,13 +35,20 @@ def groups(names: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name in names:
         found.setdefault(group_of(name), []).append(name)
+    return {g: found[g] for g in in_order(found)}
+
+
+def in_order(found: Iterable[str]) -> list[str]:
+    """Groups from the input of the net to its output."""
+    found = list(found)
     seen = list(dict.fromkeys(map(_family, found)))
-    return {g: found[g] for g in sorted(found, key=lambda g: _place(g, seen))}
+    return sorted(found, key=lambda g: _place(g, seen))
 
 
 def draw(architecture: Architecture, genes: Mapping[str, Gene]) -> str:
-    """The picture as an `<svg>` element. genes: those of the whole space, by name."""
-    members = groups([*genes, *(n for n in architecture if n not in genes)])
+    """The picture as an `<svg>` element. genes: those of the whole space, by name. Policies are drawn in `bits`."""
+    named = [*genes, *(n for n in architecture if n not in genes)]
+    members = groups(n for n in named if not n.startswith(GENE))
     present = {g: _chosen(architecture, genes, names) for g, names in members.items()}
     families = {_family(g) for g, chosen in present.items() if chosen}
     stacks = {_family(g) for g in members if g.rsplit(".", 1)[-1].isdecimal()}

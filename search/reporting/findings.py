@@ -9,13 +9,15 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ...search_space.quantization import GENE, policy_genes
 from .analysis import OURS, Analysis
 from .curves import Curve
 from .glyphs import HUES, share, shown
 from .marginals import ABSENT, Marginal
 from .plots import FRONT, OTHERS, quality, styled
 
-MOST_BARS = 12
+MOST_BARS, MOST_OF_POLICY = 12, 4
+POLICY = f"{GENE}* together"
 FEW_NETS = "<p>Too few nets were evaluated to say which genes mattered.</p>"
 
 
@@ -50,17 +52,26 @@ def _compared(row: Mapping[Any, Any]) -> str:
 
 
 def importance_table(importances: Mapping[str, Mapping[str, float]]) -> str:
-    """A bar for each gene and objective, the genes that mattered most first."""
+    """A bar for each gene and objective, the genes that mattered most first; of a policy's genes a few."""
     if not importances:
         return FEW_NETS
+    importances = {objective: _with_policy(found) for objective, found in importances.items()}
     names = dict.fromkeys(n for found in importances.values() for n in found)
     ranked = sorted(names, key=lambda n: -max(found.get(n, 0.0) for found in importances.values()))
+    beyond = policy_genes(n for n in ranked if n != POLICY)[MOST_OF_POLICY:]
+    ranked = [n for n in ranked if n not in beyond]
     head = "".join(f"<th>{escape(n)}</th>" for n in ("gene", *(k.removesuffix("_ms") for k in importances)))
     rows = (
         f"<tr><th>{escape(n)}</th>{''.join(_bar(found.get(n, 0.0)) for found in importances.values())}</tr>"
         for n in ranked[:MOST_BARS]
     )
     return f'<table class="work"><thead><tr>{head}</tr></thead>{"".join(rows)}</table>'
+
+
+def _with_policy(importances: Mapping[str, float]) -> dict[str, float]:
+    """With a line for all genes of a policy together: each explains little where there are many."""
+    of_policy = policy_genes(importances)
+    return {POLICY: sum(importances[n] for n in of_policy), **importances} if len(of_policy) > 1 else dict(importances)
 
 
 def _bar(part: float) -> str:
@@ -93,14 +104,25 @@ def _cell(m: Marginal, at: int, style: str) -> str:
     return f'<b class="{style}hue{m.gene.options.index(value) % HUES}" title="{title}"></b>'
 
 
-def legend(found: Sequence[Marginal]) -> str:
-    """What the colours of the cells mean, once for genes that offer the same alternatives."""
-    offers = {m.gene.options: m.gene.name.rsplit(".", 1)[-1] for m in reversed(found) if not m.gene.nested}
+def legend(found: Sequence[Marginal], name: str = "") -> str:
+    """What the colours of the cells mean, once for genes that offer the same alternatives; name: of all these genes."""
+    offers = {m.gene.options: name or m.gene.name.rsplit(".", 1)[-1] for m in reversed(found) if not m.gene.nested}
     words = []
     for options, names in groupby(reversed(offers.items()), key=lambda item: item[0]):
         colours = ", ".join(f'<b class="hue{i % HUES}"></b> {escape(shown(o))}' for i, o in enumerate(options))
         words.append(f"{escape(next(names)[1])}: {colours}")
     return f'<p class="legend">{"; ".join(words)}</p>' if words else ""
+
+
+def marginal_section(found: Sequence[Marginal], chosen: int | None) -> str:
+    """The genes of the architecture; those of the policy, often one for each part, folded below them."""
+    of_policy = [m for m in found if m.gene.name.startswith(GENE)]
+    own = [m for m in found if m not in of_policy]
+    table = legend(own) + marginal_table(own, chosen)
+    if not of_policy:
+        return table
+    folded = legend(of_policy, "bits") + marginal_table(of_policy, chosen)
+    return f"{table}<details><summary>Bits, part by part ({len(of_policy)} genes)</summary>{folded}</details>"
 
 
 def parts(analysis: Analysis, metric: str, chosen: str, by_latency: Sequence[str]) -> dict[str, str]:
@@ -110,6 +132,6 @@ def parts(analysis: Analysis, metric: str, chosen: str, by_latency: Sequence[str
         "why": "".join(f"<li>{escape(s)}</li>" for s in analysis.why),
         "comparison": comparison_table(analysis.comparison, metric),
         "importances": importance_table(analysis.importances),
-        "marginals": legend(analysis.marginals) + marginal_table(analysis.marginals, at),
+        "marginals": marginal_section(analysis.marginals, at),
         "knee": escape(analysis.knee),
     }

@@ -19,7 +19,7 @@ from ...search_space.architecture import Architecture
 from ...search_space.trial import Gene
 from ..costs import Price, price_in
 from ..units import human
-from . import findings
+from . import bits, findings
 from .analysis import Analysis
 from .drawing import draw
 from .plots import latency, pareto_figure, price_text, quality, training_figure
@@ -84,6 +84,7 @@ def _parts(content: Report) -> dict[str, str]:
         "notes": _list(content.notes, "notes"),
         "pareto": _div(pareto, "pareto"),
         "drawing": draw(content.architecture, content.space_genes),
+        "bits": bits.section(content.architecture, content.space_genes),
         "work": _work(content.cost_by_kind),
         "front": _front(content),
         "training": _div(training_figure(content.history), "training") if content.history else NO_CURVE,

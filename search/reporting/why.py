@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ...search_space.architecture import Architecture
+from ...search_space.quantization import policy_genes
 from ..costs import price_in
 from ..evaluation import Evaluation
 from ..pipeline import Answer
@@ -73,8 +74,11 @@ def _shared(answer: Answer) -> str:
         return ""
     open_genes = [n for n, g in answer.study.space.genes.items() if len(g.options) > 1 and n in answer.architecture]
     same = [n for n in open_genes if all(n in a and a[n] == answer.architecture[n] for a in front)]
-    named = f" ({_listed([f'{n}={shown(answer.architecture[n])}' for n in same])})" if same else ""
-    return f"it shares {len(same)} of its {len(open_genes)} open genes with all {len(front)} nets of the front{named}"
+    bits = policy_genes(same)
+    named = [f"{n}={shown(answer.architecture[n])}" for n in same if n not in bits or len(bits) == 1]
+    named += [f"the bits of {len(bits)} parts"] if len(bits) > 1 else []
+    told = f" ({_listed(named)})" if named else ""
+    return f"it shares {len(same)} of its {len(open_genes)} open genes with all {len(front)} nets of the front{told}"
 
 
 def _faster(answer: Answer) -> Evaluation | None:
@@ -101,8 +105,16 @@ def unlike(own: Architecture, other: Architecture) -> list[str]:
 
 
 def differences(own: Architecture, other: Architecture) -> str:
-    """`has width=64 (here 32) and no layers.2.mixer (here softmax)`."""
-    return f"has {_listed([_difference(n, own, other) for n in unlike(own, other)])}"
+    """`has width=64 (here 32) and no layers.2.mixer (here softmax)`; of policies in how many parts the bits differ."""
+    names = unlike(own, other)
+    of_policy = policy_genes(names)
+    told = [_difference(n, own, other) for n in names if n not in of_policy]
+    changed = [n for n in of_policy if n in own and n in other]  # else the part itself is new, or left out
+    if len(changed) == 1 or not (told or changed):
+        told += [_difference(n, own, other) for n in changed or of_policy]
+    elif changed:
+        told = [*_few(told, MOST_NAMED - 1), f"other bits in {len(changed)} parts"]
+    return f"has {_listed(told)}"
 
 
 def _difference(name: str, own: Mapping[str, object], other: Mapping[str, object]) -> str:
@@ -112,6 +124,10 @@ def _difference(name: str, own: Mapping[str, object], other: Mapping[str, object
 
 def _listed(items: Sequence[str]) -> str:
     """`a, b and c`; of many the first, and how many more there are."""
-    if len(items) > MOST_NAMED + 1:
-        items = [*items[:MOST_NAMED], f"{len(items) - MOST_NAMED} more"]
+    items = _few(items, MOST_NAMED)
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def _few(items: Sequence[str], most: int) -> list[str]:
+    """As they are; of many the first, and how many more there are."""
+    return list(items) if len(items) <= most + 1 else [*items[:most], f"{len(items) - most} more"]

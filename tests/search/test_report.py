@@ -118,6 +118,16 @@ def test_the_page_says_everything(digits: nas.SearchSpace, tmp_path: Path) -> No
     assert page.genes == set(content.architecture)
 
 
+def test_the_page_of_a_quantized_net_shows_its_bits(tmp_path: Path) -> None:
+    genes: dict[str, list[GeneValue]] = {"width": [8, 16], "layers.0.heads": [1, 2]}
+    space = GeneSpace({**genes, "quantize.layers.0.mixer": ["w8a8", "w4a16g32"], "quantize.stem": ["w8a8", "w16a16"]})
+    page = Page(written(report_of(space), tmp_path))
+    assert page.open == []
+    assert page.genes == set(space.genes)
+    assert "Bits of its parts" in page.words
+    assert "Bits of its parts" not in Page(written(report_of(GeneSpace(genes)), tmp_path)).words
+
+
 def test_the_page_loads_nothing(digits: nas.SearchSpace, tmp_path: Path) -> None:
     text = written(report_of(digits), tmp_path)
     page = Page(text)

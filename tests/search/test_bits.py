@@ -1,0 +1,82 @@
+"""What the reports say of a quantization policy: the picture, the line of facts, the sentences, the tables."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from nas.search.reporting import bits
+from nas.search.reporting.drawing import draw
+from nas.search.reporting.findings import MOST_OF_POLICY, importance_table, marginal_section
+from nas.search.reporting.marginals import marginals
+from nas.search.reporting.why import differences
+from nas.search_space.architecture import Architecture
+from nas.search_space.gene_space import GeneSpace
+from nas.search_space.quantization import GRANULARITIES, Granularity, group_of, policy_genes
+
+
+def named(svg: str) -> set[str]:
+    return {e.attrib["data-gene"] for e in ElementTree.fromstring(svg).iter() if "data-gene" in e.attrib}
+
+
+SCHEMES = ["w16a16", "w8a8", "w4a16g32"]
+PARTS = ["stem", *(f"layers.{i}.{p}" for i in range(3) for p in ("mixer.q", "mixer.k", "ffn.up")), "readout"]
+
+
+def space_of(granularity: Granularity) -> GeneSpace:
+    return GeneSpace({"width": [8, 16], **{f"quantize.{group_of(part, granularity)}": SCHEMES for part in PARTS}})
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_every_part_has_a_cell_and_the_drawing_is_of_the_other_genes(granularity: Granularity) -> None:
+    space = space_of(granularity)
+    whole = space.sample(0)
+    smaller = Architecture({name: value for name, value in whole.items() if "layers.2" not in name})
+    for net in (whole, smaller):
+        picture = bits.draw_bits(net, space.genes)
+        assert named(picture) == set(policy_genes(net))
+        assert picture.count('class="ghost"') == len(whole) - len(net)
+        assert named(draw(net, space.genes)) == {"width"}
+
+
+def test_a_cell_says_the_bits_and_rows_go_up_from_the_input() -> None:
+    net = Architecture(
+        {"quantize.stem": "w16a16", "quantize.layers.2.ffn": "w4a16g32", "quantize.layers.10.ffn": "w8a8"}
+    )
+    words = [e.text for e in ElementTree.fromstring(bits.draw_bits(net, {})).iter() if e.tag.endswith("}text")]
+    assert words == ["ffn", "layers.10", "w8", "a8", "layers.2", "w4g32", "a16", "stem", "w16", "a16"]
+    section = bits.section(net, {})
+    assert "<li>w4a16g32: layers.2.ffn</li>" in section
+    assert "weights share a scale" in section
+
+
+def test_the_policy_is_one_line_of_facts() -> None:
+    net = {"width": 3, "quantize.a": "w8a8", "quantize.b": "w16a16", "quantize.c": "w8a8", "quantize.d": "w4a16g32"}
+    assert bits.in_words(net) == "w8a8 in 2 of 4 parts, float in 1, w4a16g32 in 1"
+    assert bits.in_words({"width": 3}) == ""
+    assert bits.section(Architecture({"width": 3}), {}) == ""
+
+
+def test_the_front_folds_the_genes_of_a_policy() -> None:
+    space = space_of("block")
+    found = marginals(space.genes, [space.sample(seed) for seed in range(6)])
+    own, folded = marginal_section(found, 0).split("<details>")
+    assert "quantize." not in own
+    assert folded.count("<th>quantize.") == len(policy_genes(m.gene.name for m in found))
+
+
+def test_genes_of_a_policy_do_not_crowd_out_the_others() -> None:
+    shares = {**{f"quantize.{i}": 0.05 for i in range(9)}, "width": 0.3, "depth": 0.01}
+    rows = importance_table({"accuracy": shares}).split("<tr>")[2:]
+    assert "quantize.* together" in rows[0]
+    assert "45.0%" in rows[0]
+    assert sum("quantize." in row for row in rows) == 1 + MOST_OF_POLICY
+    assert "depth" in rows[-1]
+
+
+def test_differing_bits_are_counted_and_one_is_named() -> None:
+    own = Architecture({"w": 1, **{f"quantize.{i}": "w8a8" for i in range(5)}})
+    other = Architecture({"w": 2, **{f"quantize.{i}": "w4a8" for i in range(4)}})
+    assert differences(own, other) == "has w=2 (here 1) and other bits in 4 parts"
+    assert differences(own, Architecture({**own, "quantize.3": "w4a8"})) == "has quantize.3=w4a8 (here w8a8)"
+    many = Architecture({**{f"g{i}": i for i in range(9)}, **other})
+    assert differences(own, many).endswith("g0=0 (here absent), g1=1 (here absent), 7 more and other bits in 4 parts")
