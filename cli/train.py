@@ -52,7 +52,7 @@ def extract(
 
     `nas extract --run runs/fashion --arch smallest --format safetensors,onnx,torch --out models`
     """
-    from ..search.bundle import named_architecture, write_bundle
+    from ..search.bundle import named_nets, write_bundle
     from ..search.run_folder import open_run
     from ..supernet.evaluate import evaluate_subnet
     from ..supernet.export import check_formats
@@ -60,13 +60,14 @@ def extract(
     kinds = formats.split(",")
     check_formats(kinds)
     opened = open_run(run)
-    named = {name: named_architecture(opened, name) for name in arch}
-    supernet = opened.supernet()
-    for name, architecture in named.items():
+    named = named_nets(opened, arch)
+    trained_one = opened.supernet()
+    for name, (of, architecture) in named.items():
+        supernet = trained_one if of is opened else of.serving(trained_one)
         folder = (out or run / "extracted") / Path(name).stem.replace(":", "-")
         quality = evaluate_subnet(supernet, opened.task, architecture)
         facts = {f"validation {opened.task.metric_name}": f"{quality:.2%}"}
-        write_bundle(opened, supernet, architecture, folder, facts, kinds)
+        write_bundle(of, supernet, architecture, folder, facts, kinds)
         console.print(f"{name}: net {architecture.id}, {quality:.2%} on validation, in {folder}")
 
 

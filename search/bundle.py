@@ -1,23 +1,24 @@
 """The files of an answer: `best/` to ship, and what `nas extract` reads."""
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import nn
 
 from ..errors import UserError, unknown
 from ..files import write_atomic
 from ..search_space.architecture import Architecture
-from ..search_space.quantization import policy_of
+from ..search_space.quantization import Quantization, policy_genes, policy_of
 from ..supernet.export import export, save_bundle
 from ..supernet.quantize.quantized import Quantized
 from ..supernet.shipped import quantized_for
 from ..supernet.statistics import extract_for
 from ..supernet.store import Supernet
+from .parity import Parity, parity, write_parity
 from .run_folder import Run
 
 NAMED = ("best", "largest", "smallest", "front:N")
@@ -31,21 +32,28 @@ def write_bundle(
     facts: Mapping[str, Any],
     formats: Sequence[str],
     batch: int = 1,
-) -> nn.Module:
+    *,
+    split: str = "validation",
+) -> Parity | None:
     """Extract `architecture` into `folder`, whole or not at all; an older bundle there is replaced.
 
-    batch: of the format "onnx-fixed".
+    batch: of the format "onnx-fixed". split: on which a quantized net is compared with its other forms (`parity.json`).
+    Returns that comparison, if there is one.
 
     Error: the folder holds something else.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").exists():
         raise UserError(f"{folder} exists and holds no extracted net; move it away or name another --out")
     module = extract_for(supernet, run.task, architecture)
-    shipped = quantized_for(module, run.task) if policy_of(module) else Quantized(module)
+    shipped, found = quantized_for(module, run.task) if policy_of(module) else Quantized(module), None
     beside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
     _remove(beside, old)  # what a killed call left
     try:
         export(shipped, run.task.example.repeat(batch, *(1 for _ in run.task.input_shape)), beside, formats)
+        if shipped.parts:
+            found = parity(module, shipped, run.task, split, beside / "model.onnx")
+            facts = {**facts, "parity": found.text}
+            write_parity(found, beside)
         save_bundle(beside, architecture, run.description, {"task": run.task_name, **facts})
         write_atomic(beside / "README.md", _readme(run, architecture, facts, formats))
         if folder.exists():
@@ -53,12 +61,19 @@ def write_bundle(
         beside.rename(folder)
     finally:
         _remove(beside, old)
-    return shipped.twin
+    return found
 
 
 _FIXED = (
     "",
     "`model-fixed.onnx` is the same net for the batch that was searched for: faster, and what latencies are about.",
+)
+
+
+_PARITY = (
+    "",
+    "`parity.json` compares the net in floats, the quantized one that was evaluated, and `model.onnx` on one split.",
+    "The test split is looked at once, for the chosen net: where it is of that split, this is the same look.",
 )
 
 
@@ -95,7 +110,8 @@ def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], form
             "    (logits,) = session.run(None, {session.get_inputs()[0].name: x})  # x: a float32 numpy array",
             *(_FIXED if "onnx-fixed" in formats else ()),
         ]
-    lines += ["", "`architecture.json` holds the genes, `model.json` what `nas.load` needs beside the weights.", ""]
+    lines += ["", "`architecture.json` holds the genes, `model.json` what `nas.load` needs beside the weights."]
+    lines += [*(_PARITY if "parity" in facts else ()), ""]
     return "\n".join(lines)
 
 
@@ -105,32 +121,53 @@ def write_front(path: Path, front: pd.DataFrame, architectures: Sequence[Archite
     write_atomic(path, table.to_csv(index=False))
 
 
-def named_architecture(run: Run, name: str) -> Architecture:
-    """`best`, `front:3` (the third row of front.csv, from 1), `largest`, `smallest` or a JSON file of genes."""
+def named_nets(run: Run, names: Iterable[str]) -> dict[str, tuple[Run, Architecture]]:
+    """`best`, `front:3` (the third row of front.csv, from 1), `largest`, `smallest` or a JSON file of genes, by name.
+
+    The run of a net is `run`, or the same with the quantization policies that the net is one of.
+    """
+    found = {name: _read(run, name) for name in names}
+    runs = {policies: run.quantized(policies) for policies, _ in found.values() if policies}
+    served = {name: (runs[policies] if policies else run, genes) for name, (policies, genes) in found.items()}
+    return {name: (of, of.space.architecture(genes)) for name, (of, genes) in served.items()}
+
+
+def _read(run: Run, name: str) -> tuple[Quantization | None, Architecture]:
+    """Genes, and of which policies they are where the run's own space has none."""
     if name in ("largest", "smallest"):
-        return run.space.largest if name == "largest" else run.space.smallest
-    if name == "best":
-        return _from_file(run, run.folder / "best" / "architecture.json")
+        return None, run.space.largest if name == "largest" else run.space.smallest
     if name.startswith("front:"):
-        return _from_front(run, name.removeprefix("front:"))
-    if not name.endswith(".json"):
+        return _with_policies(run, _row(run, name.removeprefix("front:")), run.folder / "best")
+    if name != "best" and not name.endswith(".json"):
         raise unknown("architecture", name, [*NAMED, "FILE.json"])
-    return _from_file(run, Path(name))
-
-
-def _from_file(run: Run, path: Path) -> Architecture:
+    path = run.folder / "best" / "architecture.json" if name == "best" else Path(name)
     if not path.exists():
         raise UserError(
             f"{path} does not exist; search first (`nas search --run {run.folder} ...`) or name a JSON file"
         )
-    return run.space.architecture(Architecture.from_json(path.read_text()))
+    return _with_policies(run, path.read_text(), path.parent)
 
 
-def _from_front(run: Run, number: str) -> Architecture:
+def _row(run: Run, number: str) -> str:
     path = run.folder / "front.csv"
     if not path.exists():
         raise UserError(f"{run.folder} has no front.csv; search first: `nas search --run {run.folder} ...`")
     rows = pd.read_csv(path)["architecture"]
     if not number.isdigit() or not 1 <= int(number) <= len(rows):
         raise UserError(f"front:{number} is not on the front; front:1 to front:{len(rows)} are")
-    return run.space.architecture(Architecture.from_json(rows.iloc[int(number) - 1]))
+    return str(rows.iloc[int(number) - 1])
+
+
+def _with_policies(run: Run, text: str, folder: Path) -> tuple[Quantization | None, Architecture]:
+    """The genes in `text` (JSON). The policies are those that the bundle in `folder` is of, or else `best/`."""
+    genes = Architecture.from_json(text)
+    if not policy_genes(genes) or policy_genes(run.space.genes):
+        return None, genes
+    for path in (folder / "model.json", run.folder / "best" / "model.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            known = json.loads(path.read_text())["space"]["quantize"]
+            return Quantization(tuple(known["schemes"]), known["granularity"], tuple(known["keep"])), genes
+    raise UserError(
+        f"the net has a quantization policy, and {path}, which would say what it chose from, is missing or of another "
+        f"search; search again: `nas search --run {run.folder} --quantize ...`"
+    )

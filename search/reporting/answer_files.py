@@ -9,6 +9,7 @@ from ..candidates import Candidates
 from ..limits import Limits
 from ..pipeline import Answer
 from ..run_folder import Run
+from . import bits
 from .analysis import Analysis
 from .report import Report, write_report
 
@@ -28,7 +29,9 @@ def write(
     facts, folder = facts_of(run, candidates, answer, limits), folder or run.folder
     folder.mkdir(parents=True, exist_ok=True)
     write_front(folder / "front.csv", answer.front, answer.front_architectures)
-    write_bundle(run, candidates.supernet, answer.architecture, folder / "best", facts, FORMATS, candidates.batch)
+    net, best = answer.architecture, folder / "best"
+    parity = write_bundle(run, candidates.supernet, net, best, facts, FORMATS, candidates.batch, split="test")
+    facts |= {"parity": parity.text} if parity else {}
     history = run.history()
     by_kind = candidates.cost(answer.architecture).by_kind()
     kernels: dict[str, int] = {}
@@ -67,6 +70,7 @@ def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Limits) -
         ),
         **{f"latency on {name}": _elsewhere(*found) for name, found in answer.elsewhere.items()},
         **{charge.of(charge.price.title): charge.text for charge in answer.charges},
+        **({"quantization": said} if (said := bits.in_words(answer.architecture)) else {}),
         "device": (
             f"{device.name}: {device.title}, {device.unit}, {device.precision}, "
             f"{device.runtime or 'no runtime: datasheet only'}"

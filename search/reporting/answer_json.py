@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...hw_profiles import Latency
+from ..parity import read_parity
 from ..pipeline import Answer
 from .analysis import Analysis
 
@@ -35,6 +36,7 @@ def answer_json(
         "predicted_latency": _latency(answer.predicted),
         "budget_ms": answer.bound_ms,
         "elsewhere": {n: {**_latency(x), "budget_ms": most} for n, (x, most) in answer.elsewhere.items()},
+        **({"parity": found} if (found := read_parity(folder / "best")) else {}),
         "costs": {c.of(c.price.name): {**vars(c.amount), "allowed": c.allowed} for c in answer.charges},
         "bounded_by": answer.bounded_by,
         "evaluations": len(answer.study),

@@ -1,0 +1,74 @@
+"""A quantized net beside itself: before its policy, as it was evaluated, and as the ONNX file that is shipped."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from ..files import write_atomic
+from ..supernet.evaluate import outputs_of
+from ..supernet.quantize.quantized import Quantized
+from ..tasks import Task
+
+NAME = "parity.json"
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The task's metric of the net in floats, of its twin and of `model.onnx`, on the same samples of one split.
+
+    agreement: share of samples for which twin and file have the same largest output. It and `file`: None without an
+    ONNX file.
+    """
+
+    metric: str
+    split: str
+    samples: int
+    floats: float
+    twin: float
+    file: float | None = None
+    agreement: float | None = None
+
+    @property
+    def text(self) -> str:
+        found = f"in floats {self.floats:.2%}, quantized {self.twin:.2%}"
+        if self.file is not None and self.agreement is not None:
+            found += f", as model.onnx {self.file:.2%}, with the answer of the quantized net for {self.agreement:.2%}"
+        return f"{found} (the same {self.samples} of {self.split})"
+
+
+def parity(floats: nn.Module, net: Quantized, task: Task, split: str, file: Path) -> Parity:
+    """Compare them on a split of the task. floats: the net without its policy; file: need not exist.
+
+    The test split is looked at once, for the chosen net: this is the same look, at the same net in its other forms.
+    """
+    data = getattr(task, split)
+    expected, targets = outputs_of(net.twin.eval(), data)
+    without, _ = outputs_of(floats.eval(), data)
+    found = Parity(task.metric_name, split, len(data), task.metric(without, targets), task.metric(expected, targets))
+    if not file.exists():
+        return found
+    outputs, _ = outputs_of(_runner(file), data)
+    same = (outputs.argmax(-1) == expected.argmax(-1)).double().mean()
+    return replace(found, file=task.metric(outputs, targets), agreement=float(same))
+
+
+def _runner(file: Path) -> Callable[[Tensor], Tensor]:
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+def write_parity(found: Parity, folder: Path) -> None:
+    write_atomic(folder / NAME, json.dumps(asdict(found), indent=1))
+
+
+def read_parity(folder: Path) -> dict[str, Any] | None:
+    """What `write_parity` wrote to a bundle; None: its net is not quantized."""
+    path = folder / NAME
+    return json.loads(path.read_text()) if path.exists() else None

@@ -1,0 +1,81 @@
+"""The main job with bits as genes: what is said and written of a quantized net, and its extraction afterwards."""
+
+import json
+import re
+import shutil
+from unittest import mock
+
+import onnxruntime
+import pytest
+import torch
+from nas_command import ask, nas_command, tiny_space
+
+import nas
+from nas.search import run_folder
+from nas.search.reporting import answer_files
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory):
+    """A run folder after one search with a policy, and the answer."""
+    folder = tmp_path_factory.mktemp("quantized")
+    run, formats = folder / "run", ("safetensors", "onnx")
+    with mock.patch.object(answer_files, "FORMATS", formats):
+        result = ask(run, tiny_space(folder), "--quantize", "w8a8,w4a16", "--json", evaluations=4)
+    assert result.code == 0, result.err
+    return run, json.loads(result.out)
+
+
+def test_the_forms_of_a_quantized_net_are_compared_on_the_split_that_is_looked_at_once(quantized):
+    run, answer = quantized
+    found, task = json.loads((run / "best" / "parity.json").read_text()), nas.load_task("digits")
+    assert found == answer["parity"]
+    assert (found["split"], found["samples"]) == ("test", len(task.test))
+    twin = nas.load(run / "best")
+    assert found["twin"] == answer["test"] == nas.evaluate(twin, task, "test")
+    session = onnxruntime.InferenceSession(run / "best" / "model.onnx")
+    (outputs,) = session.run(None, {session.get_inputs()[0].name: task.test.inputs.numpy()})
+    assert found["file"] == pytest.approx((outputs.argmax(-1) == task.test.targets.numpy()).mean())
+    with torch.no_grad():
+        same = outputs.argmax(-1) == twin(task.test.inputs).argmax(-1).numpy()
+    assert found["agreement"] == pytest.approx(same.mean())
+    # That net in floats: as extracted from the plain space.
+    opened = run_folder.open_run(run)
+    genes = {n: v for n, v in answer["architecture"].items() if not n.startswith("quantize.")}
+    plain = opened.supernet().extract(opened.space.architecture(genes))
+    assert found["floats"] == pytest.approx(nas.evaluate(plain, task, "test"))
+    said = [(run / "best" / "README.md").read_text(), answer["facts"]["parity"]]
+    assert all(f"in floats {found['floats']:.2%}, quantized {found['twin']:.2%}" in text for text in said)
+
+
+def test_the_size_of_a_quantized_net_is_that_of_its_file(quantized):
+    run, answer = quantized
+    assert answer["costs"]["size_mib"]["value"] * 2**20 == (run / "best" / "model.safetensors").stat().st_size
+    assert re.match(r"w\w+ in \d of \d parts", answer["facts"]["quantization"])
+
+
+def test_extract_knows_the_policies_of_the_last_search(quantized, tmp_path):
+    run, answer = quantized
+    names = ("best", "front:1", "largest")
+    options = [x for n in names for x in ("--arch", n)]
+    result = nas_command("extract", "--run", run, "--out", tmp_path, "--format", "safetensors", *options)
+    assert result.code == 0, result.err
+    found, best = nas.load(tmp_path / "best"), nas.load(run / "best")
+    x = nas.load_task("digits").validation.inputs[:64]
+    with torch.no_grad():
+        assert found(x).equal(best(x))
+    assert f"best: net {answer['id']}, {answer['validation']:.2%} on validation" in result.out
+    stored = [(folder / "model.safetensors").read_bytes() for folder in (run / "best", tmp_path / "best")]
+    assert stored[0] == stored[1]
+    parity = json.loads((tmp_path / "front-1" / "parity.json").read_text())
+    assert (parity["split"], parity["file"]) == ("validation", None)
+    assert not (tmp_path / "largest" / "parity.json").exists()
+
+
+def test_extract_says_where_a_policy_cannot_be_known(quantized, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(quantized[0], run, ignore=shutil.ignore_patterns("best", "checkpoints"))
+    result = nas_command("extract", "--run", run, "--arch", "front:1", "--out", tmp_path / "out")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "best/model.json, which would say what it chose from, is missing or of another search" in result.err
+    assert not (tmp_path / "out").exists()
