@@ -63,7 +63,7 @@ def extract(
     named = named_nets(opened, arch)
     trained_one = opened.supernet()
     for name, (of, architecture) in named.items():
-        supernet = trained_one if of is opened else of.serving(trained_one)
+        supernet = trained_one if of is opened else trained_one.serving(of.space)
         folder = (out or run / "extracted") / Path(name).stem.replace(":", "-")
         quality = evaluate_subnet(supernet, opened.task, architecture)
         facts = {f"validation {opened.task.metric_name}": f"{quality:.2%}"}
