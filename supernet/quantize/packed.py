@@ -21,7 +21,8 @@ HALF_BYTE = 4
 def to_tensors(quantized: Quantized) -> dict[str, Tensor]:
     """By name: `NAME.weight.codes` (bytes), `.scale`, `NAME.activation` (scale, zero) of each part; the rest as it is.
 
-    Weights of 16 bits are stored in half precision. A weight that two parts share is stored with each.
+    Weights of 16 bits and scales of weights are stored in half precision: scales are found so. A weight that two parts
+    share is stored with each.
     """
     return {n: t.detach().contiguous().cpu().clone() for n, t in _tensors(quantized).items()}
 
@@ -35,7 +36,7 @@ def _tensors(quantized: Quantized) -> dict[str, Tensor]:
             found[_inside(name, "weight")] = weight.half()
         else:
             found[_inside(name, f"weight.{CODES}")] = pack(part.codes, part.weight.bits)
-            found[_inside(name, f"weight.{SCALE}")] = part.weight.scale
+            found[_inside(name, f"weight.{SCALE}")] = part.weight.scale.half()
         if part.activation is not None:
             values = torch.stack([part.activation.scale, part.activation.zero.to(part.activation.scale.dtype)])
             found[_inside(name, ACTIVATION)] = values
@@ -94,7 +95,7 @@ def from_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> Quantized:
             if scheme.weights == 16:
                 weight.data.copy_(left.pop(_inside(name, "weight")))
             else:
-                scale = left.pop(_inside(name, f"weight.{SCALE}"))
+                scale = left.pop(_inside(name, f"weight.{SCALE}")).float()
                 packed = left.pop(_inside(name, f"weight.{CODES}"))
                 codes = unpack(packed, scheme.weights, module.weight.shape)
                 affine = weight_affine(scheme, scale)

@@ -95,7 +95,8 @@ def _weight_affine(flat: Tensor, scheme: Scheme, settings: PostTraining, *, grou
     if settings.per_channel:
         along = {"group": scheme.group} if scheme.group is not None and grouped else {"axis": 0}
     observed = settings.weights if scheme.weights < 8 else "min_max"  # of 256 steps none is to be saved
-    return fit(observed, flat, scheme.weights, symmetric=True, signed=True, **along)
+    found = fit(observed, flat, scheme.weights, symmetric=True, signed=True, **along)
+    return replace(found, scale=found.scale.half().float())  # which files hold in two bytes
 
 
 # Norms whose outputs have a scale for each channel
