@@ -17,21 +17,20 @@ from nas.search.reporting import answer_files
 
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory):
-    """A run folder after one search with a policy, and the answer."""
+    """A run folder after one search with a policy, the answer, and the net as it is loaded."""
     folder = tmp_path_factory.mktemp("quantized")
     run, formats = folder / "run", ("safetensors", "onnx")
     with mock.patch.object(answer_files, "FORMATS", formats):
         result = ask(run, tiny_space(folder), "--quantize", "w8a8,w4a16", "--json", evaluations=4)
     assert result.code == 0, result.err
-    return run, json.loads(result.out)
+    return run, json.loads(result.out), nas.load(run / "best")
 
 
 def test_the_forms_of_a_quantized_net_are_compared_on_the_split_that_is_looked_at_once(quantized):
-    run, answer = quantized
+    run, answer, twin = quantized
     found, task = json.loads((run / "best" / "parity.json").read_text()), nas.load_task("digits")
     assert found == answer["parity"]
     assert (found["split"], found["samples"]) == ("test", len(task.test))
-    twin = nas.load(run / "best")
     assert found["twin"] == answer["test"] == nas.evaluate(twin, task, "test")
     session = onnxruntime.InferenceSession(run / "best" / "model.onnx")
     (outputs,) = session.run(None, {session.get_inputs()[0].name: task.test.inputs.numpy()})
@@ -49,18 +48,18 @@ def test_the_forms_of_a_quantized_net_are_compared_on_the_split_that_is_looked_a
 
 
 def test_the_size_of_a_quantized_net_is_that_of_its_file(quantized):
-    run, answer = quantized
+    run, answer, _ = quantized
     assert answer["costs"]["size_mib"]["value"] * 2**20 == (run / "best" / "model.safetensors").stat().st_size
     assert re.match(r"w\w+ in \d of \d parts", answer["facts"]["quantization"])
 
 
 def test_extract_knows_the_policies_of_the_last_search(quantized, tmp_path):
-    run, answer = quantized
+    run, answer, best = quantized
     names = ("best", "front:1", "largest")
     options = [x for n in names for x in ("--arch", n)]
     result = nas_command("extract", "--run", run, "--out", tmp_path, "--format", "safetensors", *options)
     assert result.code == 0, result.err
-    found, best = nas.load(tmp_path / "best"), nas.load(run / "best")
+    found = nas.load(tmp_path / "best")
     x = nas.load_task("digits").validation.inputs[:64]
     with torch.no_grad():
         assert found(x).equal(best(x))
