@@ -73,9 +73,12 @@ def _scripted(module: nn.Module, arguments: tuple[Tensor, ...], fold: bool) -> b
 
 
 def _program(program: torch.export.ExportedProgram, fold: bool) -> bytes:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass  # slow to import
+
     onnx = torch.onnx.export(program, dynamo=True, verbose=False, optimize=fold)
     if onnx is None:
         raise UserError("torch could not translate this module to ONNX")
+    ClearMetadataAndDocStringPass()(onnx.model)  # stack traces of every node: more bytes than a small net's weights
     content: bytes = onnx.model_proto.SerializeToString()
     return content
 

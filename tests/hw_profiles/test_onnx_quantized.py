@@ -238,6 +238,14 @@ def test_files_shrink_by_their_bits() -> None:
         assert ratio < plain / len(to_onnx(net, x)) < 32 / parse_scheme(scheme).weights
 
 
+def test_files_hold_no_remarks_of_the_exporter() -> None:
+    """Its stack traces take more bytes than the weights of a small net."""
+    net, tokens = Net().eval(), torch.randint(0, 11, (1, 7))
+    for content in (to_onnx(net, tokens, free_batch=True), quantized_onnx(net, tokens, free_batch=True)):
+        nodes = onnx.load_from_string(content).graph.node
+        assert not any(node.metadata_props or node.doc_string for node in nodes)
+
+
 def test_a_policy_is_timed_with_plausible_scales() -> None:
     """Any net with a policy runs wherever nets are timed, and near to its floats where the scales fit."""
     space = SearchSpace(load_preset("vit-digits").bind(input_shape=(1, 8, 8), classes=10)).quantized(
