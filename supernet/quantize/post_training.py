@@ -13,15 +13,17 @@ from ...search_space.quantization import Scheme, policy_of
 from .observers import fit, observer
 from .quantized import Part, Quantized, apply
 from .quantizers import Affine
-from .repq import reparameterize
+from .repq import Reparameterized, reparameterize
 from .rounding import gptq, hessian, nearest
 from .traffic import Traffic, observe
 
 SAMPLES = 32
 """Inputs to calibrate on, as in RepQ-ViT."""
-GAIN = 0.6
-"""What is left of the error of a norm's readers where scales for each channel are worth while: outputs without outliers
-have about the same error with one scale, and weights that have been rescaled are harder to round."""
+GAIN = 1.4
+"""Scales for each channel of a norm's outputs are taken below this share of the readers' error, on rows that ranges
+were not fitted to. Above 1: ranges are fitted to half of the rows for that, and to all of them afterwards."""
+CLIPPED = 6
+"""Activations of fewer bits have ranges by the observer, others by all that was seen: other inputs go beyond anyway."""
 EQUAL = 1e-3
 """A norm and its readers were rewritten rightly if no output moves by more, relative to the largest."""
 
@@ -30,10 +32,11 @@ EQUAL = 1e-3
 class PostTraining:
     """How scales and codes are found.
 
-    activations, weights: observers (`observers.OBSERVERS`). compensated: weights of so many bits or fewer are rounded
-    so that they make up for each other's errors (GPTQ); others to the nearest. reparameterized: the outputs of norms
-    may have a scale for each channel, which costs nothing when the net runs (RepQ-ViT); they have it where the layers
-    behind gain by it. per_channel: a scale for each row of a weight (or each group); else one for all of it.
+    activations, weights: observers (`observers.OBSERVERS`) of fewer than 6 and 8 bits; others have the whole range.
+    compensated: weights of so many bits or fewer are rounded so that they make up for each other's errors (GPTQ);
+    others to the nearest. reparameterized: the outputs of norms may have a scale for each channel, which costs nothing
+    when the net runs (RepQ-ViT); they have it where the layers behind gain by it. per_channel: a scale for each row of
+    a weight (or each group); else one for all of it.
     """
 
     activations: str = "mse"
@@ -80,7 +83,7 @@ def _part(module: Any, scheme: Scheme, inputs: Tensor | None, settings: PostTrai
     """inputs: (rows, channels), what comes in on the calibration data; None: indices."""
     activation = None
     if inputs is not None and scheme.activations < 16:
-        activation = fit(settings.activations, inputs, scheme.activations, symmetric=False, signed=False)
+        activation = _activation_affine(inputs, scheme.activations, settings)
     if scheme.weights == 16:
         return Part(scheme, activation=activation)
     flat = module.weight.detach().flatten(1)
@@ -88,6 +91,13 @@ def _part(module: Any, scheme: Scheme, inputs: Tensor | None, settings: PostTrai
     careful = scheme.weights <= settings.compensated and inputs is not None and inputs.shape[1] == flat.shape[1]
     codes = gptq(flat, hessian(inputs), affine) if careful and inputs is not None else nearest(flat, affine)
     return Part(scheme, affine, codes.view(module.weight.shape).to(torch.int8), activation)
+
+
+def _activation_affine(
+    rows: Tensor, bits: int, settings: PostTraining, *, symmetric: bool = False, axis: int | None = None
+) -> Affine:
+    observed = settings.activations if bits < CLIPPED else "min_max"
+    return fit(observed, rows, bits, symmetric=symmetric, signed=False, axis=axis)
 
 
 def _weight_affine(flat: Tensor, scheme: Scheme, settings: PostTraining, *, grouped: bool = True) -> Affine:
@@ -108,58 +118,78 @@ def _reparameterized(
     """Rewrite the norms whose readers all are parts and gain by it; the one scale of their outputs, by reader."""
     expected, found = net(inputs), dict[str, Affine]()
     for norm, readers in traffic.readers.items():
-        bits = {policy[name].activations for name in readers}
-        if len(bits) > 1 or 16 in bits:
+        schemes, outputs = [policy[name] for name in readers], traffic.inputs[readers[0]]
+        if len({s.activations for s in schemes}) > 1 or schemes[0].activations == 16:
             continue
-        names, outputs = (norm, *readers), traffic.inputs[readers[0]]
+        names = (norm, *readers)
         before = {name: deepcopy(net.get_submodule(name).state_dict()) for name in names}
-        schemes = [policy[name] for name in readers]
-        linears: list[Any] = [net.get_submodule(name) for name in readers]
-        plain = fit(settings.activations, outputs, *bits, symmetric=False, signed=False)
-        error = _error(linears, schemes, outputs, plain, settings)
-        affine, moved = _rewrite(net.get_submodule(norm), linears, outputs, bits.pop(), settings)
-        gained = _error(linears, schemes, moved, affine, settings) < GAIN * error
-        if gained and _same(net(inputs), expected):  # else something more reads this norm
+        feeds = _Feeds(net.get_submodule(norm), [net.get_submodule(name) for name in readers], schemes, settings)
+        if not feeds.gain(outputs):
+            continue
+        affine = feeds.rewrite(outputs)
+        if _same(net(inputs), expected):
             found |= dict.fromkeys(readers, affine)
             continue
-        for name, state in before.items():
+        for name, state in before.items():  # something more reads this norm
             net.get_submodule(name).load_state_dict(state)
     return found
 
 
-def _rewrite(
-    norm: Any, linears: Sequence[Any], outputs: Tensor, bits: int, settings: PostTraining
-) -> tuple[Affine, Tensor]:
-    """Change the norm and its readers in place; the scale of its outputs, and what becomes of them.
+@dataclass(frozen=True, eq=False)
+class _Feeds:
+    """A norm and the layers that read it."""
 
-    Without a bias everywhere nothing can be shifted: symmetric then.
-    """
-    shifting = all(getattr(m, "bias", None) is not None for m in (norm, *linears))
-    channels = fit(settings.activations, outputs, bits, symmetric=not shifting, signed=False, axis=1)
-    beta, gamma = (norm.bias.clone(), norm.weight.clone()) if shifting else (None, norm.weight.clone())
-    changed = reparameterize(gamma, beta, [(m.weight, m.bias) for m in linears], channels)
-    norm.weight.copy_(changed.gamma)
-    if shifting:
-        norm.bias.copy_(changed.beta)
-    for module, (weight, bias) in zip(linears, changed.linears, strict=True):
-        module.weight.copy_(weight)
-        if shifting:
-            module.bias.copy_(bias)
-    ratio = channels.scale / changed.affine.scale
-    return changed.affine, (outputs + channels.scale * (channels.zero - changed.affine.zero)) / ratio
+    norm: Any
+    linears: Sequence[Any]
+    schemes: Sequence[Scheme]
+    settings: PostTraining
 
+    def gain(self, outputs: Tensor) -> bool:
+        """Whether scales for each channel serve rows that they were not fitted to.
 
-def _error(
-    linears: Sequence[Any], schemes: Sequence[Scheme], x: Tensor, activation: Affine, settings: PostTraining
-) -> float:
-    """Squared error of the readers' outputs, quantized to the nearest codes."""
-    rounded, total = activation(x), 0.0
-    for module, scheme in zip(linears, schemes, strict=True):
-        weight = module.weight.half().float()
-        if scheme.weights < 16:
-            weight = _weight_affine(module.weight, scheme, settings)(module.weight)
-        total += float((x @ module.weight.T - rounded @ weight.T).square().sum())
-    return total
+        A channel's range is seen on few rows: of 8 bits, the clipping of others costs more than narrower steps gain.
+        """
+        fitted, others = outputs.chunk(2)
+        channels, changed = self.changed(fitted)
+        shifted = others + channels.scale * (channels.zero - changed.affine.zero)
+        moved = shifted / (channels.scale / changed.affine.scale)
+        error = self.error(moved, changed.affine, [weight for weight, _ in changed.linears])
+        return error < GAIN * self.error(others, self.fit(fitted), [m.weight for m in self.linears])
+
+    def changed(self, outputs: Tensor) -> tuple[Affine, Reparameterized]:
+        """The scales of the channels, and what norm and readers become. Without a bias everywhere nothing shifts."""
+        channels = self.fit(outputs, symmetric=not self.shifting, axis=1)
+        given = [(m.weight, m.bias) for m in self.linears]
+        return channels, reparameterize(self.norm.weight, self.norm.bias if self.shifting else None, given, channels)
+
+    def rewrite(self, outputs: Tensor) -> Affine:
+        """Change them in place; the one scale of the norm's outputs."""
+        _, changed = self.changed(outputs)
+        self.norm.weight.copy_(changed.gamma)
+        for module, (weight, bias) in zip(self.linears, changed.linears, strict=True):
+            module.weight.copy_(weight)
+            if self.shifting:
+                module.bias.copy_(bias)
+        if self.shifting:
+            self.norm.bias.copy_(changed.beta)
+        return changed.affine
+
+    @property
+    def shifting(self) -> bool:
+        return all(getattr(m, "bias", None) is not None for m in (self.norm, *self.linears))
+
+    def fit(self, outputs: Tensor, *, symmetric: bool = False, axis: int | None = None) -> Affine:
+        return _activation_affine(outputs, self.schemes[0].activations, self.settings, symmetric=symmetric, axis=axis)
+
+    def error(self, x: Tensor, activation: Affine, weights: Sequence[Tensor]) -> float:
+        """Squared error of the readers' outputs, weights quantized to the nearest codes."""
+        rounded, total = activation(x), 0.0
+        for weight, scheme in zip(weights, self.schemes, strict=True):
+            codes = (
+                _weight_affine(weight, scheme, self.settings)(weight) if scheme.weights < 16 else weight.half().float()
+            )
+            total += float((x @ weight.T - rounded @ codes.T).square().sum())
+        return total
 
 
 def _same(outputs: Tensor, expected: Tensor) -> bool:
