@@ -39,7 +39,7 @@ class PostTraining:
     a weight (or each group); else one for all of it.
     """
 
-    activations: str = "mse"
+    activations: str = "percentile_0.999"
     weights: str = "mse"
     compensated: int = 4
     reparameterized: bool = True

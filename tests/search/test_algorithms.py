@@ -91,8 +91,8 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(name: str, tmp_path) 
         ).evaluations
 
     batch = load_algorithm(name).batch
-    undisturbed = run(2 * batch + 3, "whole.db")
-    for evaluations in sorted((7, batch, batch + 4, 2 * batch + 3)):  # stops within batches, and at the end of one
+    undisturbed = run(batch + 8, "whole.db")
+    for evaluations in sorted((batch - 3, batch, batch + 4, batch + 8)):  # within batches, and at the end of one
         assert run(evaluations, "parts.db") == undisturbed[:evaluations]
 
 

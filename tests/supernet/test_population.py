@@ -67,10 +67,11 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(population, "EVALUATION_BATCH", 8)
 
 
+LARGE = {"vit-mobile", "vit-image"}
 SHAPES = {"vit-mobile": (3, 32, 32), "vit-image": (3, 16, 16), "vit-digits": (1, 8, 8)}
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in preset_names()])
 def test_every_preset(name):
     shape = SHAPES.get(name, (1, 28, 28))
     supernet = supernet_of(nas.SearchSpace(load_preset(name).bind(shape, 10)))
