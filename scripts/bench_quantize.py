@@ -1,6 +1,6 @@
 """What quantization gains and costs: speed and file sizes, accuracy, agreement of files with what was evaluated.
 
-    python scripts/bench_quantize.py --run runs/quantize [--parts speed accuracy agreement] [--steps 2500] [--draws 5]
+    python scripts/bench_quantize.py --run runs/quantize [--parts speed accuracy agreement] [--steps 2500] [--draws 3]
 
 speed: untrained Fashion-MNIST nets of width 384, quantized against float, timed in turns in ONNX Runtime; their files.
 accuracy: nets of a supernet (trained first, kept in the run folder) in several precisions, each quantized in several
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--parts", nargs="+", default=["speed", "accuracy", "agreement"])
     parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--most", type=int, default=3, help="nets whose accuracy is looked at")
     parser.add_argument("--nets", type=int, default=20, help="nets whose files are looked at")

@@ -46,10 +46,10 @@ def onnx_peers(plain: Path, name: str, inputs: torch.Tensor, folder: Path) -> di
         quant_pre_process(str(plain), str(folder / "ready.onnx"), skip_symbolic_shape=True)
         return folder / "ready.onnx"
 
-    def static() -> Path:
-        how = {"per_channel": True, "weight_type": QuantType.QInt8, "activation_type": QuantType.QUInt8}
-        quantize_static(ready(), folder / "static.onnx", Reader(name, inputs), **how)
-        return folder / "static.onnx"
+    def static(per_channel: bool = True) -> Path:
+        how = {"per_channel": per_channel, "weight_type": QuantType.QInt8, "activation_type": QuantType.QUInt8}
+        quantize_static(ready(), folder / f"static-{per_channel}.onnx", Reader(name, inputs), **how)
+        return folder / f"static-{per_channel}.onnx"
 
     def dynamic() -> Path:
         quantize_dynamic(ready(), folder / "dynamic.onnx", per_channel=True, weight_type=QuantType.QInt8)
@@ -75,6 +75,7 @@ def onnx_peers(plain: Path, name: str, inputs: torch.Tensor, folder: Path) -> di
 
     return {
         "w8a8 ONNX Runtime, static": static,
+        "w8a8 ONNX Runtime, static, tensors": lambda: static(False),
         "w8a8 ONNX Runtime, dynamic": dynamic,
         "w8a8 NNCF": nncf_static,
         "w4a16 ONNX Runtime, MatMulNBits": four,
@@ -139,11 +140,13 @@ def main() -> None:
     for peer, make in onnx_peers(files["float"], name, calibration_inputs(task), folder).items():
         if (path := tried(make, peer)) is not None:
             files[peer] = path
+    right = {label: tried(lambda p=path: file_accuracy(p, task), label) for label, path in files.items()}
+    files = {label: path for label, path in files.items() if right[label] is not None}
     pairs: list[Any] = [(path, task.example) for path in files.values()]
     timed = measure_all(pairs, runtime="onnxruntime", threads=1, protocol=Protocol(seconds=4))
     for (label, path), t in zip(files.items(), timed, strict=True):
         size = path.stat().st_size
-        print(f"{label:34} {100 * file_accuracy(path, task):.2f} %  {t.median_ms:.3f} ms  {size:,} bytes", flush=True)
+        print(f"{label:34} {100 * right[label]:.2f} %  {t.median_ms:.3f} ms  {size:,} bytes", flush=True)
     torchao_peers(net, task)
 
 
