@@ -1,16 +1,16 @@
 """Other quantizers on the same trained net: accuracy on the test split, milliseconds of one input, bytes of the file.
 
-    python scripts/bench_quantize_peers.py --run runs/quantize [--steps 2500]      (pip install nncf torchao)
+    python scripts/bench_quantize_peers.py --run runs/quantize      (pip install nncf torchao)
 
 The largest net of the supernet that `bench_quantize.py` trains in the run folder; the same 32 images to calibrate on.
-ONNX Runtime's own quantizers, NNCF on its ONNX backend, torchao in torch (no file for ONNX Runtime: its weights are
-saved as torch saves them). ONNX files are timed in turns on one thread; torchao beside torch's float.
+ONNX Runtime's own quantizers, NNCF's ONNX backend; torchao in torch, saved as torch saves it. Timed in turns.
 """
 
 import argparse
 import io
 import tempfile
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,16 @@ def onnx_peers(plain: Path, name: str, inputs: torch.Tensor, folder: Path) -> di
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    def ready() -> Path:
-        quant_pre_process(str(plain), str(folder / "ready.onnx"), skip_symbolic_shape=True)
-        return folder / "ready.onnx"
+    ready = folder / "ready.onnx"
+    quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
 
     def static(per_channel: bool = True) -> Path:
         how = {"per_channel": per_channel, "weight_type": QuantType.QInt8, "activation_type": QuantType.QUInt8}
-        quantize_static(ready(), folder / f"static-{per_channel}.onnx", Reader(name, inputs), **how)
+        quantize_static(ready, folder / f"static-{per_channel}.onnx", Reader(name, inputs), **how)
         return folder / f"static-{per_channel}.onnx"
 
     def dynamic() -> Path:
-        quantize_dynamic(ready(), folder / "dynamic.onnx", per_channel=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(ready, folder / "dynamic.onnx", per_channel=True, weight_type=QuantType.QInt8)
         return folder / "dynamic.onnx"
 
     def four() -> Path:
@@ -99,8 +98,6 @@ def file_accuracy(path: Path, task: nas.Task) -> float:
 
 
 def torchao_peers(net: torch.nn.Module, task: nas.Task) -> None:
-    from copy import deepcopy
-
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, IntxWeightOnlyConfig, quantize_
     from torchao.quantization.granularity import PerGroup
 
@@ -126,10 +123,9 @@ def torchao_peers(net: torch.nn.Module, task: nas.Task) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2500)
     args = parser.parse_args()
     task, folder = nas.load_task("fashion-mnist"), Path(tempfile.mkdtemp())
-    floats, quantized = supernets(task, PRESET, ["w8a8", "w4a16"], args.steps, args.run / "supernet")
+    floats, quantized = supernets(task, PRESET, ["w8a8", "w4a16"], 2500, args.run / "supernet")
     largest = floats.space.largest
     net = floats.extract(largest).eval()
     files = {"float": nas.export(net, task.example, folder / "float", ["onnx"])["onnx"]}
@@ -145,8 +141,7 @@ def main() -> None:
     pairs: list[Any] = [(path, task.example) for path in files.values()]
     timed = measure_all(pairs, runtime="onnxruntime", threads=1, protocol=Protocol(seconds=4))
     for (label, path), t in zip(files.items(), timed, strict=True):
-        size = path.stat().st_size
-        print(f"{label:34} {100 * right[label]:.2f} %  {t.median_ms:.3f} ms  {size:,} bytes", flush=True)
+        print(f"{label:34} {100 * right[label]:.2f} %  {t.median_ms:.3f} ms  {path.stat().st_size:,} bytes", flush=True)
     torchao_peers(net, task)
 
 
