@@ -57,6 +57,7 @@ def assert_same(disturbed: Path, undisturbed: Path) -> None:
     assert left == right
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light")
 def test_killed_in_training_and_in_search_it_ends_as_if_undisturbed(tmp_path, space):
     settings = {"steps": 110, "evaluations": 32}

@@ -13,6 +13,7 @@ import nas
 from nas.errors import UserError
 from nas.hw_profiles import graph_of, trace_cost
 
+LARGE = {"vit-mobile"}
 SHAPES = {"vit-digits": (1, 8, 8), "vit-image": (3, 64, 64), "vit-mobile": (3, 224, 224)}  # the others: 28 x 28 grey
 
 
@@ -28,7 +29,7 @@ def is_the_graph_of(graph: "nx.DiGraph[int]", net: nn.Module, example: Tensor) -
     assert len(nodes) == cost.kernels + kinds.count("input") + 1
 
 
-@pytest.mark.parametrize("name", nas.preset_names())
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in nas.preset_names()])
 def test_presets(name: str) -> None:
     shape = SHAPES.get(name, (1, 28, 28))
     space = nas.SearchSpace(nas.load_preset(name).bind(shape, classes=10))

@@ -15,6 +15,7 @@ from nas.hw_profiles.cost.onnx_file import to_onnx
 from nas.search_space.presets import load_preset, preset_names
 from nas.search_space.space import SearchSpace
 
+LARGE = {"vit-mobile"}
 SHAPES = {"vit-digits": (1, 8, 8), "vit-image": (3, 32, 32), "vit-mobile": (3, 224, 224)}
 PRODUCTS = ("matmul", "convolution", "depthwise", "attention")
 BYTES = 0.10
@@ -37,7 +38,7 @@ def products(cost: Cost) -> float:
 
 
 @pytest.mark.parametrize("which", ["smallest", "largest"])
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in preset_names()])
 def test_presets_cost_what_their_trace_says(name: str, which: str, tmp_path: Path) -> None:
     shape = SHAPES.get(name, (1, 28, 28))
     space = SearchSpace(load_preset(name).bind(shape, classes=10))
