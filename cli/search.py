@@ -82,7 +82,15 @@ def search(
     targets = target or ["local-cpu"]
     for name in objective or []:
         costs.price_of(name)
-    upper = costs.for_each_target(targets, locals())  # the options --max-...
+    written = {
+        "max_p95": max_p95,
+        "max_energy": max_energy,
+        "max_memory": max_memory,
+        "max_size": max_size,
+        "max_params": max_params,
+        "max_flops": max_flops,
+    }
+    upper = costs.for_each_target(targets, written)
     budgets = units.for_each(targets, budget or [], units.parse_budget, "--budget")
     limits = [Limits(*own) for own in zip(budgets, upper, strict=True)]
     devices = [load_device(name) for name in targets]

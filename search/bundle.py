@@ -31,8 +31,8 @@ def write_bundle(
     folder: Path,
     facts: Mapping[str, Any],
     formats: Sequence[str],
-    batch: int = 1,
     *,
+    batch: int = 1,
     split: str = "validation",
 ) -> Parity | None:
     """Extract `architecture` into `folder`, whole or not at all; an older bundle there is replaced.

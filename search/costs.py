@@ -173,7 +173,7 @@ def for_each_target(targets: Sequence[str], written: Mapping[str, Any]) -> list[
     """
     found: list[dict[str, float]] = [{} for _ in targets]
     for price in (p for p in TABLE if p.option):
-        texts = written.get(price.option.removeprefix("--").replace("-", "_")) or []
+        texts = written[price.option.removeprefix("--").replace("-", "_")] or []
         for limits, most in zip(found, for_each(targets, texts, price.parse, price.option), strict=True):
             if most is not None:
                 limits[price.name] = most

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class Validation:
         if with_statistics(largest) or policy_of(largest):
             return (1.0,)
         batches = -(-samples // EVALUATION_BATCH)
-        parts = {min(samples, EVALUATION_BATCH * -int(-share * batches // 1)) for share in SHARES}
+        parts = {min(samples, EVALUATION_BATCH * ceil(share * batches)) for share in SHARES}
         return tuple(sorted({*(part / samples for part in parts), 1.0}))
 
     def __call__(self, architectures: Sequence[Architecture], fidelity: float = 1.0) -> Iterator[float]:

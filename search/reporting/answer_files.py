@@ -30,7 +30,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     write_front(folder / "front.csv", answer.front, answer.front_architectures)
     net, best = answer.architecture, folder / "best"
-    parity = write_bundle(run, candidates.supernet, net, best, facts, FORMATS, candidates.batch, split="test")
+    parity = write_bundle(run, candidates.supernet, net, best, facts, FORMATS, batch=candidates.batch, split="test")
     facts |= {"parity": parity.text} if parity else {}
     history = run.history()
     by_kind = candidates.cost(answer.architecture).by_kind()

@@ -108,7 +108,9 @@ def _points(rows: pd.DataFrame, metric: str, genes: Sequence[str], **style: Any)
 
 def _hover(row: Mapping[Any, Any], metric: str, genes: Sequence[str]) -> str:
     """Lines about one net: what was found out about it, then its genes, a line for each part."""
-    lines = [f"<b>{escape(str(row['id']))}</b>", f"{escape(metric)} {quality(row[metric])}", latency(row)]
+    part = row.get("fidelity", 1.0)
+    estimate = "" if part == 1 else f" (estimated: beaten after {part:.0%} of an evaluation)"
+    lines = [f"<b>{escape(str(row['id']))}</b>", f"{escape(metric)} {quality(row[metric])}{estimate}", latency(row)]
     others = {c: price for c in row if c not in ("latency_ms", "params", "flops") and (price := price_in(str(c)))}
     lines += [escape(f"{p.title}{str(c).removeprefix(p.name)} {p.text(row[c])}") for c, p in others.items()]
     for group, names in groups(n for n in genes if n in row and row[n] is not None and not pd.isna(row[n])).items():

@@ -24,7 +24,7 @@ from .analysis import Analysis
 from .drawing import draw
 from .plots import latency, pareto_figure, price_text, quality, training_figure
 
-LEADING_NUMBER = re.compile(r"[\d.,]*\d ?(?:%|[mµnu]?s\b|[KMGT]?i?B\b|[KMGT]\b)?(?=$|[\s,(])")
+LEADING_NUMBER = re.compile(r"[\d.,]*\d ?(?:%|[mµnu]?[sJ]\b|[KMGT]?i?B\b|[KMGT]\b)?(?=$|[\s,(])")
 NO_CURVE = "<p>No training curve was kept with this run.</p>"
 
 

@@ -35,7 +35,7 @@ def front_table(answer: Answer) -> Table:
     minimised = {n: price for n in answer.study.problem.objectives if (price := price_in(n))}
     extra = {n: price.head(n) for n, price in minimised.items() if n not in SHOWN_ANYWAY}
     for column in ("front:N", "id", answer.metric, "latency ms", "90 % interval", *extra.values(), "params", "FLOPs"):
-        table.add_column(column, justify="left" if column in ("front:N", "id") else "right")
+        table.add_column(column, justify="left" if column in ("front:N", "id") else "right", no_wrap=column == "id")
     for i, (_, row) in enumerate(answer.front.head(SHOWN).iterrows()):
         mark = f"{i + 1} *" if row["id"] == answer.architecture.id else str(i + 1)
         interval = f"{row['latency_low_ms']:.3g} to {row['latency_high_ms']:.3g}"

@@ -17,8 +17,8 @@ from nas.search.reporting.curves import Curve
 from nas.search.reporting.drawing import draw, group_of, groups
 from nas.search.reporting.findings import marginal_table
 from nas.search.reporting.marginals import marginals
-from nas.search.reporting.plots import pareto_figure
-from nas.search.reporting.report import Report, write_report
+from nas.search.reporting.plots import _hover, pareto_figure
+from nas.search.reporting.report import LEADING_NUMBER, Report, write_report
 from nas.search_space.architecture import Architecture, GeneValue
 from nas.search_space.gene_space import GeneSpace
 from nas.search_space.presets import load_preset, preset_names
@@ -283,3 +283,18 @@ def test_the_figure_shows_trials_limits_and_intervals(digits: nas.SearchSpace) -
     assert far["xaxis"]["range"] == figure(None)["layout"]["xaxis"]["range"]  # a far budget does not squeeze the nets
     assert "beyond" in far["annotations"][0]["text"]
     assert "shapes" not in far
+
+
+@pytest.mark.parametrize(
+    "text", ["3.17 mJ, 0.4 to 13", "0.0756 ms, 0.02", "0.131 MiB, allowed 4 MiB", "68.6 K", "53.76% of 359"]
+)
+def test_a_tile_shows_the_number_with_its_unit(text: str) -> None:
+    found = LEADING_NUMBER.match(text)
+    assert found is not None
+    assert found.group() == re.split(r",| of ", text)[0]
+
+
+def test_an_estimate_is_called_one() -> None:
+    row = {"id": "n", "accuracy": 0.5, "latency_ms": 1.0, "latency_low_ms": 0.9, "latency_high_ms": 1.1}
+    assert "estimated: beaten after 25% of an evaluation" in _hover(row | {"fidelity": 0.25}, "accuracy", [])
+    assert "estimated" not in _hover(row | {"fidelity": 1.0}, "accuracy", []) + _hover(row, "accuracy", [])
