@@ -14,11 +14,11 @@ from ..search_space.gene_space import GeneSpace
 from .algorithms import Algorithm, load_algorithm
 from .evaluation import Asked
 from .objectives import Constraint
-from .problem import make_problem
+from .problem import Problem, make_problem
 from .race import race_of
-from .recall import recall
+from .recall import Recall, recall
 from .steps import evaluate
-from .storage import fingerprint_of, open_store
+from .storage import Store, fingerprint_of, open_store
 from .study import Study
 from .workers import Workers, check_workers
 
@@ -61,16 +61,13 @@ def search(
         raise UserError(f"evaluations={evaluations} and seed={seed} cannot be; at least 1 and at least 0 are right")
     check_workers(workers, ray)
     problem, chosen = make_problem(space, objectives, constraints), load_algorithm(algorithm)
-    past, begun_with = recall(storage, space, problem.objectives, name), list[Architecture]()
+    past = recall(storage, space, problem.objectives, name)
     problem = replace(problem, objectives=past.remembering(problem.objectives))
-    study, known = Study(space, problem), 0
+    study, known, begun = Study(space, problem), 0, 0
     if storage is not None:
         store = open_store(storage, name, space, problem, fingerprint_of(space, problem, _identity(chosen), seed))
-        seen = store.load()
-        study, known = Study(space, problem, seen, store), seen[-1][0].after if seen else 0
-        begun_with = past.begin(store.study) if warm else []
-        study.begin_with([found for _, found in sorted(evaluate(problem, begun_with), key=itemgetter(0))])
-    evaluations, known = evaluations + len(begun_with), max(known, len(begun_with))
+        study, known, begun = _stored(space, problem, store, past if warm else None)
+    evaluations, known = evaluations + begun, max(known, begun)
     with Workers(problem, workers, ray) as staff:
         while len(study) < evaluations:
             # A batch is asked for with what was known at its start, so that half a batch resumes as the same batch.
@@ -81,13 +78,21 @@ def search(
             for place, evaluation in staff.evaluate(left, race):
                 study.add(evaluation, Asked(known, place))
                 if progress is not None:
-                    progress(len(study) - len(begun_with), evaluations - len(begun_with), study)
+                    progress(len(study) - begun, evaluations - begun, study)
             if known == len(study):
                 break  # nothing is left
             known = len(study)
     if all(e.failed for e in study.evaluations):
         raise UserError(f"none of {len(study)} architectures gave a finite value for {', '.join(problem.metrics)}")
     return study
+
+
+def _stored(space: GeneSpace, problem: Problem, store: Store, past: Recall | None) -> tuple[Study, int, int]:
+    """The study as it was left, what was known (a number) when its last batch was asked for, and how many it began with."""
+    seen = store.load()
+    study, begun_with = Study(space, problem, seen, store), past.begin(store.study) if past else []
+    study.begin_with([found for _, found in sorted(evaluate(problem, begun_with), key=itemgetter(0))])
+    return study, seen[-1][0].after if seen else 0, len(begun_with)
 
 
 def _ask(study: Study, algorithm: Algorithm, known: int, seed: int) -> list[Architecture]:
