@@ -88,7 +88,7 @@ def search(
 
 
 def _stored(space: GeneSpace, problem: Problem, store: Store, past: Recall | None) -> tuple[Study, int, int]:
-    """The study as it was left, what was known (a number) when its last batch was asked for, and how many it began with."""
+    """The study as it was left; how much was known when its last batch was asked for; how many nets it began with."""
     seen = store.load()
     study, begun_with = Study(space, problem, seen, store), past.begin(store.study) if past else []
     study.begin_with([found for _, found in sorted(evaluate(problem, begun_with), key=itemgetter(0))])
