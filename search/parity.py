@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from ..files import write_atomic
 from ..supernet.evaluate import outputs_of
+from ..supernet.quantize.post_training import SAMPLES
 from ..supernet.quantize.quantized import Quantized
+from ..supernet.shipped import calibration_inputs
 from ..tasks import Task
 
 NAME = "parity.json"
@@ -22,13 +24,14 @@ NAME = "parity.json"
 class Parity:
     """The task's metric of the net in floats, of its twin and of `model.onnx`, on the same samples of one split.
 
-    agreement: share of samples for which twin and file have the same largest output. It and `file`: None without an
-    ONNX file.
+    calibrated: training inputs that the scales come from. agreement: share of samples for which twin and file have the
+    same largest output. It and `file`: None without an ONNX file.
     """
 
     metric: str
     split: str
     samples: int
+    calibrated: int
     floats: float
     twin: float
     file: float | None = None
@@ -39,7 +42,8 @@ class Parity:
         found = f"in floats {self.floats:.2%}, quantized {self.twin:.2%}"
         if self.file is not None and self.agreement is not None:
             found += f", as model.onnx {self.file:.2%}, with the answer of the quantized net for {self.agreement:.2%}"
-        return f"{found} (the same {self.samples} of {self.split})"
+        fewer = f", all that there are of the {SAMPLES} asked for" if self.calibrated < SAMPLES else ""
+        return f"{found} (the same {self.samples} of {self.split}); calibrated on {self.calibrated} inputs{fewer}"
 
 
 def parity(floats: nn.Module, net: Quantized, task: Task, split: str, file: Path) -> Parity:
@@ -50,7 +54,8 @@ def parity(floats: nn.Module, net: Quantized, task: Task, split: str, file: Path
     data = getattr(task, split)
     expected, targets = outputs_of(net.twin.eval(), data)
     without, _ = outputs_of(floats.eval(), data)
-    found = Parity(task.metric_name, split, len(data), task.metric(without, targets), task.metric(expected, targets))
+    about = task.metric_name, split, len(data), len(calibration_inputs(task))
+    found = Parity(*about, task.metric(without, targets), task.metric(expected, targets))
     if not file.exists():
         return found
     outputs, _ = outputs_of(_runner(file), data)

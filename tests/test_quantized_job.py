@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from unittest import mock
 
 import onnxruntime
@@ -11,7 +12,7 @@ import torch
 from nas_command import ask, nas_command, tiny_space
 
 import nas
-from nas.search import run_folder
+from nas.search import parity, run_folder
 from nas.search.reporting import answer_files
 
 
@@ -66,8 +67,8 @@ def test_extract_knows_the_policies_of_the_last_search(quantized, tmp_path):
     assert f"best: net {answer['id']}, {answer['validation']:.2%} on validation" in result.out
     stored = [(folder / "model.safetensors").read_bytes() for folder in (run / "best", tmp_path / "best")]
     assert stored[0] == stored[1]
-    parity = json.loads((tmp_path / "front-1" / "parity.json").read_text())
-    assert (parity["split"], parity["file"]) == ("validation", None)
+    compared = json.loads((tmp_path / "front-1" / "parity.json").read_text())
+    assert (compared["split"], compared["file"]) == ("validation", None)
     assert not (tmp_path / "largest" / "parity.json").exists()
 
 
@@ -78,3 +79,9 @@ def test_extract_says_where_a_policy_cannot_be_known(quantized, tmp_path):
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "best/model.json, which would say what it chose from, is missing or of another search" in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_fewer_calibration_inputs_than_asked_for_are_said():
+    few = parity.Parity("accuracy", "test", 100, 20, 0.9, 0.9)
+    assert few.text.endswith("calibrated on 20 inputs, all that there are of the 32 asked for")
+    assert replace(few, calibrated=32).text.endswith("calibrated on 32 inputs")
