@@ -15,6 +15,7 @@ from typing import Literal
 from torch import nn
 
 from ..errors import UserError
+from .projections import is_called, open_projections
 from .trial import Trial
 
 Granularity = Literal["layer", "block", "linear"]
@@ -87,6 +88,8 @@ class Quantization:
     def check(self, modules: Iterable[nn.Module]) -> None:
         """Errors: nets with a policy already, nothing to quantize, a pattern that names nothing in any of them."""
         modules = list(modules)
+        for module in modules:
+            open_projections(module)
         if any(map(policy_of, modules)):
             raise UserError("the space is quantized already and takes no second policy; search it without --quantize")
         names = {name for module in modules for name in quantizable(module)}
@@ -98,6 +101,7 @@ class Quantization:
 
     def ask(self, module: nn.Module, trial: Trial) -> None:
         """Let the trial choose, and note the schemes at the parts of the module."""
+        open_projections(module)
         for name, part in quantizable(module).items():
             if not any(fnmatchcase(name, pattern) for pattern in self.keep):
                 gene = GENE + group_of(name, self.granularity)
@@ -143,4 +147,4 @@ def group_of(name: str, granularity: Granularity) -> str:
 
 def quantizable(root: nn.Module) -> dict[str, nn.Module]:
     """The parts that a policy can speak of, by name."""
-    return {name: part for name, part in root.named_modules() if isinstance(part, QUANTIZABLE)}
+    return {name: part for name, part in root.named_modules() if isinstance(part, QUANTIZABLE) and is_called(part)}

@@ -12,6 +12,8 @@ from ...search_space.quantization import Scheme
 
 Codes = NDArray[np.int8]
 Floats = NDArray[np.float32]
+Activation = tuple[float, int, bool]
+"""(scale, zero, signed)."""
 PLAUSIBLE = (0.05, 128, False)
 """Of activations, where no data was seen: -6.4 to 6.35. Kernels take the same time whatever the scale."""
 
@@ -30,7 +32,7 @@ class Integers:
     codes: Codes
     scale: Floats
     zero: NDArray[np.integer]
-    activation: tuple[float, int, bool] | None = None
+    activation: Activation | None = None
 
     def __post_init__(self) -> None:
         rows, least = len(self.codes), -(2 ** (self.scheme.weights - 1))

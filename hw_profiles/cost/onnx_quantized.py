@@ -21,7 +21,7 @@ from torch import nn
 
 from ...errors import UserError
 from ...search_space.quantization import Scheme, policy_of
-from .integers import Integers, plausible
+from .integers import Activation, Integers, plausible
 from .onnx_edit import MICROSOFT, Editor
 
 BLOCKS = (16, 32, 64, 128, 256)
@@ -48,7 +48,7 @@ def quantized_graph(content: bytes, module: nn.Module, parts: Mapping[str, Integ
     done: set[tuple[str, type[nn.Module]]] = set()
     for part, kind in _parts(module, graph, parts):
         if (part.weight, kind) not in done:  # a weight that two modules share
-            _apply(graph, part, kind)
+            _apply(graph, part, kind, timed=parts is None)
             done.add((part.weight, kind))
     return graph.content()
 
@@ -85,15 +85,27 @@ def _part(name: str, weight: str, scheme: Scheme, module: nn.Module, given: Mapp
     return Part(name, weight, scheme, given[name])
 
 
-def _apply(graph: Editor, part: Part, kind: type[nn.Module]) -> None:
+def _apply(graph: Editor, part: Part, kind: type[nn.Module], timed: bool) -> None:
     uses = _uses(graph, part.weight, kind)
-    if not uses and graph.readers(part.weight):
-        raise UserError(
-            f"the weight of {part.name} is not read by one plain operator, and cannot be quantized in an ONNX file; "
-            f"leave it out: keep={part.name!r}"
-        )
     for node in uses:
         _RULES[kind](graph, part, node)
+    if not uses and graph.readers(part.weight):
+        if not timed and part.values is not None and _rounding(part.values):
+            raise UserError(
+                f"the weight of {part.name} is not read by one plain operator, and its inputs cannot be integers in an "
+                f"ONNX file; leave it out: keep={part.name!r}"
+            )
+        _elsewhere(graph, part)
+
+
+def _elsewhere(graph: Editor, part: Part) -> None:
+    """A weight that operators of another kind read, such as one that is cut into parts first."""
+    readers = graph.readers(part.weight)
+    decoded = _decoded(graph, part)
+    for node in readers:
+        for i, name in enumerate(node.input):
+            if name == part.weight:
+                graph.rewire(node, i, decoded)
 
 
 def _uses(graph: Editor, weight: str, kind: type[nn.Module]) -> list[NodeProto]:
@@ -121,8 +133,8 @@ def _plain(gemm: NodeProto) -> bool:
 
 def _linear(graph: Editor, part: Part, node: NodeProto) -> None:
     values = part.values
-    if values is not None and values.scheme.activations == 8:
-        x = _quantized_input(graph, part.name, values, node.input[0])
+    if values is not None and (activation := _rounding(values)):
+        x = _quantized_input(graph, activation, node.input[0])
         weight = graph.node("Transpose", [_dequantized(graph, part.name, values)], perm=[1, 0])
         _product(graph, node, lambda output: graph.node("MatMul", [x, weight], output))
     elif values is not None and _block(values):
@@ -163,8 +175,8 @@ def _negative(graph: Editor, bias: str) -> str:
 
 
 def _convolution(graph: Editor, part: Part, node: NodeProto) -> None:
-    if part.values is not None and part.values.scheme.activations == 8:
-        graph.rewire(node, 0, _quantized_input(graph, part.name, part.values, node.input[0]))
+    if part.values is not None and (activation := _rounding(part.values)):
+        graph.rewire(node, 0, _quantized_input(graph, activation, node.input[0]))
         graph.rewire(node, 1, _dequantized(graph, part.name, part.values))
     else:
         graph.rewire(node, 1, _decoded(graph, part))
@@ -183,11 +195,15 @@ _RULES: Mapping[type[nn.Module], Callable[[Editor, Part, NodeProto], None]] = {
 }
 
 
-def _quantized_input(graph: Editor, name: str, values: Integers, x: str) -> str:
+def _rounding(values: Integers) -> Activation | None:
+    """How inputs become integers. None: they do not, or it is not known, of a module whose weight something else reads
+    without calling it."""
+    return values.activation if values.scheme.activations == 8 else None
+
+
+def _quantized_input(graph: Editor, activation: Activation, x: str) -> str:
     """Parts that read one tensor at one scale share this pair."""
-    if values.activation is None:
-        raise UserError(f"{name or 'the net'} is to run as {values.scheme}, and no scale of its input is given")
-    scale, zero, signed = values.activation
+    scale, zero, signed = activation
     code = np.array(zero, dtype=np.int8 if signed else np.uint8)
     how = [graph.constant(np.array(scale, dtype=np.float32)), graph.constant(code)]
     return graph.node("DequantizeLinear", [graph.node("QuantizeLinear", [x, *how]), *how])

@@ -40,7 +40,8 @@ def _tensors(quantized: Quantized) -> dict[str, Tensor]:
         if part.activation is not None:
             values = torch.stack([part.activation.scale, part.activation.zero.to(part.activation.scale.dtype)])
             found[_inside(name, ACTIVATION)] = values
-    return {**named, **found}
+    held = {id(quantized.twin.get_submodule(name).weight) for name in quantized.parts}  # under other names too
+    return {**{name: tensor for name, tensor in named.items() if id(tensor) not in held}, **found}
 
 
 def packed_bytes(net: nn.Module) -> int:
@@ -103,8 +104,10 @@ def from_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> Quantized:
                 step, zero = left.pop(_inside(name, ACTIVATION))
                 activation = Affine(scheme.activations, step, zero.to(torch.int32), signed=False)
             parts[name] = Part(scheme, affine, codes, activation)
+        held = {id(net.get_submodule(name).weight) for name in policy}
         for name, tensor in named.items():
-            tensor.data.copy_(left.pop(name))
+            if id(tensor) not in held:
+                tensor.data.copy_(left.pop(name))
     except (KeyError, RuntimeError) as error:
         raise UserError(f"the stored tensors do not fit the quantized net: {error}") from error
     if left:

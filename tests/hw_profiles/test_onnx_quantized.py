@@ -267,8 +267,6 @@ def test_what_cannot_be_done_says_so() -> None:
         load_runtime("torch").prepare(net, (x,), 1)
     with pytest.raises(UserError, match="w8a8 for 0, and no codes"):
         quantized_onnx(net, x, {})
-    with pytest.raises(UserError, match="no scale of its input"):
-        quantized_onnx(net, x, {"0": replace(parts["0"], activation=None)})
     with pytest.raises(UserError, match="codes of 4 bits are int8 numbers from -8 to 7"):
         replace(parts["0"], scheme=parse_scheme("w4a8"))
     under("w4a4", net)
@@ -288,8 +286,14 @@ class Computed(nn.Module):
         return nn.functional.linear(x, self.inner.weight * 2)
 
 
-def test_a_weight_that_is_no_plain_operand_is_refused() -> None:
-    net = Computed()
-    under("w8a8", net)
-    with pytest.raises(UserError, match="leave it out: keep='inner'"):
-        to_onnx(net, torch.rand(2, 8))
+def test_a_weight_that_is_no_plain_operand_is_stored_in_its_bits_and_its_inputs_are_floats() -> None:
+    net, x = Computed(), torch.rand(2, 8)
+    parts = under("w8a8", net)
+    with pytest.raises(UserError, match=r"inputs cannot be integers.*leave it out: keep='inner'"):
+        quantized_onnx(net, x, parts)
+    alone = {"inner": replace(parts["inner"], activation=None)}
+    found = run(quantized_onnx(net, x, alone), x)
+    with torch.no_grad():
+        wanted = nn.functional.linear(x, decoded(alone["inner"]) * 2).numpy()
+    assert_alike(found, [wanted])
+    run(to_onnx(net, x), x)  # as it is timed
