@@ -49,7 +49,7 @@ def quantized_onnx(
 def _translated(module: nn.Module, example: Tensor | tuple[Tensor, ...], free_batch: bool, *, fold: bool) -> bytes:
     """fold: compute what is constant; else parameters keep their names and shapes, and runtimes do it at load."""
     arguments = example if isinstance(example, tuple) else (example,)
-    with quiet(), torch.no_grad():
+    with quiet(), _operators(), torch.no_grad():
         if free_batch:
             return _program(exported(module, arguments), fold)
         try:
@@ -81,6 +81,17 @@ def _program(program: torch.export.ExportedProgram, fold: bool) -> bytes:
     ClearMetadataAndDocStringPass()(onnx.model)  # stack traces of every node: more bytes than a small net's weights
     content: bytes = onnx.model_proto.SerializeToString()
     return content
+
+
+@contextlib.contextmanager
+def _operators() -> Iterator[None]:
+    """torch's encoder layers run as their operators: what fuses a whole layer has no ONNX form."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextlib.contextmanager

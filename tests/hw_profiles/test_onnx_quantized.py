@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -297,3 +298,12 @@ def test_a_weight_that_is_no_plain_operand_is_stored_in_its_bits_and_its_inputs_
         wanted = nn.functional.linear(x, decoded(alone["inner"]) * 2).numpy()
     assert_alike(found, [wanted])
     run(to_onnx(net, x), x)  # as it is timed
+
+
+def test_layers_that_torch_fuses_are_translated_quickly_and_quietly(capfd: pytest.CaptureFixture[str]) -> None:
+    """The slower exporter was taken for them, and the TorchScript one printed its whole graph."""
+    net, x = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval(), torch.rand(1, 4, 16)
+    with mock.patch("torch.export.export", side_effect=AssertionError), torch.no_grad():
+        assert_alike(run(to_onnx(net, x), x), [net(x).numpy()], 1e-5)
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert capfd.readouterr() == ("", "")
