@@ -1,5 +1,6 @@
 """torch's `MultiheadAttention` with its projections as modules that are called, so that a policy can speak of them."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -72,9 +73,21 @@ def _added(mask: Tensor, q: Tensor) -> Tensor:
 
 def open_projections(root: nn.Module) -> None:
     """Make every `MultiheadAttention` of one width a `Projected` one, in place; others stay in floats."""
-    for module in list(root.modules()):
-        if type(module) is nn.MultiheadAttention and _plain(module):
-            _open(module)
+    for module in _closed(root):
+        _open(module)
+
+
+def with_projections(root: nn.Module) -> nn.Module:
+    """The module, or a copy with `Projected` attention where it has any that is not."""
+    if not _closed(root):
+        return root
+    root = deepcopy(root)
+    open_projections(root)
+    return root
+
+
+def _closed(root: nn.Module) -> list[nn.MultiheadAttention]:
+    return [m for m in root.modules() if type(m) is nn.MultiheadAttention and _plain(m)]
 
 
 def _open(module: Any) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ...search_space.projections import with_projections
 from ...search_space.quantization import policy_of
 from .integers import Integers
 from .onnx_quantized import quantized_graph
@@ -49,6 +50,7 @@ def quantized_onnx(
 def _translated(module: nn.Module, example: Tensor | tuple[Tensor, ...], free_batch: bool, *, fold: bool) -> bytes:
     """fold: compute what is constant; else parameters keep their names and shapes, and runtimes do it at load."""
     arguments = example if isinstance(example, tuple) else (example,)
+    module = with_projections(module)  # torch's own code for them cannot be traced by the TorchScript exporter
     with quiet(), _operators(), torch.no_grad():
         if free_batch:
             return _program(exported(module, arguments), fold)
