@@ -79,6 +79,12 @@ class Editor:
         node.input[slot] = tensor
         self._add(node)
 
+    def cut(self, node: NodeProto, slot: int) -> None:
+        """The node reads nothing from this input on."""
+        self.drop(node)
+        del node.input[slot:]
+        self._add(node)
+
     def content(self) -> bytes:
         """The file."""
         graph = self.model.graph

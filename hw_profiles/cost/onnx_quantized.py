@@ -30,12 +30,16 @@ BLOCKS = (16, 32, 64, 128, 256)
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A module that has a scheme, in the graph. values: None where the weights stay floats of 16 bits."""
+    """A module that has a scheme, in the graph.
+
+    values: None where the weights stay floats of 16 bits. biased: it has a bias; exporters may compute one of zeros.
+    """
 
     name: str
     weight: str
     scheme: Scheme
     values: Integers | None
+    biased: bool
 
 
 def quantized_graph(content: bytes, module: nn.Module, parts: Mapping[str, Integers] | None = None) -> bytes:
@@ -76,13 +80,14 @@ def _part(name: str, weight: str, scheme: Scheme, module: nn.Module, given: Mapp
             f"{name or 'the net'} is to run as {scheme}, and no runtime here has kernels for activations of "
             f"{scheme.activations} bits; 8 or 16 are right"
         )
+    biased = getattr(module, "bias", None) is not None
     if scheme.weights == 16:
-        return Part(name, weight, scheme, None)
+        return Part(name, weight, scheme, None, biased)
     if given is None:
-        return Part(name, weight, scheme, plausible(module.weight, scheme))  # type: ignore[arg-type]
+        return Part(name, weight, scheme, plausible(module.weight, scheme), biased)  # type: ignore[arg-type]
     if name not in given:
         raise UserError(f"the policy has {scheme} for {name or 'the net'}, and no codes of its weights are given")
-    return Part(name, weight, scheme, given[name])
+    return Part(name, weight, scheme, given[name], biased)
 
 
 def _apply(graph: Editor, part: Part, kind: type[nn.Module], timed: bool) -> None:
@@ -180,6 +185,8 @@ def _convolution(graph: Editor, part: Part, node: NodeProto) -> None:
         graph.rewire(node, 1, _dequantized(graph, part.name, part.values))
     else:
         graph.rewire(node, 1, _decoded(graph, part))
+    if not part.biased:
+        graph.cut(node, 2)
 
 
 def _embedding(graph: Editor, part: Part, node: NodeProto) -> None:
