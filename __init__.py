@@ -26,7 +26,7 @@ from .search_space.space import SearchSpace
 from .search_space.stages import Staged
 from .search_space.transformer import TransformerSpace
 from .supernet.evaluate import evaluate, evaluate_subnet
-from .supernet.export import export, load
+from .supernet.export import export, load, with_kernels
 from .supernet.health import check_health
 from .supernet.population import evaluate_subnets
 from .supernet.quantize.post_training import PostTraining, quantize
@@ -82,4 +82,5 @@ __all__ = [
     "trace_cost",
     "train",
     "train_alone",
+    "with_kernels",
 ]

@@ -70,6 +70,12 @@ _FIXED = (
 )
 
 
+_KERNELS = (
+    "",
+    "It computes in floats what integers give; `nas.load('.', kernels='torchao')` computes in torchao's kernels.",
+)
+
+
 _PARITY = (
     "",
     "`parity.json` compares the net in floats, the quantized one that was evaluated, and `model.onnx` on one split.",
@@ -99,6 +105,7 @@ def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], form
             "    import nas",
             "    model = nas.load('.')  # this folder; a torch.nn.Module in evaluation mode",
             f"    logits = model(x)      # x: (batch, {shape})",
+            *(_KERNELS if "parity" in facts else ()),
         ]
     if "onnx" in formats:
         lines += [

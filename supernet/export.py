@@ -22,6 +22,7 @@ from ..search_space.quantization import policy_of
 from ..search_space.space import SearchSpace, replace_parameters
 from .quantize.packed import from_tensors, to_tensors
 from .quantize.quantized import Quantized
+from .quantize.torchao import held_by_torchao
 
 ONNX_TOLERANCE = 1e-4
 CODES_TOLERANCE = 0.1
@@ -42,7 +43,8 @@ def export(
     quantized = net if isinstance(net, Quantized) else Quantized(net)
     if quantized.parts and "torch" in formats:
         raise UserError(
-            "a quantized net has no format 'torch': torch.export would write floats; use safetensors or onnx"
+            "a quantized net has no format 'torch': torch.export would write floats; use safetensors or onnx "
+            "(torchao's kernels read safetensors: nas.load(folder, kernels='torchao'))"
         )
     was_training = quantized.twin.training
     quantized.twin.eval()
@@ -122,10 +124,27 @@ def save_bundle(folder: Path, architecture: Architecture, space: Description, fa
     write_atomic(folder / "model.json", json.dumps(content, indent=1))
 
 
-def load(folder: str | Path, space: SearchSpace | None = None) -> nn.Module:
+KERNELS: Mapping[str, Callable[[Quantized], nn.Module]] = {"torchao": held_by_torchao}
+
+
+def with_kernels(quantized: Quantized, kernels: str) -> nn.Module:
+    """The quantized net as a module that holds its codes and computes with them: "torchao" (`quantize/torchao.py`).
+
+    Errors: kernels that do not exist or are not installed; a net that is not quantized.
+    """
+    if kernels not in KERNELS:
+        raise unknown("kernels", kernels, KERNELS)
+    if not quantized.parts:
+        raise UserError(f"the net is not quantized, and kernels={kernels!r} run codes; leave it out")
+    return KERNELS[kernels](quantized).eval()
+
+
+def load(folder: str | Path, space: SearchSpace | None = None, *, kernels: str | None = None) -> nn.Module:
     """The extracted model of `folder` (`best/` of a search, or of `nas extract`), in evaluation mode, ready to call.
 
     space: needed only where the space was a Python function that has moved or changed since.
+    kernels: of a quantized net, what computes with its codes (see `with_kernels`); None: the twin, floats that are what
+        integer kernels compute.
     """
     folder = Path(folder)
     try:
@@ -136,7 +155,10 @@ def load(folder: str | Path, space: SearchSpace | None = None) -> nn.Module:
     space = space_from(content["space"]) if space is None else space
     module = space.build(content["architecture"], "meta")
     if policy_of(module):
-        return from_tensors(space.build(content["architecture"]), tensors).twin.eval()
+        found = from_tensors(space.build(content["architecture"]), tensors)
+        return found.twin.eval() if kernels is None else with_kernels(found, kernels)
+    if kernels is not None:
+        return with_kernels(Quantized(module), kernels)
     expected = named_tensors(module)
     if expected.keys() != tensors.keys():
         odd = sorted(expected.keys() ^ tensors.keys())
