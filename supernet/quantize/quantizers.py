@@ -79,12 +79,12 @@ class Affine:
 
     def __call__(self, x: Tensor, straight: bool = False) -> Tensor:
         """`x` as its codes have it, in its own dtype; `straight`: with a gradient, of 1 where nothing was clipped."""
-        quantized = self.decode(self.codes(x)).to(x.dtype)
-        if not straight:
-            return quantized
         scale, zero = self.spread(x)
-        steps = torch.round(x.detach() / scale) + zero
-        return straight_through(x, quantized, (steps >= self.low) & (steps <= self.high))
+        steps = (x.detach() / scale).round_().add_(zero)
+        inside = (steps >= self.low) & (steps <= self.high) if straight else None
+        codes = steps.clamp_(self.low, self.high).sub_(zero)  # as `codes` and `decode` have them, without the integers
+        quantized = codes.to(scale.dtype).mul_(scale).to(x.dtype)
+        return quantized if inside is None else straight_through(x, quantized, inside)
 
 
 def affine_of(
