@@ -116,23 +116,39 @@ def _reparameterized(
     net: nn.Module, inputs: Tensor, policy: Mapping[str, Scheme], traffic: Traffic, settings: PostTraining
 ) -> dict[str, Affine]:
     """Rewrite the norms whose readers all are parts and gain by it; the one scale of their outputs, by reader."""
-    expected, found = net(inputs), dict[str, Affine]()
+    gaining = {}
     for norm, readers in traffic.readers.items():
-        schemes, outputs = [policy[name] for name in readers], traffic.inputs[readers[0]]
+        schemes = [policy[name] for name in readers]
         if len({s.activations for s in schemes}) > 1 or schemes[0].activations == 16:
             continue
-        names = (norm, *readers)
-        before = {name: deepcopy(net.get_submodule(name).state_dict()) for name in names}
         feeds = _Feeds(net.get_submodule(norm), [net.get_submodule(name) for name in readers], schemes, settings)
-        if not feeds.gain(outputs):
-            continue
-        affine = feeds.rewrite(outputs)
-        if _same(net(inputs), expected):
-            found |= dict.fromkeys(readers, affine)
-            continue
-        for name, state in before.items():  # something more reads this norm
-            net.get_submodule(name).load_state_dict(state)
-    return found
+        if feeds.gain(traffic.inputs[readers[0]]):
+            gaining[norm] = feeds
+    if not gaining:
+        return {}
+    expected = net(inputs)
+    found = _rewritten(net, inputs, expected, traffic, gaining)
+    if found is not None:
+        return found
+    alone = (_rewritten(net, inputs, expected, traffic, {norm: feeds}) for norm, feeds in gaining.items())
+    return {name: affine for some in alone if some is not None for name, affine in some.items()}
+
+
+def _rewritten(
+    net: nn.Module, inputs: Tensor, expected: Tensor, traffic: Traffic, norms: Mapping[str, "_Feeds"]
+) -> dict[str, Affine] | None:
+    """The scales of these norms' outputs, by reader. None, and nothing changed: something more reads one of them."""
+    touched = [m for feeds in norms.values() for m in (feeds.norm, *feeds.linears)]
+    before = [(p, p.clone()) for m in touched for p in m.parameters()]
+    found = dict[str, Affine]()
+    for norm, feeds in norms.items():
+        readers = traffic.readers[norm]
+        found |= dict.fromkeys(readers, feeds.rewrite(traffic.inputs[readers[0]]))
+    if _same(net(inputs), expected):
+        return found
+    for parameter, values in before:
+        parameter.copy_(values)
+    return None
 
 
 @dataclass(frozen=True, eq=False)
