@@ -10,12 +10,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import UserError, unknown
+from .architecture import GeneValue
 from .presets import load_preset, load_space_file, preset_names
-from .space import SearchSpace
+from .quantization import Quantization
+from .space import SearchSpace, SpaceFunction
 from .transformer import TransformerSpace
+from .trial import RecordingTrial
 
 USER_MODULE = "nas_user_"
 """How the module of a space file is called, before the file's own name."""
@@ -46,13 +50,31 @@ def space_from(description: Description) -> SearchSpace:
     A Python space is run from the file it was described with, and only if that file has not changed since.
     """
     found, policy = _described(description), description.get("quantize")
-    return found.quantized(**policy) if policy else found
+    space = found if isinstance(found, SearchSpace) else SearchSpace(found)
+    return space.quantized(**policy) if policy else space
 
 
-def _described(description: Description) -> SearchSpace:
+def net_from(description: Description, genes: Mapping[str, GeneValue]) -> nn.Module:
+    """A new module of that space, with its policy: the function is run once, which is quicker than to know all genes.
+
+    Errors: those of `space_from`; genes that are not those the function asks for.
+    """
+    found, policy = _described(description), description.get("quantize")
+    trial = RecordingTrial(lambda gene: genes.get(gene.name))
+    with torch.random.fork_rng(devices=[]):
+        net = found.function(trial) if isinstance(found, SearchSpace) else found(trial)
+    if policy:
+        lists = {name: tuple(policy[name]) for name in ("schemes", "keep") if name in policy}
+        Quantization(**{**policy, **lists}).ask(net, trial)
+    if odd := genes.keys() - trial.values.keys():
+        raise UserError(f"the space has no gene {', '.join(sorted(odd)[:4])} in this net; it was made of another space")
+    return net
+
+
+def _described(description: Description) -> SearchSpace | SpaceFunction:
     shape, classes = tuple(description["input_shape"]), int(description["classes"])
     if "transformer" in description:
-        return SearchSpace(TransformerSpace(**description["transformer"]).bind(input_shape=shape, classes=classes))
+        return TransformerSpace(**description["transformer"]).bind(input_shape=shape, classes=classes)
     path = Path(description["python"])
     if _digest(path) != description["sha256"]:
         raise UserError(
@@ -68,7 +90,7 @@ def _digest(path: Path) -> str:
         raise UserError(f"the space file {path} cannot be read: {error.strerror}") from None
 
 
-def _python_space(path: Path, name: str, shape: tuple[int, ...], classes: int) -> SearchSpace:
+def _python_space(path: Path, name: str, shape: tuple[int, ...], classes: int) -> SearchSpace | SpaceFunction:
     module = _import(path)
     found = vars(module).get(name)
     if isinstance(found, SearchSpace):
@@ -76,7 +98,7 @@ def _python_space(path: Path, name: str, shape: tuple[int, ...], classes: int) -
     if not callable(found):
         functions = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
         raise unknown(f"function in {path.name}", name, functions)
-    return SearchSpace(_with_fit(found, shape, classes))
+    return _with_fit(found, shape, classes)
 
 
 def _with_fit(function: Callable[..., nn.Module], shape: tuple[int, ...], classes: int) -> Callable[[Any], nn.Module]:

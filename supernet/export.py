@@ -17,7 +17,7 @@ from ..errors import UserError, unknown
 from ..files import write_atomic
 from ..hw_profiles.cost.onnx_file import exported, quantized_onnx, quiet, to_onnx
 from ..search_space.architecture import Architecture
-from ..search_space.locate import Description, space_from
+from ..search_space.locate import Description, net_from
 from ..search_space.quantization import policy_of
 from ..search_space.space import SearchSpace, replace_parameters
 from .quantize.packed import from_tensors, to_tensors
@@ -152,10 +152,10 @@ def load(folder: str | Path, space: SearchSpace | None = None, *, kernels: str |
         tensors = load_file(folder / "model.safetensors")
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} holds no model: {error}; expected model.json and model.safetensors") from None
-    space = space_from(content["space"]) if space is None else space
-    module = space.build(content["architecture"], "meta")
+    genes = content["architecture"]
+    module = net_from(content["space"], genes) if space is None else space.build(genes)
     if policy_of(module):
-        found = from_tensors(space.build(content["architecture"]), tensors)
+        found = from_tensors(module, tensors)
         return found.twin.eval() if kernels is None else with_kernels(found, kernels)
     if kernels is not None:
         return with_kernels(Quantized(module), kernels)
