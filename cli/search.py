@@ -31,7 +31,11 @@ def search(
     max_memory: Annotated[list[str] | None, typer.Option(help="Peak memory at most: 50MiB.")] = None,
     max_size: Annotated[list[str] | None, typer.Option(help="Bytes of the weights at most: 4MiB.")] = None,
     quantize: Annotated[
-        str | None, typer.Option(help="Bits as genes: auto, or schemes to choose from, as w8a8 or w8a8,w4a16.")
+        str | None,
+        typer.Option(
+            help="Bits as genes: auto, or schemes to choose from, as w8a8 or w8a8,w4a16g64. Behind the bits: t, one "
+            "scale a weight; z, weights with zero points; s, activations without. Or fp16, bf16, fp8."
+        ),
     ] = None,
     max_params: Annotated[list[str] | None, typer.Option(help="Largest number of parameters: 2M.")] = None,
     max_flops: Annotated[list[str] | None, typer.Option(help="FLOPs (2 x multiply-adds) at most: 1G.")] = None,
@@ -69,6 +73,7 @@ def search(
     `nas search --target jetson-orin --objective energy_mj --max-energy 20mJ --max-size 4MiB`
     """
     from ..hw_profiles import load_device
+    from ..hw_profiles.policies import policies_for
     from ..search import costs, units
     from ..search.algorithms import load_algorithm
     from ..search.job import Job
@@ -77,7 +82,6 @@ def search(
     from ..search.reporting import journal
     from ..search.run_folder import prepare_run
     from ..search.workers import check_workers
-    from ..search_space.quantization import quantization_of
 
     targets = target or ["local-cpu"]
     for name in objective or []:
@@ -96,8 +100,9 @@ def search(
     devices = [load_device(name) for name in targets]
     load_algorithm(algorithm)
     check_workers(workers, ray)
+    policies = None if quantize is None else policies_for(quantize, devices)
     chosen_run = prepare_run(run, task, space, stated(steps=steps))
-    asked_run = chosen_run.quantized(quantization_of(quantize)) if quantize is not None else chosen_run
+    asked_run = chosen_run if policies is None else chosen_run.quantized(policies)
     job = Job(
         asked_run,
         tuple(zip(devices, limits, strict=True)),

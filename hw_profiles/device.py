@@ -207,15 +207,15 @@ class Device(Frozen):
         return self.priced(fused(cost, self.runtime.name) if self.fuses else cost)
 
     def priced(self, cost: Cost) -> Cost:
-        """The cost with its fallbacks at their price, and products of integers at their rate."""
+        """The cost with its fallbacks at their price, and products of another precision at their rate."""
         factors = {kind: fallback.cost_factor for kind, fallback in self.supports.fallbacks.items()}
-        speed = {True: self.spec.integer_speed(self.precision), False: 1.0}
-        if not factors and not any(op.integer for op in cost.operators):
+        speed = {p: self.spec.speed(p, self.precision) for p in {op.precision for op in cost.operators}}
+        if not factors and speed.keys() <= {""}:
             return cost
         scaled = [
             replace(op, flops=f * op.flops / s, bytes_read=f * op.bytes_read, bytes_written=f * op.bytes_written)
             for op in cost.operators
-            for f, s in [(factors.get(op.kind, 1.0), speed[op.integer])]
+            for f, s in [(factors.get(op.kind, 1.0), speed[op.precision])]
         ]
         return replace(cost, operators=tuple(scaled))
 
@@ -240,9 +240,10 @@ class Device(Frozen):
         if refused:
             known = ", ".join(self.supports.operators or ())
             raise UserError(f"{self.name} does not run operators of kind {', '.join(refused)}; it runs {known}")
-        if self.supports.refuses_integers(cost):
-            known = ", ".join(self.supports.precisions or ())
-            raise UserError(f"{self.name} has no integers of 8 bits, which this net's policy needs; it runs {known}")
+        lacking = {p for op in cost.operators if (p := op.precision) and not self.supports.has(p, self.spec)}
+        if lacking:
+            known = ", ".join(self.supports.precisions or self.spec.tflops or [self.precision])
+            raise UserError(f"{self.name} has no {min(lacking)}, which this net's policy needs; it runs {known}")
         model = self.model or default_model(self)
         self._check_order(model, "latencies")
         time = predict(model, self.as_run(cost))

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from .cost.operators import Cost, Kind
 
 Text = Annotated[str, Field(min_length=2)]
-Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8"]
+"""fp8: e4m3."""
 NOT_STATED = "not stated by the authors"
 
 
@@ -56,10 +57,10 @@ class Spec(Frozen):
     """Largest memory on the chip: last-level cache or scratch pad. What fits there need not cross the memory bus."""
     power_w: Value | None = None
 
-    def integer_speed(self, precision: Precision) -> float:
-        """How many times as many operations a second on integers of 8 bits; 1 where it is not stated."""
-        known = [self.tflops[p].value for p in ("int8", precision) if p in self.tflops]
-        return known[0] / known[1] if len(known) == 2 else 1.0
+    def speed(self, precision: str, beside: Precision) -> float:
+        """How many times as many operations a second as `beside`; 1 where it is not stated."""
+        rates = {str(p): rate.value for p, rate in self.tflops.items()}
+        return rates[precision] / rates[beside] if {precision, beside} <= rates.keys() else 1.0
 
     def rows(self) -> list[tuple[str, str, Value]]:
         """(name, unit, value) of all that is stated."""
@@ -99,6 +100,9 @@ class Supports(Frozen):
             return []
         return [kind for kind in cost.by_kind() if kind not in self.operators and kind not in self.fallbacks]
 
-    def refuses_integers(self, cost: Cost) -> bool:
-        """A policy has products of integers, and the unit is known to have none."""
-        return self.precisions is not None and "int8" not in self.precisions and any(o.integer for o in cost.operators)
+    def has(self, precision: str, spec: Spec) -> bool:
+        """Whether the unit computes so. Where its precisions are not listed all is run but fp8, which few units have:
+        there, its rate must be stated."""
+        if self.precisions is not None:
+            return precision in self.precisions
+        return precision != "fp8" or precision in spec.tflops

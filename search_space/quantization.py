@@ -7,63 +7,111 @@ trained for the space serves the quantized one (SimQ-NAS, Rao et al. 2023: archi
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from torch import nn
 
 from ..errors import UserError
+from .architecture import GeneValue
 from .projections import is_called, open_projections
-from .trial import Trial
+from .trial import Gene, Trial
 
 Granularity = Literal["layer", "block", "linear"]
 GRANULARITIES: tuple[Granularity, ...] = ("layer", "block", "linear")
 QUANTIZABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
 GENE = "quantize."
 """Begins the name of every gene of a policy."""
-WEIGHT_BITS, ACTIVATION_BITS = (2, 3, 4, 5, 6, 7, 8, 16), (2, 3, 4, 5, 6, 7, 8, 16)
+WRITTEN = re.compile(r"w([2-8]|16)a([2-8]|16)(?:g(\d+))?(t?)(z?)(s?)")
 SHIPPED_ACTIVATIONS = (8, 16)
 """What runtimes have kernels for."""
 GROUP = 32
 """Weights of 4 bits or less that share a scale, where nothing else is said."""
+Format = Literal["bf16", "fp8"]
+FLOATS = ("fp32", "tf32", "fp16", "bf16")
+"""Precisions that activations of 16 bits may have on a device."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Bits of the weights and of the activations that meet them; 16: a float of half precision.
+    """Bits of the weights and of the activations that meet them; 16: a float of half precision, fewer: an integer.
 
-    group: weights of a row that share a scale; None: a row (an output channel) has one.
+    group: weights of a row that share a scale; None: a row (an output channel) has one. whole: all rows share it.
+    zeros: weights have a zero point. signed: activations have none, and signed codes.
+    format: floats of another kind: bfloat16 weights, or weights (a scale for each row) and activations in e4m3
+        (Micikevicius et al. 2022).
     """
 
     weights: int = 16
     activations: int = 16
     group: int | None = None
+    whole: bool = False
+    zeros: bool = False
+    signed: bool = False
+    format: Format | None = None
 
     def __str__(self) -> str:
-        return f"w{self.weights}a{self.activations}" + (f"g{self.group}" if self.group else "")
+        letters = "".join(c for c, given in zip("tzs", (self.whole, self.zeros, self.signed), strict=True) if given)
+        return self.format or f"w{self.weights}a{self.activations}" + (f"g{self.group}" * bool(self.group)) + letters
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """A device needs one of these to run it."""
+        if self.activations < 16:
+            return (self.format or "int8",)
+        return (self.format or "fp16",) if self.weights == 16 else FLOATS
+
+
+FORMATS = {"fp16": Scheme(), "bf16": Scheme(format="bf16"), "fp8": Scheme(8, 8, format="fp8")}
 
 
 def parse_scheme(text: str) -> Scheme:
-    """`w8a8`, `w4a16`, `w4a16g64`. Weights of 4 bits beside activations of 16 have groups of 32 if nothing is said."""
-    match = re.fullmatch(r"w(\d+)a(\d+)(?:g(\d+))?", text.strip().lower())
-    weights, activations = (int(match[1]), int(match[2])) if match else (0, 0)
-    if weights not in WEIGHT_BITS or activations not in ACTIVATION_BITS or (weights == 16 and activations < 16):
+    """`w8a8`, `w4a16`, `w4a16g64z`, `w8a8ts`, `fp8`: the inverse of `str`.
+
+    Behind the bits: g64 for groups of 64 weights that share a scale, t for one scale of the whole weight, z for weights
+    with a zero point, s for activations without one. Weights of 4 bits beside activations of 16 have groups of 32 if
+    nothing is said. `fp16` is `w16a16`.
+    """
+    plain = text.strip().lower()
+    if plain in FORMATS:
+        return FORMATS[plain]
+    match = WRITTEN.fullmatch(plain)
+    if not match or (match[1] == "16" and match[2] != "16"):
         raise UserError(
             f"quantization {text!r} is not understood; write the bits of weights and activations as in w8a8, w4a16 or "
-            "w4a16g64 (2 to 8 or 16; weights of 16 bits have activations of 16)"
+            "w4a16g64 (2 to 8 or 16; weights of 16 bits have activations of 16), behind them t, z and s in this order "
+            "(one scale for the whole weight, weights with a zero point, activations without), or fp16, bf16 or fp8"
         )
-    given = int(match[3]) if match and match[3] else None
-    if given is not None and (given < 8 or weights > 8 or activations < 16):
-        raise UserError(f"quantization {text!r}: groups of 8 or more are right, for weights beside activations of 16")
-    return Scheme(weights, activations, given or (GROUP if weights <= 4 and activations == 16 else None))
+    group = int(match[3]) if match[3] else None
+    scheme = Scheme(int(match[1]), int(match[2]), group, bool(match[4]), bool(match[5]), bool(match[6]))
+    _check_details(text, scheme)
+    few = scheme.weights <= 4 and scheme.activations == 16
+    return replace(scheme, group=GROUP) if few and not (scheme.group or scheme.whole) else scheme
+
+
+def _check_details(text: str, scheme: Scheme) -> None:
+    """Error: groups, letters that the bits do not have."""
+    said = f"quantization {text!r}: "
+    if scheme.group is not None and (scheme.group < 8 or scheme.weights > 8 or scheme.activations < 16):
+        raise UserError(f"{said}groups of 8 or more are right, for weights beside activations of 16")
+    if scheme.group is not None and scheme.whole:
+        raise UserError(f"{said}a weight has one scale (t) or one for each group (g{scheme.group}); leave one out")
+    if scheme.weights == 16 and (scheme.whole or scheme.zeros):
+        raise UserError(f"{said}t and z are right for weights of 8 bits or fewer; of 16 bits they have no scales")
+    if scheme.activations == 16 and scheme.signed:
+        raise UserError(f"{said}s is right for activations of 8 bits or fewer; of 16 bits they are floats")
 
 
 def schemes_of(weights: Sequence[int], activations: Sequence[int]) -> tuple[str, ...]:
     """All pairs that make sense, the most bits first."""
     pairs = [(w, a) for w in sorted(set(weights), reverse=True) for a in sorted(set(activations), reverse=True)]
     return tuple(str(parse_scheme(f"w{w}a{a}")) for w, a in pairs if w < 16 or a == 16)
+
+
+USUAL = (*schemes_of((4, 8, 16), SHIPPED_ACTIVATIONS), "fp8")
+"""What `auto` chooses from, as far as a device runs it."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +156,14 @@ class Quantization:
                 vars(part)["quantization"] = parse_scheme(str(trial.suggest_categorical(gene, self.schemes)))
 
 
-def quantization_of(text: str) -> Quantization:
+def quantization_of(text: str, runs: Callable[[Scheme], bool] = lambda scheme: scheme.format != "fp8") -> Quantization:
     """What a user writes of nets to ship: `w4a8` (for all), `w8a8,w4a16` (a choice for each block), or `auto`.
 
+    runs: whether the targets run a scheme: `auto` leaves out what they do not.
     Errors: those of `parse_scheme`; activations that no runtime has kernels for.
     """
     if text.strip().lower() == "auto":
-        return Quantization(schemes_of((4, 8, 16), SHIPPED_ACTIVATIONS))
+        return Quantization(tuple(s for s in USUAL if runs(parse_scheme(s))))
     for scheme in map(parse_scheme, text.split(",")):
         if scheme.activations not in SHIPPED_ACTIVATIONS:
             raise UserError(
@@ -122,6 +171,20 @@ def quantization_of(text: str) -> Quantization:
                 f"{scheme.activations} bits; 8 or 16 are right, as in w{scheme.weights}a8"
             )
     return Quantization(tuple(text.split(",")))
+
+
+def canonical(choices: Mapping[str, GeneValue], genes: Mapping[str, Gene]) -> dict[str, GeneValue]:
+    """The choices, with schemes written as the options of their genes are: w4a16g32 for w4a16."""
+    return {n: _spelled(v, genes[n]) if n.startswith(GENE) and n in genes else v for n, v in choices.items()}
+
+
+def _spelled(value: GeneValue, gene: Gene) -> GeneValue:
+    if value in gene.options:
+        return value
+    try:
+        return str(parse_scheme(str(value)))
+    except UserError:  # the gene says what is valid
+        return value
 
 
 def policy_genes(names: Iterable[str]) -> list[str]:

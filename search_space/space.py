@@ -14,7 +14,7 @@ from .check import Finding, check
 from .gene_space import GeneSpace
 from .layout import Layout, Rule, layouts_of
 from .probe import Probe
-from .quantization import Granularity, Quantization, schemes_of
+from .quantization import Granularity, Quantization, canonical, schemes_of
 from .trial import Gene, RecordingTrial
 
 SpaceFunction = Callable[[Any], nn.Module]
@@ -55,6 +55,9 @@ class SearchSpace(GeneSpace):
         with torch.device("meta"):
             self.function(trial)
         return trial.architecture
+
+    def architecture(self, choices: Mapping[str, GeneValue]) -> Architecture:
+        return super().architecture(canonical(choices, self.genes))
 
     # Building
 

@@ -60,6 +60,10 @@ WRONG = [
     (["--task", "image-folder:missing"], "missing"),
     (["--steps", "0"], "steps"),
     (["--quantize", "w5"], "quantization 'w5' is not understood; write the bits of weights and activations as in w8a8"),
+    (
+        ["--quantize", "w8a8,fp8"],
+        "jetson-orin does not run fp8; jetson-orin runs w16a16, w8a16, w8a8, w4a16g32, w4a8, bf16",
+    ),
     (["--quantize", ""], "quantization '' is not understood"),
     (["--quantize", "w8a8,w4a4"], "w4a4 can be evaluated and not shipped: no runtime here has kernels for activations"),
 ]

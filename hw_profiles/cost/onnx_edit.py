@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
@@ -40,14 +41,19 @@ class Editor:
         """An int8 tensor of values from -8 to 7 that takes 4 bits each in the file; runtimes widen it at load."""
         flat = values.reshape(-1)
         low, high = flat[::2].astype(np.uint8) & 15, np.resize(flat[1::2].astype(np.uint8) & 15, -(-flat.size // 2))
-        packed = (low | high << 4).tobytes()
         self._least_opset(21)
-        found = self._once(
-            TensorProto.INT4,
-            values,
-            lambda name: helper.make_tensor(name, TensorProto.INT4, values.shape, packed, raw=True),
-        )
+        found = self._raw(TensorProto.INT4, values, (low | high << 4).tobytes())
         return self.node("Cast", [found], to=TensorProto.INT8)
+
+    def float8(self, values: NDArray[np.int8]) -> str:
+        """A tensor of e4m3 floats, whose bytes these are."""
+        self._least_opset(19)
+        return self._raw(TensorProto.FLOAT8E4M3FN, values, values.tobytes())
+
+    def bfloat16(self, values: NDArray[np.float32]) -> str:
+        """A bfloat16 tensor."""
+        content = torch.from_numpy(values.copy()).to(torch.bfloat16).view(torch.int16).numpy().tobytes()
+        return self._raw(TensorProto.BFLOAT16, values, content)
 
     def halves(self, values: NDArray[Any]) -> str:
         """A float32 tensor that takes 16 bits each in the file."""
@@ -122,10 +128,14 @@ class Editor:
             self.tensors[name] = make(name)
         return self._made[key]
 
+    def _raw(self, kind: int, values: NDArray[Any], content: bytes) -> str:
+        """An initializer of a kind that numpy has not, shaped as `values`."""
+        return self._once(kind, values, lambda name: helper.make_tensor(name, kind, values.shape, content, raw=True))
+
     def _least_opset(self, version: int) -> None:
         for opset in self.model.opset_import:
             if opset.domain in ("", "ai.onnx") and opset.version < version:
-                # The operators that the exporters write are the same in 20 and 21, but for the types that they take.
+                # The operators that the exporters write are the same in 18 to 21, but for the types that they take.
                 opset.version = version
                 self.model.ir_version = max(self.model.ir_version, 10)
 

@@ -4,10 +4,15 @@ ONNX Runtime has them.
     activations of 8 bits   QuantizeLinear, DequantizeLinear at the input and DequantizeLinear at the weight, which
                             runtimes run as one integer kernel (of convolutions: where quantized ones follow each other)
     weights of 2 to 4 bits  alone: MatMulNBits, which reads them as they are
+    fp8                     the input scaled, cast to e4m3 and back; a product of floats
     other weights, tables   arithmetic that ends in a float; what is constant of it runtimes do once, at load
 
 Codes of 4 bits or less take 4 bits each, the others 8. ONNX Runtime's sums of products of 8 bits saturate on x86
-processors without VNNI (its documentation of quantization): weights of 7 bits do not.
+processors without VNNI (its documentation of quantization): weights of 7 bits do not. Its integer kernels take signed
+and unsigned activations, weights with and without zeros, one scale or one a row, in the same time (with zeros,
+convolutions take 12 % longer); but signed activations behind a ReLU leave convolutions in floats. It treats
+QuantizeLinear and DequantizeLinear of e4m3 as if they were of integers, and then does not load the file (1.31): casts
+give the same numbers.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,10 +27,8 @@ from torch import nn
 from ...errors import UserError
 from ...search_space.quantization import Scheme, policy_of
 from .integers import Activation, Integers, plausible
+from .onnx_blocks import block_of, packed
 from .onnx_edit import MICROSOFT, Editor
-
-BLOCKS = (16, 32, 64, 128, 256)
-"""Weights that share a scale in MatMulNBits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,16 +141,17 @@ def _plain(gemm: NodeProto) -> bool:
 
 def _linear(graph: Editor, part: Part, node: NodeProto) -> None:
     values = part.values
-    if values is not None and (activation := _rounding(values)):
-        x = _quantized_input(graph, activation, node.input[0])
+    if values is not None and (activation := _rounding(values)) and values.scheme.format is None:
+        x = _quantized_input(graph, values.scheme, activation, node.input[0])
         weight = graph.node("Transpose", [_dequantized(graph, part.name, values)], perm=[1, 0])
         _product(graph, node, lambda output: graph.node("MatMul", [x, weight], output))
-    elif values is not None and _block(values):
-        x, packed = node.input[0], _packed(graph, values, _block(values))
+    elif values is not None and (block := block_of(values)):
+        inputs = [node.input[0], *packed(graph, values, block)]
         rows, width = values.matrix.shape
-        sizes = {"N": rows, "K": width, "bits": 4, "block_size": _block(values)}
-        _product(graph, node, lambda output: graph.node("MatMulNBits", [x, *packed], output, MICROSOFT, **sizes))
+        sizes = {"N": rows, "K": width, "bits": 4, "block_size": block}
+        _product(graph, node, lambda output: graph.node("MatMulNBits", inputs, output, MICROSOFT, **sizes))
     else:
+        _round_input(graph, part, node)
         weight = _decoded(graph, part)
         turned = node.op_type == "Gemm"
         graph.rewire(node, 1, weight if turned else graph.node("Transpose", [weight], perm=[1, 0]))
@@ -180,8 +184,8 @@ def _negative(graph: Editor, bias: str) -> str:
 
 
 def _convolution(graph: Editor, part: Part, node: NodeProto) -> None:
-    if part.values is not None and (activation := _rounding(part.values)):
-        graph.rewire(node, 0, _quantized_input(graph, activation, node.input[0]))
+    _round_input(graph, part, node)
+    if part.values is not None and _rounding(part.values) and part.values.scheme.format is None:
         graph.rewire(node, 1, _dequantized(graph, part.name, part.values))
     else:
         graph.rewire(node, 1, _decoded(graph, part))
@@ -203,39 +207,54 @@ _RULES: Mapping[type[nn.Module], Callable[[Editor, Part, NodeProto], None]] = {
 
 
 def _rounding(values: Integers) -> Activation | None:
-    """How inputs become integers. None: they do not, or it is not known, of a module whose weight something else reads
+    """How inputs become codes. None: they do not, or it is not known, of a module whose weight something else reads
     without calling it."""
     return values.activation if values.scheme.activations == 8 else None
 
 
-def _quantized_input(graph: Editor, activation: Activation, x: str) -> str:
+def _round_input(graph: Editor, part: Part, node: NodeProto) -> None:
+    if part.values is not None and (activation := _rounding(part.values)):
+        graph.rewire(node, 0, _quantized_input(graph, part.scheme, activation, node.input[0]))
+
+
+def _quantized_input(graph: Editor, scheme: Scheme, activation: Activation, x: str) -> str:
     """Parts that read one tensor at one scale share this pair."""
     scale, zero, signed = activation
-    code = np.array(zero, dtype=np.int8 if signed else np.uint8)
-    how = [graph.constant(np.array(scale, dtype=np.float32)), graph.constant(code)]
+    step = graph.constant(np.array(scale, dtype=np.float32))
+    if scheme.format == "fp8":
+        code = graph.node("Cast", [graph.node("Div", [x, step])], to=TensorProto.FLOAT8E4M3FN)
+        return graph.node("Mul", [graph.node("Cast", [code], to=TensorProto.FLOAT), step])
+    how = [step, graph.constant(np.array(zero, dtype=np.int8 if signed else np.uint8))]
     return graph.node("DequantizeLinear", [graph.node("QuantizeLinear", [x, *how]), *how])
 
 
 def _dequantized(graph: Editor, name: str, values: Integers) -> str:
-    """The weight as runtimes look for it: one scale for each output channel."""
+    """The weight as runtimes look for it: one scale for each output channel, or one for all."""
     scale, zero = values.by_group(values.scale), values.by_group(values.zero)
     if scale.shape[1] > 1:
         raise UserError(f"{name or 'the net'}: weights beside activations of 8 bits have one scale a row, no groups")
-    how = [graph.constant(scale[:, 0].astype(np.float32)), graph.constant(zero[:, 0].astype(np.int8))]
+    entries = 0 if values.whole else slice(None)
+    how = [graph.constant(np.asarray(v[entries, 0], dtype=t)) for v, t in ((scale, np.float32), (zero, np.int8))]
     return graph.node("DequantizeLinear", [_codes(graph, values), *how], axis=0)
 
 
 def _codes(graph: Editor, values: Integers) -> str:
+    if values.scheme.format == "fp8":
+        return graph.float8(values.codes)
     return graph.narrow(values.codes) if values.bits == 4 else graph.constant(values.codes)
 
 
 def _decoded(graph: Editor, part: Part, rows: str = "", output: str = "") -> str:
     """The weight as a float, or only these rows of it: scale x (code - zero)."""
     if part.values is None:
-        half = graph.constant(graph.array(part.weight).astype(np.float16))
+        floats = graph.array(part.weight)
+        half = graph.bfloat16(floats) if part.scheme.format == "bf16" else graph.constant(floats.astype(np.float16))
         return graph.node("Cast", [_taken(graph, half, rows)], output, to=TensorProto.FLOAT)
     values = part.values
-    codes = graph.node("Cast", [_taken(graph, _codes(graph, values), rows)], to=TensorProto.FLOAT)
+    if values.scheme.format == "fp8":  # ONNX Runtime takes no rows of e4m3
+        codes = _taken(graph, graph.node("Cast", [_codes(graph, values)], to=TensorProto.FLOAT), rows)
+    else:
+        codes = graph.node("Cast", [_taken(graph, _codes(graph, values), rows)], to=TensorProto.FLOAT)
     if values.zero.any():
         codes = graph.node("Sub", [codes, _spread(graph, values, values.zero, rows)])
     return graph.node("Mul", [codes, _spread(graph, values, values.scale, rows)], output)
@@ -248,40 +267,10 @@ def _taken(graph: Editor, tensor: str, rows: str) -> str:
 def _spread(graph: Editor, values: Integers, numbers: NDArray[Any], rows: str) -> str:
     """Scales or zeros, to meet the weights of their groups."""
     table, shape = values.by_group(numbers).astype(np.float32), values.codes.shape
+    if values.whole:
+        return graph.floats(table[0, 0])
     if table.shape[1] == 1:
         return _taken(graph, graph.floats(table.reshape(-1, *[1] * (len(shape) - 1))), rows)
     groups = graph.constant(np.arange(values.matrix.shape[1]) // values.group)
     wide = graph.node("Gather", [_taken(graph, graph.floats(table), rows), groups], axis=-1)
     return wide if len(shape) == 2 else graph.node("Reshape", [wide, graph.constant(np.array(shape))])
-
-
-def _block(values: Integers) -> int:
-    """Weights of a block of MatMulNBits: the size with the fewest bytes that ends where groups end; 0: there is none.
-
-    Of 8 bits it is 3 to 30 times as slow as a product of floats (ONNX Runtime 1.31, float activations).
-    """
-    width = values.matrix.shape[1]
-    sizes = [b for b in BLOCKS if values.scale.ndim == 1 or values.group % b == 0] if values.bits == 4 else []
-    return min(sizes, key=lambda b: -(-width // b) * (b / 2 + 4), default=0)
-
-
-def _packed(graph: Editor, values: Integers, block: int) -> list[str]:
-    """Codes (rows, blocks, bytes of a block), scales and, where there are any, zeros of blocks, for MatMulNBits."""
-    rows, width = values.matrix.shape
-    blocks = -(-width // block)
-    group = np.arange(blocks) * block // values.group
-    padded = np.pad(values.matrix, ((0, 0), (0, blocks * block - width)))
-    inputs = [
-        graph.constant(_nibbles(padded).reshape(rows, blocks, -1)),
-        graph.floats(values.by_group(values.scale)[:, group].reshape(-1)),
-    ]
-    if values.zero.any():
-        zeros = values.by_group(values.zero)[:, group]
-        inputs.append(graph.constant(_nibbles(np.pad(zeros, ((0, 0), (0, blocks % 2)))).reshape(-1)))
-    return inputs
-
-
-def _nibbles(codes: NDArray[Any]) -> NDArray[np.uint8]:
-    """Two neighbours of a row in one byte, 8 for zero."""
-    shifted = (codes.astype(np.int16) + 8).astype(np.uint8)
-    return (shifted[:, ::2] | shifted[:, 1::2] << 4).astype(np.uint8)

@@ -20,7 +20,8 @@ PRODUCTS: tuple[Kind, ...] = ("matmul", "convolution", "depthwise")
 FLOPS_PER_ELEMENT: Mapping[Kind, int] = {"elementwise": 1, "normalization": 5, "scan": 1, "gather": 0, "other": 1}
 """Per element of the largest operand. Five: mean, variance, centre, scale, shift; max, subtract, exp, sum, divide."""
 
-PRECISION_BYTES: Mapping[str, int] = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1, "w8a16": 2, "w4a16": 2}
+_FLOATS: Mapping[str, int] = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1}
+PRECISION_BYTES: Mapping[str, int] = {**_FLOATS, "int8": 1, "w8a16": 2, "w4a16": 2}
 """Of an activation's element."""
 
 WEIGHT_BYTES: Mapping[str, float] = {**PRECISION_BYTES, "w8a16": 1, "w4a16": 0.5}
@@ -61,8 +62,8 @@ class OperatorCost:
     count: int = 1
     length: int = 0
     channels: int = 0
-    integer: bool = False
-    """Its weights and inputs are integers of 8 bits or less, whatever the precision of the rest (a policy says so)."""
+    precision: str = ""
+    """Of its weights and inputs, where a policy gives it another one than the rest has: int8 (or fewer bits), fp8."""
 
     @property
     def bytes(self) -> float:
@@ -125,7 +126,7 @@ class Cost:
         """A cost from a plain table (a published trace), one row for each kernel or for `count` alike.
 
         Columns: kind, flops, bytes_read, bytes_written (of ONE kernel); optional: name (else the kind), count (else 1),
-        length, channels and integer (see `OperatorCost`).
+        length, channels and precision (see `OperatorCost`).
         Errors: a missing or unknown column, an unknown kind, a number that is negative or not finite.
         """
         records: Iterable[Any] = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
@@ -176,7 +177,7 @@ class Cost:
 
 _REQUIRED = ("kind", "flops", "bytes_read", "bytes_written")
 _OPTIONAL = {"count": 1, "length": 0, "channels": 0}
-_COLUMNS = ("name", *_REQUIRED, *_OPTIONAL, "integer")
+_COLUMNS = ("name", *_REQUIRED, *_OPTIONAL, "precision")
 
 
 def _operator(number: int, row: OperatorCost | Mapping[str, Any]) -> OperatorCost:
@@ -196,9 +197,12 @@ def _operator(number: int, row: OperatorCost | Mapping[str, Any]) -> OperatorCos
     flops, read, written = (_number(number, column, fields[column]) for column in _REQUIRED[1:])
     whole = {column: _whole(number, column, fields.get(column, least), least) for column, least in _OPTIONAL.items()}
     name = fields.get("name")
-    integer = bool(_number(number, "integer", fields.get("integer", 0)))
+    precision = fields.get("precision")
+    precision = precision if isinstance(precision, str) else ""  # pandas has NaN for what is empty
+    if precision:
+        bytes_per_element(precision)  # refuses one that does not exist
     return OperatorCost(
-        name if isinstance(name, str) and name else kind, kind, flops, read, written, **whole, integer=integer
+        name if isinstance(name, str) and name else kind, kind, flops, read, written, **whole, precision=precision
     )
 
 

@@ -31,9 +31,12 @@ def tensors_of(values: Iterable[Any]) -> list[Tensor]:
 
 
 def _width_of(weight: Tensor, scheme: Scheme) -> float:
-    """Bytes of an element of a quantized weight; scales take 4."""
-    row = weight.numel() / len(weight)
-    return 2.0 if scheme.weights == 16 else scheme.weights / 8 + 4 * ceil(row / (scheme.group or row)) / row
+    """Bytes of an element of a quantized weight; scales take 4, zeros as much as a weight."""
+    if scheme.weights == 16:
+        return 2.0
+    row, rows, width = weight.numel() / len(weight), len(weight), scheme.weights / 8
+    scales = 1 if scheme.whole else rows * ceil(row / (scheme.group or row))
+    return width + scales * (4 + width * scheme.zeros) / weight.numel()
 
 
 class _Spec(NamedTuple):
@@ -146,9 +149,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         scheme = self._scheme_of(inputs)
         sizes = block_sizes(kind, flops, outputs[0].shape if outputs else ())
         self.moves.append(Move(len(self.rows), inputs[1:] if name in OVERWRITING else inputs, outputs))
-        integer = scheme is not None and scheme.activations <= 8 and kind in PRODUCTS
+        narrow = scheme is not None and scheme.activations <= 8 and kind in PRODUCTS
+        precision = scheme.precisions[0] if scheme is not None and narrow else ""
         self.rows.append(
-            OperatorCost(name, kind, flops, self._read(kind, moved, scheme), written, **sizes, integer=integer)
+            OperatorCost(name, kind, flops, self._read(kind, moved, scheme), written, **sizes, precision=precision)
         )
         self._touch((*inputs, *outputs))
         if outputs:

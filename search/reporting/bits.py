@@ -5,11 +5,11 @@ stronger the colour.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 
 from ...search_space.architecture import Architecture, GeneValue
-from ...search_space.quantization import GENE, parse_scheme, policy_genes
+from ...search_space.quantization import GENE, Scheme, parse_scheme, policy_genes
 from ...search_space.trial import Gene
 from .drawing import group_of, in_order
 from .glyphs import about, box, mark, shown, text
@@ -21,6 +21,13 @@ WIDTH = 420.0
 WORDY = 84.0
 """A cell that is wide enough for `w4g32` and `a16`; a narrower one has the numbers alone."""
 FLOAT = "w16a16"
+DETAILS: Mapping[str, Callable[[Scheme], bool]] = {
+    "t: one scale for a whole weight": lambda scheme: scheme.whole,
+    "z: weights with zero points": lambda scheme: scheme.zeros,
+    "s: activations without": lambda scheme: scheme.signed,
+    "bf16: bfloat16": lambda scheme: scheme.format == "bf16",
+    "fp8: floats (e4m3)": lambda scheme: scheme.format == "fp8",
+}
 
 
 def in_words(architecture: Mapping[str, GeneValue]) -> str:
@@ -79,16 +86,24 @@ def _cell(name: str, x: float, y: float, w: float, net: Mapping[str, GeneValue],
     if name not in net:
         return box(x, y + 2, w, ROW - 5, "ghost", 4)
     scheme, half = parse_scheme(str(net[name])), w / 2
-    grouped = f"g{scheme.group}" if scheme.group else ""
-    halves = (
-        (scheme.weights, f"w{scheme.weights}{grouped}", "weight"),
-        (scheme.activations, f"a{scheme.activations}", "input"),
-    )
+    weight, activation = _halves(scheme)
+    halves = (scheme.weights, weight, "weight"), (scheme.activations, activation, "input")
     picture = ""
     for i, (bits, words, style) in enumerate(halves):
         picture += box(x + i * half, y + 2, half - 1.5, ROW - 5, f"{style} bits{bits}", 4)
         picture += text(x + (i + 0.5) * half, y + 15.5, words if w >= WORDY else str(bits), "small middle", room=w)
     return mark(name, about(gene, net[name]) if gene else shown(net[name]), picture)
+
+
+def _halves(scheme: Scheme) -> tuple[str, str]:
+    """What is said of the weights and of the activations: w4g32z and a16; fp8 and fp8."""
+    if scheme.format:
+        return scheme.format, scheme.format if scheme.activations < 16 else f"a{scheme.activations}"
+    grouped = f"g{scheme.group}" if scheme.group else ""
+    return (
+        f"w{scheme.weights}{grouped}{'t' * scheme.whole}{'z' * scheme.zeros}",
+        f"a{scheme.activations}{'s' * scheme.signed}",
+    )
 
 
 def _legend(net: Mapping[str, GeneValue]) -> str:
@@ -103,6 +118,7 @@ def _legend(net: Mapping[str, GeneValue]) -> str:
     ]
     grouped = sorted({s.group for s in schemes if s.group})
     told += [f"g{size}: {size} weights share a scale" for size in grouped]
+    told += [words for words, known in DETAILS.items() if any(map(known, schemes))]
     return f'<p class="legend bits">{"; ".join(told)}; 16 bits are floats of half precision</p>'
 
 

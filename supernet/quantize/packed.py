@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,17 +10,20 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...search_space.quantization import Scheme, policy_of
-from .quantized import Part, Quantized, apply
+from .floats import Float8
+from .quantized import HALVES, Part, Quantized, Quantizer, apply
 from .quantizers import Affine
 
 ALIGNED = 8
 """Bytes that the header of a safetensors file is filled up to a multiple of."""
-CODES, SCALE, ACTIVATION = "codes", "scale", "activation"
+CODES, SCALE, ZERO, ACTIVATION = "codes", "scale", "zero", "activation"
 HALF_BYTE = 4
+DTYPES = {torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3"}
 
 
 def to_tensors(quantized: Quantized) -> dict[str, Tensor]:
-    """By name: `NAME.weight.codes` (bytes), `.scale`, `NAME.activation` (scale, zero) of each part; the rest as it is.
+    """By name: `NAME.weight.codes` (bytes), `.scale`, `.zero` (packed as codes are, where the scheme has zeros),
+    `NAME.activation` (scale and zero; signed codes: scale alone) of each part; the rest as it is.
 
     Weights of 16 bits and scales of weights are stored in half precision: scales are found so. A weight that two parts
     share is stored with each.
@@ -33,15 +37,32 @@ def _tensors(quantized: Quantized) -> dict[str, Tensor]:
     for name, part in quantized.parts.items():
         weight = named.pop(_inside(name, "weight"))
         if part.weight is None or part.codes is None:
-            found[_inside(name, "weight")] = weight.half()
+            found[_inside(name, "weight")] = weight.to(HALVES[part.scheme.format])
         else:
-            found[_inside(name, f"weight.{CODES}")] = pack(part.codes, part.weight.bits)
+            found[_inside(name, f"weight.{CODES}")] = pack(part.codes, part.scheme.weights)
             found[_inside(name, f"weight.{SCALE}")] = part.weight.scale.half()
+            if isinstance(part.weight, Affine) and part.scheme.zeros:
+                found[_inside(name, f"weight.{ZERO}")] = pack(part.weight.zero, part.scheme.weights)
         if part.activation is not None:
-            values = torch.stack([part.activation.scale, part.activation.zero.to(part.activation.scale.dtype)])
-            found[_inside(name, ACTIVATION)] = values
+            found[_inside(name, ACTIVATION)] = torch.stack(_numbers(part.scheme, part.activation))
     held = {id(quantized.twin.get_submodule(name).weight) for name in quantized.parts}  # under other names too
     return {**{name: tensor for name, tensor in named.items() if id(tensor) not in held}, **found}
+
+
+def _numbers(scheme: Scheme, activation: Quantizer) -> list[Tensor]:
+    """Scale and zero, if it may be another than 0: that of unsigned codes."""
+    if isinstance(activation, Float8) or scheme.signed:
+        return [activation.scale]
+    unsigned = activation.zero + (1 << activation.bits - 1) * activation.signed
+    return [activation.scale, unsigned.to(activation.scale.dtype)]
+
+
+def _activation(scheme: Scheme, numbers: Tensor) -> Quantizer:
+    """What `_numbers` are of."""
+    if scheme.format == "fp8":
+        return Float8(numbers[0])
+    zero = torch.zeros_like(numbers[0]) if scheme.signed else numbers[1]
+    return Affine(scheme.activations, numbers[0], zero.to(torch.int32), scheme.signed)
 
 
 def packed_bytes(net: nn.Module) -> int:
@@ -55,13 +76,14 @@ def packed_bytes(net: nn.Module) -> int:
 
 def _blank(module: Any, scheme: Scheme) -> Part:
     """A part with everything but numbers."""
-    shape, one, affine, codes = module.weight.shape, torch.empty((), device="meta"), None, None
+    shape, weight, codes, activation = module.weight.shape, None, None, None
     if scheme.weights < 16:
         groups = () if scheme.group is None or len(shape) > 2 else (-(-shape[1] // scheme.group),)
-        affine = weight_affine(scheme, torch.empty(shape[0], *groups, device="meta"))
-        codes = torch.empty(shape, dtype=torch.int8, device="meta")
-    rounded = scheme.activations < 16 and not isinstance(module, nn.Embedding)
-    return Part(scheme, affine, codes, Affine(scheme.activations, one, one, signed=False) if rounded else None)
+        weight = weight_quantizer(scheme, torch.empty(() if scheme.whole else (shape[0], *groups), device="meta"))
+        codes = torch.empty(shape, dtype=torch.float8_e4m3fn if scheme.format == "fp8" else torch.int8, device="meta")
+    if scheme.activations < 16 and not isinstance(module, nn.Embedding):
+        activation = _activation(scheme, torch.empty(1 if scheme.signed else 2, device="meta"))
+    return Part(scheme, weight, codes, activation)
 
 
 def _place(item: tuple[str, Tensor]) -> tuple[int, str, str]:
@@ -69,16 +91,18 @@ def _place(item: tuple[str, Tensor]) -> tuple[int, str, str]:
     return -item[1].element_size(), str(item[1].dtype), item[0]
 
 
+def _dtype(tensor: Tensor) -> str:
+    """As the header of a safetensors file has it."""
+    kind = "F" if tensor.is_floating_point() else "I"  # U is as long as I
+    return DTYPES.get(tensor.dtype, f"{kind}{8 * tensor.element_size()}")
+
+
 def _file_bytes(tensors: Mapping[str, Tensor]) -> int:
     """Of a safetensors file: the length of the header, the header, the tensors."""
     header, at = dict[str, object](), 0
     for name, tensor in sorted(tensors.items(), key=_place):
-        kind, end = "F" if tensor.is_floating_point() else "I", at + tensor.nbytes
-        header[name] = {
-            "dtype": f"{kind}{8 * tensor.element_size()}",
-            "shape": list(tensor.shape),
-            "data_offsets": [at, end],
-        }
+        end = at + tensor.nbytes
+        header[name] = {"dtype": _dtype(tensor), "shape": list(tensor.shape), "data_offsets": [at, end]}
         at = end
     length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
     return ALIGNED + -(-length // ALIGNED) * ALIGNED + at
@@ -90,20 +114,10 @@ def from_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> Quantized:
     named: dict[str, Tensor] = {**dict(net.named_parameters(remove_duplicate=False)), **dict(net.named_buffers())}
     try:
         for name, scheme in policy.items():
-            module: Any = net.get_submodule(name)
-            weight, codes = named.pop(_inside(name, "weight")), None
-            affine, activation = None, None
+            weight = named.pop(_inside(name, "weight"))
             if scheme.weights == 16:
                 weight.data.copy_(left.pop(_inside(name, "weight")))
-            else:
-                scale = left.pop(_inside(name, f"weight.{SCALE}")).float()
-                packed = left.pop(_inside(name, f"weight.{CODES}"))
-                codes = unpack(packed, scheme.weights, module.weight.shape)
-                affine = weight_affine(scheme, scale)
-            if _inside(name, ACTIVATION) in left:
-                step, zero = left.pop(_inside(name, ACTIVATION))
-                activation = Affine(scheme.activations, step, zero.to(torch.int32), signed=False)
-            parts[name] = Part(scheme, affine, codes, activation)
+            parts[name] = _read(name, scheme, weight.shape, left)
         held = {id(net.get_submodule(name).weight) for name in policy}
         for name, tensor in named.items():
             if id(tensor) not in held:
@@ -115,14 +129,35 @@ def from_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> Quantized:
     return apply(net, parts)
 
 
-def weight_affine(scheme: Scheme, scale: Tensor) -> Affine:
-    """How symmetric codes of a weight are read: a scale for all, for each row, or for each group of a row."""
+def _read(name: str, scheme: Scheme, shape: torch.Size, left: dict[str, Tensor]) -> Part:
+    """A part, its tensors taken out of `left`."""
+    weight, codes, activation = None, None, None
+    if scheme.weights < 16:
+        scale = left.pop(_inside(name, f"weight.{SCALE}")).float()
+        zero = left.pop(_inside(name, f"weight.{ZERO}"), None)
+        codes = unpack(left.pop(_inside(name, f"weight.{CODES}")), scheme.weights, shape)
+        scheme = replace(scheme, zeros=zero is not None, whole=scale.dim() == 0)
+        weight = weight_quantizer(scheme, scale, None if zero is None else unpack(zero, scheme.weights, scale.shape))
+    if _inside(name, ACTIVATION) in left:
+        numbers = left.pop(_inside(name, ACTIVATION))
+        scheme = replace(scheme, signed=len(numbers) == 1 and scheme.format is None)
+        activation = _activation(scheme, numbers)
+    return Part(scheme, weight, codes, activation)
+
+
+def weight_quantizer(scheme: Scheme, scale: Tensor, zero: Tensor | None = None) -> Quantizer:
+    """How codes of a weight are read: a scale for all, for each row, or for each group of a row. zero: None: all 0."""
+    if scheme.format == "fp8":
+        return Float8(scale)
     along = {"group": scheme.group} if scale.dim() == 2 else {"axis": 0} if scale.dim() == 1 else {}
-    return Affine(scheme.weights, scale, torch.zeros_like(scale, dtype=torch.int32), signed=True, **along)
+    zero = torch.zeros_like(scale) if zero is None else zero
+    return Affine(scheme.weights, scale, zero.to(torch.int32), signed=True, **along)
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
-    """Signed codes as bytes, flat: two in each where they have 4 bits or less, the first in its lower half."""
+    """Codes as bytes, flat: two in each where they have 4 bits or less, the first in its lower half."""
+    if codes.is_floating_point():
+        return codes.flatten()
     flat = codes.flatten().to(torch.int16)
     if bits > HALF_BYTE:
         return flat.to(torch.int8)
@@ -131,7 +166,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack(packed: Tensor, bits: int, shape: torch.Size) -> Tensor:
-    """What `pack` packed, in its shape (int8)."""
+    """What `pack` packed, in its shape (int8; e4m3 as it is)."""
     if bits > HALF_BYTE:
         return packed.view(shape)
     wide = packed.to(torch.int16)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...search_space.quantization import Scheme, policy_of
+from .floats import Float8
 from .observers import fit, observer
-from .quantized import Part, Quantized, apply
+from .quantized import Part, Quantized, Quantizer, apply, half
 from .quantizers import Affine
 from .repq import Reparameterized, reparameterize
 from .rounding import gptq, hessian, nearest
@@ -83,30 +84,43 @@ def _part(module: Any, scheme: Scheme, inputs: Tensor | None, settings: PostTrai
     """inputs: (rows, channels), what comes in on the calibration data; None: indices."""
     activation = None
     if inputs is not None and scheme.activations < 16:
-        activation = _activation_affine(inputs, scheme.activations, settings)
+        activation = _activation(inputs, scheme, settings)
     if scheme.weights == 16:
         return Part(scheme, activation=activation)
     flat = module.weight.detach().flatten(1)
-    affine = _weight_affine(flat, scheme, settings, grouped=module.weight.dim() == 2)
+    weight = _weight(flat, scheme, settings, grouped=module.weight.dim() == 2)
+    if isinstance(weight, Float8):
+        return Part(scheme, weight, weight.codes(module.weight.detach()), activation)
     careful = scheme.weights <= settings.compensated and inputs is not None and inputs.shape[1] == flat.shape[1]
-    codes = gptq(flat, hessian(inputs), affine) if careful and inputs is not None else nearest(flat, affine)
-    return Part(scheme, affine, codes.view(module.weight.shape).to(torch.int8), activation)
+    codes = gptq(flat, hessian(inputs), weight) if careful and inputs is not None else nearest(flat, weight)
+    return Part(scheme, weight, codes.view(module.weight.shape).to(torch.int8), activation)
+
+
+def _activation(rows: Tensor, scheme: Scheme, settings: PostTraining) -> Quantizer:
+    return Float8.of(rows) if scheme.format == "fp8" else _activation_affine(rows, scheme, settings)
 
 
 def _activation_affine(
-    rows: Tensor, bits: int, settings: PostTraining, *, symmetric: bool = False, axis: int | None = None
+    rows: Tensor, scheme: Scheme, settings: PostTraining, *, symmetric: bool = False, axis: int | None = None
 ) -> Affine:
-    observed = settings.activations if bits < CLIPPED else "min_max"
-    return fit(observed, rows, bits, symmetric=symmetric, signed=False, axis=axis)
+    observed = settings.activations if scheme.activations < CLIPPED else "min_max"
+    symmetric = symmetric or scheme.signed
+    return fit(observed, rows, scheme.activations, symmetric=symmetric, signed=scheme.signed, axis=axis)
 
 
-def _weight_affine(flat: Tensor, scheme: Scheme, settings: PostTraining, *, grouped: bool = True) -> Affine:
-    along: dict[str, int] = {}
-    if settings.per_channel:
-        along = {"group": scheme.group} if scheme.group is not None and grouped else {"axis": 0}
-    observed = settings.weights if scheme.weights < 8 else "min_max"  # of 256 steps none is to be saved
-    found = fit(observed, flat, scheme.weights, symmetric=True, signed=True, **along)
+def _weight(flat: Tensor, scheme: Scheme, settings: PostTraining, *, grouped: bool = True) -> Quantizer:
+    found = _weight_found(flat, scheme, settings, grouped)
     return replace(found, scale=found.scale.half().float())  # which files hold in two bytes
+
+
+def _weight_found(flat: Tensor, scheme: Scheme, settings: PostTraining, grouped: bool) -> Quantizer:
+    along: dict[str, int] = {}
+    if settings.per_channel and not scheme.whole:
+        along = {"group": scheme.group} if scheme.group is not None and grouped else {"axis": 0}
+    if scheme.format == "fp8":
+        return Float8.of(flat, rows=bool(along))
+    observed = settings.weights if scheme.weights < 8 else "min_max"  # of 256 steps none is to be saved
+    return fit(observed, flat, scheme.weights, symmetric=not scheme.zeros, signed=True, **along)
 
 
 # Norms whose outputs have a scale for each channel
@@ -119,7 +133,8 @@ def _reparameterized(
     gaining = {}
     for norm, readers in traffic.readers.items():
         schemes = [policy[name] for name in readers]
-        if len({s.activations for s in schemes}) > 1 or schemes[0].activations == 16:
+        kinds = {(s.activations, s.signed, s.format) for s in schemes}
+        if len(kinds) > 1 or schemes[0].activations == 16 or schemes[0].format:  # a float's steps follow its channel
             continue
         feeds = _Feeds(net.get_submodule(norm), [net.get_submodule(name) for name in readers], schemes, settings)
         if feeds.gain(traffic.inputs[readers[0]]):
@@ -195,15 +210,13 @@ class _Feeds:
         return all(getattr(m, "bias", None) is not None for m in (self.norm, *self.linears))
 
     def fit(self, outputs: Tensor, *, symmetric: bool = False, axis: int | None = None) -> Affine:
-        return _activation_affine(outputs, self.schemes[0].activations, self.settings, symmetric=symmetric, axis=axis)
+        return _activation_affine(outputs, self.schemes[0], self.settings, symmetric=symmetric, axis=axis)
 
     def error(self, x: Tensor, activation: Affine, weights: Sequence[Tensor]) -> float:
         """Squared error of the readers' outputs, weights quantized to the nearest codes."""
         rounded, total = activation(x), 0.0
         for weight, scheme in zip(weights, self.schemes, strict=True):
-            codes = (
-                _weight_affine(weight, scheme, self.settings)(weight) if scheme.weights < 16 else weight.half().float()
-            )
+            codes = _weight(weight, scheme, self.settings)(weight) if scheme.weights < 16 else half(weight, scheme)
             total += float((x @ weight.T - rounded @ codes.T).square().sum())
         return total
 

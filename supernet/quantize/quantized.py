@@ -12,21 +12,27 @@ from torch import Tensor, nn
 
 from ...hw_profiles.cost.integers import Integers
 from ...search_space.quantization import Scheme
+from .floats import Float8
 from .quantizers import Affine
+
+Quantizer = Affine | Float8
+HALVES = {None: torch.float16, "bf16": torch.bfloat16}
+"""How weights of 16 bits are stored, by the format of their scheme."""
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """One linear layer, convolution or embedding.
 
-    weight and codes: how its weights are read, and the integers that are stored; None for weights of 16 bits, which are
-    floats of half precision. activation: of what comes in (one scale for the whole tensor); None: it stays a float.
+    scheme: as it was carried out: whole, zeros and signed are those of `weight` and `activation`. weight and codes: how
+    its weights are read, and the codes that are stored; None for weights of 16 bits, which are floats of half
+    precision. activation: of what comes in (one scale for the whole tensor); None: it stays a float.
     """
 
     scheme: Scheme
-    weight: Affine | None = None
+    weight: Quantizer | None = None
     codes: Tensor | None = None
-    activation: Affine | None = None
+    activation: Quantizer | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,22 +53,28 @@ class Quantized:
         return net
 
     def integers(self) -> dict[str, Integers]:
-        """What a file needs of the parts whose weights are integers."""
+        """What a file needs of the parts whose weights are codes."""
         return {n: _integers(p, p.weight, p.codes) for n, p in self.parts.items() if p.weight and p.codes is not None}
 
 
-def _integers(part: Part, weight: Affine, codes: Tensor) -> Integers:
+def _integers(part: Part, weight: Quantizer, codes: Tensor) -> Integers:
     def each_row(values: Tensor) -> Any:
         return (values.expand(len(codes)) if values.dim() == 0 else values).cpu().numpy()
 
-    x = part.activation
+    zero = weight.zero if isinstance(weight, Affine) else torch.zeros_like(weight.scale, dtype=torch.int32)
     return Integers(
         part.scheme,
-        codes.cpu().numpy(),
+        codes.view(torch.int8).cpu().numpy() if isinstance(weight, Float8) else codes.cpu().numpy(),
         each_row(weight.scale).astype(np.float32),
-        each_row(weight.zero),
-        None if x is None else (float(x.scale), int(x.zero), x.signed),
+        each_row(zero),
+        None if part.activation is None else _input(part.activation),
     )
+
+
+def _input(activation: Quantizer) -> tuple[float, int, bool]:
+    if isinstance(activation, Float8):
+        return float(activation.scale), 0, True
+    return float(activation.scale), int(activation.zero), activation.signed
 
 
 def apply(net: nn.Module, parts: Mapping[str, Part]) -> Quantized:
@@ -73,12 +85,17 @@ def apply(net: nn.Module, parts: Mapping[str, Part]) -> Quantized:
             if part.weight is not None and part.codes is not None:
                 module.weight.copy_(part.weight.decode(part.codes))
             elif part.scheme.weights == 16:
-                module.weight.copy_(module.weight.half().float())
+                module.weight.copy_(half(module.weight, part.scheme))
             if part.activation is not None:
                 module.register_forward_pre_hook(partial(_round_input, part.activation))
     return Quantized(net, parts)
 
 
-def _round_input(activation: Affine, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def half(weight: Tensor, scheme: Scheme) -> Tensor:
+    """Weights of 16 bits as they are stored."""
+    return weight.to(HALVES[scheme.format]).float()
+
+
+def _round_input(activation: Quantizer, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     del module
     return (activation(inputs[0]), *inputs[1:])

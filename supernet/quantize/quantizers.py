@@ -75,7 +75,7 @@ class Affine:
     def decode(self, codes: Tensor) -> Tensor:
         """The numbers that `codes` stand for, in the scale's dtype."""
         scale, zero = self.spread(codes)
-        return (codes - zero).to(scale.dtype) * scale
+        return (codes.int() - zero).to(scale.dtype) * scale  # of int8 codes and one zero for all torch makes int8
 
     def __call__(self, x: Tensor, straight: bool = False) -> Tensor:
         """`x` as its codes have it, in its own dtype; `straight`: with a gradient, of 1 where nothing was clipped."""

@@ -19,31 +19,35 @@ def under(scheme: str, module: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "weights", "inputs", "integer"),
+    ("scheme", "weights", "inputs", "precision"),
     [
-        ("w8a8", 64 * 32 + 4 * 32, 1, True),
-        ("w4a8", 64 * 32 / 2 + 4 * 32, 1, True),
-        ("w8a16", 64 * 32 + 4 * 32, 4, False),
-        ("w4a16g16", 64 * 32 / 2 + 4 * 32 * 4, 4, False),
-        ("w16a16", 2 * 64 * 32, 4, False),
+        ("w8a8", 64 * 32 + 4 * 32, 1, "int8"),
+        ("w8a8ts", 64 * 32 + 4, 1, "int8"),
+        ("w4a8z", 64 * 32 / 2 + 4.5 * 32, 1, "int8"),
+        ("w8a16", 64 * 32 + 4 * 32, 4, ""),
+        ("w4a16g16", 64 * 32 / 2 + 4 * 32 * 4, 4, ""),
+        ("w4a16g16z", 64 * 32 / 2 + 4.5 * 32 * 4, 4, ""),
+        ("w16a16", 2 * 64 * 32, 4, ""),
+        ("bf16", 2 * 64 * 32, 4, ""),
+        ("fp8", 64 * 32 + 4 * 32, 1, "fp8"),
     ],
 )
 def test_a_product_reads_its_weights_and_its_input_at_their_bits(
-    scheme: str, weights: float, inputs: int, integer: bool
+    scheme: str, weights: float, inputs: int, precision: str
 ) -> None:
     cost = trace_cost(under(scheme, nn.Linear(64, 32)), torch.rand(10, 64))
     (row,) = cost.operators
     assert row.bytes_read == 10 * 64 * inputs + weights + 4 * 32
-    assert (row.bytes_written, row.flops, row.integer) == (10 * 32 * 4, 2 * 10 * 64 * 32, integer)
+    assert (row.bytes_written, row.flops, row.precision) == (10 * 32 * 4, 2 * 10 * 64 * 32, precision)
     assert cost.weight_bytes == weights + 4 * 32
     assert cost.params == 64 * 32 + 32
 
 
 def test_convolutions_and_tables() -> None:
     (row,) = trace_cost(under("w8a8", nn.Conv2d(3, 8, 3, bias=False)), torch.rand(1, 3, 9, 9)).operators
-    assert (row.bytes_read, row.integer) == (3 * 81 + 8 * 27 + 4 * 8, True)
+    assert (row.bytes_read, row.precision) == (3 * 81 + 8 * 27 + 4 * 8, "int8")
     (row,) = trace_cost(under("w8a8", nn.Embedding(100, 16)), torch.zeros(1, 5, dtype=torch.long)).operators
-    assert (row.bytes_read, row.integer) == (5 * 16 * (1 + 4 / 16) + 5 * 8, False)
+    assert (row.bytes_read, row.precision) == (5 * 16 * (1 + 4 / 16) + 5 * 8, "")
 
 
 def test_parts_without_a_scheme_cost_what_they_did() -> None:
@@ -89,5 +93,16 @@ def test_integers_run_at_their_rate() -> None:
 def test_a_device_without_integers_refuses_them() -> None:
     chip, (net, x) = device(supports={"precisions": ["fp32", "fp16"], "source": "a manual"}), large()
     chip.latency(under("w8a16", net), x)
-    with pytest.raises(UserError, match=r"chip has no integers of 8 bits, .*; it runs fp32, fp16"):
+    with pytest.raises(UserError, match=r"chip has no int8, .*; it runs fp32, fp16"):
         chip.latency(under("w8a8", net), x)
+
+
+def test_floats_of_8_bits_run_at_their_rate_and_where_there_are_any() -> None:
+    rates = {"fp16": {"value": 100} | SOURCE, "int8": {"value": 200} | SOURCE, "fp8": {"value": 400} | SOURCE}
+    net, x = large()
+    plain = device().as_run(trace_cost(net, x, "fp16"))
+    cost = trace_cost(under("fp8", net), x, "fp16")
+    assert device(spec={"tflops": rates}).as_run(cost).flops == plain.flops / 4
+    assert cost.total.bytes_read < 0.51 * plain.total.bytes_read
+    with pytest.raises(UserError, match=r"chip has no fp8, which this net's policy needs; it runs fp16, int8"):
+        device().latency(net, x)

@@ -56,7 +56,7 @@ def test_columns_may_be_left_out_and_the_table_reads_back() -> None:
         "count",
         "length",
         "channels",
-        "integer",
+        "precision",
     ]
     assert Cost.from_operators(table).operators == cost.operators
     assert Cost.from_operators(pd.DataFrame([ROW])).flops == 8

@@ -49,6 +49,18 @@ def test_a_cell_says_the_bits_and_rows_go_up_from_the_input() -> None:
     assert "weights share a scale" in section
 
 
+def test_letters_and_formats_are_said_and_explained() -> None:
+    net = Architecture(
+        {"quantize.layers.0.a": "w8a8ts", "quantize.layers.0.b": "w4a16g64z", "quantize.c": "fp8", "quantize.d": "bf16"}
+    )
+    words = {e.text for e in ElementTree.fromstring(bits.draw_bits(net, {})).iter() if e.tag.endswith("}text")}
+    assert words >= {"w8t", "a8s", "w4g64z", "a16", "fp8", "bf16"}
+    section = bits.section(net, {})
+    for told in ("t: one scale", "z: weights with zero points", "s: activations without", "bf16: ", "fp8: "):
+        assert told in section
+    assert "t: one scale" not in bits.section(Architecture({"quantize.a": "w8a8"}), {})
+
+
 def test_the_policy_is_one_line_of_facts() -> None:
     net = {"width": 3, "quantize.a": "w8a8", "quantize.b": "w16a16", "quantize.c": "w8a8", "quantize.d": "w4a16g32"}
     assert bits.in_words(net) == "w8a8 in 2 of 4 parts, float in 1, w4a16g32 in 1"

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from example_spaces import vit
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import nas
@@ -34,10 +36,49 @@ def test_texts_of_schemes_are_read_and_written():
     assert quantization_of("w8a8, w4a16").schemes == ("w8a8", "w4a16g32")
 
 
-@pytest.mark.parametrize("text", ["", "w8", "w9a8", "w8a1", "w16a8", "w8a8g32", "w4a16g4", "int8"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "w8", "w9a8", "w8a1", "w16a8", "w8a8g32", "w4a16g4", "int8", "w8a8st", "w8a8tt", "bf16t", "w08a8", "fp8z"],
+)
 def test_schemes_that_cannot_be_are_one_sentence(text):
     with pytest.raises(nas.UserError, match=r"^quantization '.*' is not understood|right, for weights"):
         parse_scheme(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("w4a16g64t", "one for each group .g64.; leave one out"),
+        ("w16a16t", "t and z are right for weights of 8 bits or fewer"),
+        ("w16a16z", "t and z are right for weights of 8 bits or fewer"),
+        ("w8a16s", "s is right for activations of 8 bits or fewer"),
+    ],
+)
+def test_letters_that_say_nothing_are_refused(text, right):
+    with pytest.raises(nas.UserError, match=right):
+        parse_scheme(text)
+
+
+def test_letters_and_formats_are_read():
+    assert parse_scheme("w8a8tzs") == Scheme(8, 8, whole=True, zeros=True, signed=True)
+    assert parse_scheme("w4a16z") == parse_scheme("W4A16G32Z") == Scheme(4, 16, 32, zeros=True)
+    assert parse_scheme("w4a16t") == Scheme(4, 16, whole=True)
+    assert parse_scheme("fp16") == parse_scheme("w16a16") == Scheme()
+    assert [str(parse_scheme(text)) for text in ("fp16", "BF16", "fp8")] == ["w16a16", "bf16", "fp8"]
+    assert "fp8" not in quantization_of("auto").schemes
+    assert quantization_of("auto", lambda scheme: scheme.activations < 16).schemes == ("w8a8", "w4a8", "fp8")
+
+
+BITS, LETTERS = st.integers(2, 8), st.tuples(st.booleans(), st.booleans())
+INTEGERS = st.builds(lambda w, a, letters, s: Scheme(w, a, None, *letters, s), BITS, BITS, LETTERS, st.booleans())
+GROUPED = st.builds(lambda w, g, z: Scheme(w, 16, g, zeros=z), BITS, st.integers(8, 256), st.booleans())
+ROWS = st.builds(lambda w, letters: Scheme(w, 16, None, *letters), BITS, LETTERS)
+FLOATS = st.sampled_from([Scheme(), Scheme(format="bf16"), Scheme(8, 8, format="fp8")])
+
+
+@given(st.one_of(INTEGERS, GROUPED, ROWS.filter(lambda s: s.weights > 4 or s.whole), FLOATS))
+def test_every_scheme_is_read_as_it_is_written(scheme):
+    assert parse_scheme(str(scheme)) == parse_scheme(f" {str(scheme).upper()} ") == scheme
 
 
 LARGE = {"vit-mobile", "vit-image"}
@@ -73,6 +114,18 @@ def test_a_custom_space_keeps_what_it_is_told_to_and_its_requirements():
     assert policy_of(found.skeleton(net)).keys() == names - kept
     assert found.genes[GENE + next(iter(names - kept))].options == ("w8a8", "w4a16g32")
     assert [r.message for r in found._requirements] == ["not the narrowest"]
+
+
+def test_schemes_may_be_written_in_other_ways_than_the_options():
+    plain = nas.SearchSpace(lambda trial: nn.Linear(trial.suggest_int("n", 2, 4), 3))
+    space = plain.quantized(schemes=["w16a16", "w4a16g32"])
+    net = space.smallest
+    written = {n: {"w16a16": "fp16", "w4a16g32": "W4a16"}.get(v, v) for n, v in net.items()}
+    assert written != net
+    assert space.architecture(written) == net
+    for wrong in ("w8a8", "int4"):
+        with pytest.raises(nas.UserError, match=f"has no option '{wrong}'; valid: w16a16, w4a16g32"):
+            space.architecture({n: wrong if n.startswith(GENE) else v for n, v in net.items()})
 
 
 def test_a_supernet_serves_the_quantized_space():

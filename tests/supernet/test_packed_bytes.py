@@ -10,7 +10,7 @@ from nas.search_space.quantization import GRANULARITIES, policy_of
 from nas.supernet.quantize.packed import packed_bytes, to_tensors
 from nas.supernet.quantize.post_training import quantize
 
-SCHEMES = ("w8a8", "w4a16", "w4a16g16", "w3a8", "w16a16", "w8a16", "w4a8")
+SCHEMES = ("w8a8", "w4a16", "w4a16g16", "w3a8", "w16a16", "w8a16", "w4a8", "w8a8tzs", "w3a16z", "bf16", "fp8")
 
 
 class Net(nn.Module):

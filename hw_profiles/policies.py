@@ -1,0 +1,38 @@
+"""Which quantization policies the targets of a search run: by the precisions that their files state."""
+
+from collections.abc import Sequence
+
+from ..errors import UserError
+from ..search_space.quantization import USUAL, Quantization, Scheme, parse_scheme, quantization_of
+from .device import Device
+
+
+def runs(device: Device, scheme: Scheme) -> bool:
+    """Whether a part of a net can have this scheme there."""
+    return any(device.supports.has(precision, device.spec) for precision in scheme.precisions)
+
+
+def policies_for(text: str, devices: Sequence[Device]) -> Quantization:
+    """What a user wants to choose from (see `quantization_of`) for nets that run on all of these devices.
+
+    `auto` leaves out what one of them does not run. Errors: those of `quantization_of`; a scheme that is named and that
+    a device does not run; nothing that all of them run.
+    """
+    if text.strip().lower() == "auto" and not any(_all_run(devices, s) for s in USUAL):
+        raise UserError(f"no quantization scheme runs on all targets: {'; '.join(map(_known, devices))}")
+    found = quantization_of(text, lambda scheme: _all_run(devices, str(scheme)))
+    for device in devices:
+        for scheme in map(parse_scheme, found.schemes):
+            if not runs(device, scheme):
+                needs = "" if str(scheme) in scheme.precisions else f", which needs {' or '.join(scheme.precisions)}"
+                raise UserError(f"{device.name} does not run {scheme}{needs}; {_known(device)}")
+    return found
+
+
+def _all_run(devices: Sequence[Device], scheme: str) -> bool:
+    return all(runs(device, parse_scheme(scheme)) for device in devices)
+
+
+def _known(device: Device) -> str:
+    known = [s for s in (*USUAL, "bf16") if runs(device, parse_scheme(s))]
+    return f"{device.name} runs {', '.join(known) or 'none'}"
