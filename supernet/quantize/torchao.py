@@ -1,14 +1,16 @@
 """A quantized net in PyTorch's own kernels: its codes and scales, as they are, in the tensors of torchao.
 
     linear layers beside activations of 8 bits     products of integers; the scale of the input is the calibrated one
+    (weights without zero points)
     other linear layers, embeddings, convolutions  codes in a byte each, decoded to floats at each call
-    weights of 16 bits, 1-d convolutions, modules  floats, as in the twin
-    with a forward of their own
+    floats of 8 and 16 bits, 1-d convolutions,     floats, as in the twin
+    modules with a forward of their own
 
 Sums of products of 8 bits may saturate on x86 processors without VNNI (as torchao says of `reduce_range`).
 """
 
 import warnings
+from collections.abc import Collection
 from copy import deepcopy
 from importlib import import_module
 from math import gcd
@@ -34,9 +36,8 @@ def held_by_torchao(quantized: Quantized) -> nn.Module:
     """
     library, net = _library(), deepcopy(quantized.twin)
     coded = {name: part for name, part in quantized.parts.items() if part.weight and part.codes is not None}
-    floats = [n for n in coded if type(net.get_submodule(n)).forward not in {kind.forward for kind in KINDS}]
-    for name in coded.keys() - floats:
-        _hold(net.get_submodule(name), coded[name], library)
+    known = {kind.forward for kind in KINDS}
+    floats = [name for name, part in coded.items() if not _hold(net.get_submodule(name), part, library, known)]
     if floats:
         warnings.warn(f"torchao cannot hold the codes of {', '.join(floats)}: these stay decoded floats", stacklevel=2)
     return net
@@ -59,25 +60,30 @@ class _ByRows(nn.Linear):
         return super().forward(rows).reshape(*input.shape[:-1], -1)
 
 
-def _hold(module: Any, part: Part, library: Any) -> None:
-    if isinstance(module, nn.Linear) and part.activation is not None and part.activation.bits == 8:
+def _hold(module: Any, part: Part, library: Any, known: Collection[Any]) -> bool:
+    """Whether the module could be made to hold the codes of its part."""
+    weight, activation = part.weight, part.activation
+    if not isinstance(weight, Affine) or type(module).forward not in known:
+        return False
+    integers = isinstance(module, nn.Linear) and not weight.zero.any()
+    if integers and isinstance(activation, Affine) and activation.bits == 8:
         module._forward_pre_hooks.clear()  # the tensor rounds the input
         module.__class__ = _ByRows
-        weight = _integers(part, part.activation, library)
+        tensor = _integers(part.codes, weight, activation, library)
     else:
-        weight = _codes(part, library)
-    module.weight = nn.Parameter(weight, requires_grad=False)
+        tensor = _codes(part.codes, weight, library)
+    module.weight = nn.Parameter(tensor, requires_grad=False)
+    return True
 
 
-def _integers(part: Part, activation: Affine, library: Any) -> Any:
+def _integers(codes: Any, weight: Affine, activation: Affine, library: Any) -> Any:
     """Weight and input in int8; torchao has no unsigned inputs, so that theirs are moved by 128."""
-    codes, scale = _blocks(part)
     static = library.Int8StaticActivationInt8WeightConfig(
         granularity=[library.PerTensor(), library.PerRow()], act_mapping_type=library.MappingType.ASYMMETRIC
     )
     return library.Int8Tensor(
         codes,
-        scale,
+        _blocks(codes, weight.scale, None),
         [1, codes.shape[1]],
         torch.float32,
         act_quant_scale=activation.scale.reshape(1, 1),
@@ -86,22 +92,19 @@ def _integers(part: Part, activation: Affine, library: Any) -> Any:
     )
 
 
-def _codes(part: Part, library: Any) -> Any:
-    codes, scale = _blocks(part)
+def _codes(codes: Any, weight: Affine, library: Any) -> Any:
+    scale, zero = (_blocks(codes, values, weight.group) for values in (weight.scale, weight.zero.to(torch.int8)))
     sizes = tuple(n // blocks for n, blocks in zip(codes.shape, scale.shape, strict=True))
-    zero, kind = torch.zeros_like(scale, dtype=torch.int8), getattr(torch, f"int{part.scheme.weights}")
+    kind = getattr(torch, f"int{weight.bits}")
     return library.IntxUnpackedToInt8Tensor(codes, scale, zero, kind, sizes, torch.float32, None)
 
 
-def _blocks(part: Part) -> tuple[Tensor, Tensor]:
-    """Codes, and a scale for each block of them: (rows, 1, ...), or (rows, blocks) where the weight has groups.
+def _blocks(codes: Tensor, values: Tensor, group: int | None) -> Tensor:
+    """Scales or zeros, one for each block: (rows, 1, ...), or (rows, blocks) where the weight has groups.
 
     Where the last group is a shorter one, blocks are as long as divides both.
     """
-    assert part.weight is not None
-    assert part.codes is not None
-    codes, scale, group = part.codes, part.weight.scale, part.weight.group
     if group is None:
-        return codes, scale.expand(len(codes)).reshape(-1, *[1] * (codes.dim() - 1)).clone()
+        return values.expand(len(codes)).reshape(-1, *[1] * (codes.dim() - 1)).clone()
     size = gcd(group, codes.shape[1])
-    return codes, scale.repeat_interleave(group // size, dim=1)[:, : codes.shape[1] // size].contiguous()
+    return values.repeat_interleave(group // size, dim=1)[:, : codes.shape[1] // size].contiguous()

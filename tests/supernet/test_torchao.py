@@ -44,7 +44,9 @@ def weights_are_equal(net, found):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("scheme", ["w8a16", "w5a16", "w4a16", "w4a16g64", "w2a16", "w16a16", "w4a4"])
+@pytest.mark.parametrize(
+    "scheme", ["w8a16", "w5a16", "w4a16", "w4a16g64", "w2a16", "w16a16", "w4a4", "w4a16z", "w8a16t", "w8a8z"]
+)
 def test_codes_of_weights_alone_give_the_twin_to_the_bit(scheme):
     found, x = quantized(scheme), images(64, seed=1)
     net = held(found)
@@ -53,7 +55,7 @@ def test_codes_of_weights_alone_give_the_twin_to_the_bit(scheme):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("scheme", "settings"), [("w8a8", None), ("w4a8", None), ("w8a8", PLAIN)])
+@pytest.mark.parametrize(("scheme", "settings"), [("w8a8", None), ("w4a8", None), ("w8a8", PLAIN), ("w8a8ts", None)])
 def test_integers_are_multiplied_at_the_scales_that_were_calibrated(scheme, settings):
     found, x = quantized(scheme, settings=settings), images(1000, seed=1)
     net = held(found)
@@ -82,6 +84,10 @@ def test_what_torchao_cannot_hold_stays_floats_and_is_named():
     x = torch.randn(16, 3, 8, generator=torch.Generator().manual_seed(0))
     found = quantized("w8a16", net=net, inputs=x)
     with pytest.warns(UserWarning, match="cannot hold the codes of 0: these stay decoded floats"):
+        kept = nas.with_kernels(found, "torchao")
+    assert kept(x).equal(found.twin(x))
+    found = quantized("fp8", net=net, inputs=x)
+    with pytest.warns(UserWarning, match="cannot hold the codes of 0, 2: these stay decoded floats"):
         kept = nas.with_kernels(found, "torchao")
     assert kept(x).equal(found.twin(x))
 
