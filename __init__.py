@@ -29,7 +29,8 @@ from .supernet.evaluate import evaluate, evaluate_subnet
 from .supernet.export import export, load, with_kernels
 from .supernet.health import check_health
 from .supernet.population import evaluate_subnets
-from .supernet.quantize.post_training import PostTraining, quantize
+from .supernet.quantize.post_training import quantize
+from .supernet.quantize.settings import PostTraining
 from .supernet.recipe import Recipe
 from .supernet.single import train_alone
 from .supernet.store import Supernet

@@ -21,8 +21,10 @@ import nas
 from nas.hw_profiles import Protocol, measure_all
 from nas.search_space.quantization import GENE, parse_scheme
 from nas.supernet.evaluate import outputs_of
-from nas.supernet.quantize import post_training
-from nas.supernet.quantize.post_training import GAIN, PLAIN, SAMPLES, PostTraining, quantize
+from nas.supernet.quantize import norms
+from nas.supernet.quantize.norms import GAIN
+from nas.supernet.quantize.post_training import SAMPLES, quantize
+from nas.supernet.quantize.settings import PLAIN, PostTraining
 from nas.supernet.shipped import quantized_for
 
 WIDE = nas.TransformerSpace(patch=4, width=384, layers=6, head_dim=64, kv_heads=6)
@@ -35,7 +37,9 @@ WAYS = {
     "no RepQ": (PostTraining(reparameterized=False), GAIN),
     "RepQ always": (PostTraining(), np.inf),
     "min_max": (PostTraining("min_max"), GAIN),
-    "percentile .999": (PostTraining("percentile_0.999"), GAIN),
+    "softmax even": (PostTraining(softmax="uniform"), GAIN),
+    "softmax powers": (PostTraining(softmax="log_sqrt2"), GAIN),
+    "choose": (PostTraining(choose=True), GAIN),
 }
 """Settings, and the share of their error below which the outputs of norms get a scale for each channel."""
 
@@ -86,18 +90,19 @@ def compare(title: str, files: Mapping[str, Mapping[str, Path]], task: nas.Task)
 
 def accuracy(task: nas.Task, floats: nas.Supernet, quantized: nas.Supernet, args: argparse.Namespace) -> None:
     part, space = task.subset(validation=args.samples), quantized.space
-    for net in (floats.space.largest, floats.space.sample(3), floats.space.smallest)[: args.most]:
+    sampled = [floats.space.sample(seed) for seed in (3, 5, 7)]
+    for net in (floats.space.largest, floats.space.smallest, *sampled)[: args.most]:
         whole, test = (nas.evaluate_subnet(floats, part, net, split) for split in ("validation", "test"))
         print(
             f"net {net.id}: {100 * whole:.2f} % of {args.samples} validation images, {100 * test:.2f} % of test",
             flush=True,
         )
-        for scheme in SCHEMES:
+        for scheme in args.schemes:
             module = quantized.extract(uniform(space, net, scheme))
-            for way, (settings, post_training.GAIN) in WAYS.items():
+            for way, (settings, norms.GAIN) in WAYS.items():
                 lost = [100 * (whole - drawn(module, part, settings, seed)) for seed in range(args.draws)]
                 print(f"  {scheme:6}{way:17}{np.mean(lost):7.2f} +- {np.std(lost):.2f}  points lost", flush=True)
-    post_training.GAIN = GAIN
+    norms.GAIN = GAIN
 
 
 def drawn(module: Any, task: nas.Task, settings: PostTraining, seed: int) -> float:
@@ -129,7 +134,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--samples", type=int, default=5000)
-    parser.add_argument("--most", type=int, default=3, help="nets whose accuracy is looked at")
+    parser.add_argument("--most", type=int, default=5, help="nets whose accuracy is looked at")
+    parser.add_argument("--schemes", nargs="+", default=SCHEMES)
     parser.add_argument("--nets", type=int, default=20, help="nets whose files are looked at")
     args = parser.parse_args()
     task = nas.load_task("fashion-mnist")

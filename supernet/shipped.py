@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from ..search_space.architecture import GeneValue
 from ..search_space.quantization import policy_of
 from ..tasks import Task
-from .quantize.post_training import SAMPLES, PostTraining, quantize
+from .quantize.post_training import SAMPLES, quantize
 from .quantize.quantized import Quantized
+from .quantize.settings import PostTraining
 from .statistics import extract_for
 from .store import Supernet
 

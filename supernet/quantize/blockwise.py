@@ -1,59 +1,161 @@
-"""Which way of quantizing suits a layer (Q-HyViT, Lee et al. 2024): by the error that its output feels."""
+"""Which way of quantizing suits a part of a net, by the error that the loss feels (Q-HyViT, Lee et al. 2024).
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+The error of a part is (y' - y)^2 times the diagonal of the loss's Hessian at y, its output or that of its block. Where
+maps of a convolution become tokens or tokens maps, the parts on both sides are one block (a bridge): the error of the
+first counts at the outputs of those that read what it became.
+"""
 
-from torch import Tensor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
-from ...errors import UserError
-from .observers import fit
-from .quantizers import Affine
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from .quantized import Part, decoded
 
-@dataclass(frozen=True)
-class Scheme:
-    """A way to quantize a tensor: one scale or one for each entry of `axis` (or group), symmetric or not."""
-
-    bits: int
-    symmetric: bool
-    axis: int | None = None
-    group: int | None = None
-    signed: bool = True
-    observer: str = "mse"
-
-    def fit(self, x: Tensor) -> Affine:
-        """The quantizer of `x`. Its zero does not overflow its integers, not even for data that are all far from 0."""
-        return fit(
-            self.observer, x, self.bits, symmetric=self.symmetric, signed=self.signed, axis=self.axis, group=self.group
-        )
+DRAWS = 4
+"""Labels that are drawn for each sample."""
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+Option = TypeVar("Option")
 
 
-def schemes(bits: int, axis: int, *, signed: bool = True, observer: str = "mse") -> list[Scheme]:
-    """Q-HyViT's four candidates, the cheapest to run first: granularity times symmetry."""
-    return [
-        Scheme(bits, symmetric, granularity, signed=signed, observer=observer)
-        for granularity in (None, axis)
-        for symmetric in (True, False)
-    ]
+@dataclass(frozen=True, eq=False)
+class Felt:
+    """A part on the calibration data. given: the very tensor that came in; x: what it held; y: what the part made of it
+    without rounding; importance: squared gradients of the loss at y, the mean over draws."""
+
+    given: Tensor
+    x: Tensor
+    y: Tensor
+    importance: Tensor
+
+    def error(self, outputs: Tensor) -> float:
+        """Mean of importance * (outputs - y)^2."""
+        return float(((outputs - self.y).square() * self.importance).mean())
+
+    def channels(self, module: nn.Module) -> Tensor:
+        """The mean importance of each output channel (out,)."""
+        return self.importance.movedim(1 if isinstance(module, CONVOLUTIONS) else -1, 0).flatten(1).mean(1)
 
 
-def weighted_error(x: Tensor, quantize: Callable[[Tensor], Tensor], importance: Tensor | None = None) -> float:
-    """Mean of importance * (quantized - x)^2. `importance` broadcasts against `x`; None: 1 everywhere."""
-    error = (quantize(x) - x).square()
-    return float((error if importance is None else error * importance).mean())
+@dataclass(eq=False)
+class Blocks:
+    """A net on the calibration data, its parts in the order of running."""
+
+    net: nn.Module
+    inputs: Tensor
+    felt: dict[str, Felt] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def error(self, name: str, part: Part) -> float:
+        """What the loss feels of this part, all others being floats."""
+        ends = self.bridge(name)
+        if not ends:
+            return self.felt[name].error(_alone(self.net.get_submodule(name), part, self.felt[name].x))
+        outputs = _until(self.net, self.inputs, {name: part}, ends)
+        return sum(self.felt[end].error(outputs[end]) for end in ends)
+
+    def bridge(self, name: str) -> list[str]:
+        """Of a part that is followed by one of another layout: that one, and those that read the same. Else nothing."""
+        order = list(self.felt)
+        after = order[order.index(name) + 1 :]
+        if not after or _on_maps(self.net, name) == _on_maps(self.net, after[0]):
+            return []
+        return [end for end in after if self.felt[end].given is self.felt[after[0]].given]
 
 
-def choose_scheme(x: Tensor, importance: Tensor | None, candidates: Sequence[Scheme], *, slack: float = 0.0) -> Scheme:
-    """The candidate of least weighted error on `x`, a weight or samples of an activation.
+def _on_maps(net: nn.Module, name: str) -> bool:
+    return isinstance(net.get_submodule(name), CONVOLUTIONS)
 
-    importance: the diagonal of the loss's Hessian at `x`: squared gradients at an activation, the inputs' mean squares
-        at a weight (out, in). None: all count the same.
-    slack: take the first candidate whose error is at most (1 + slack) times the least; candidates go from cheap to
-        dear.
-    Error: no candidate.
+
+def feel(net: nn.Module, inputs: Tensor, names: Sequence[str]) -> Blocks:
+    """Run the net forwards and backwards. The Hessian's diagonal is Fisher's: labels are drawn from the net's answers.
+
+    Parts that are not called, or that take indices, are left out. Where no gradient arrives, all outputs count alike.
     """
-    if not candidates:
-        raise UserError("there is no way to quantize to choose from; name at least one")
-    errors = {scheme: weighted_error(x, scheme.fit(x), importance) for scheme in candidates}
-    limit = (1 + slack) * min(errors.values())
-    return next(scheme for scheme, error in errors.items() if error <= limit)
+    seen: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def after(name: str, _: nn.Module, given: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        if not y.requires_grad:
+            y.requires_grad_()
+        if given[0].is_floating_point() and name not in seen:
+            seen[name] = given[0], given[0].detach().clone(), y
+        return y.clone()  # which what follows may change in place
+
+    with torch.enable_grad(), _hooked(net, {name: partial(after, name) for name in names}):
+        answers = net(inputs)
+        outputs = [y for *_, y in seen.values()]
+        importance = [torch.zeros_like(y) for y in outputs]
+        for loss in _losses(answers.reshape(-1, answers.shape[-1])):
+            gradients = torch.autograd.grad(loss, outputs, retain_graph=True, allow_unused=True)
+            importance = [
+                s if g is None else s + g.square() / DRAWS for s, g in zip(importance, gradients, strict=True)
+            ]
+    felt = {
+        name: Felt(given, x, y.detach(), weight if weight.any() else torch.ones_like(weight))
+        for (name, (given, x, y)), weight in zip(seen.items(), importance, strict=True)
+    }
+    return Blocks(net, inputs, felt)
+
+
+def _losses(answers: Tensor) -> Iterator[Tensor]:
+    """Cross-entropy with labels (rows,) that are drawn from the answers (rows, classes)."""
+    generator = torch.Generator(answers.device).manual_seed(0)
+    for _ in range(DRAWS):
+        labels = torch.multinomial(answers.detach().softmax(-1), 1, generator=generator).squeeze(1)
+        yield F.cross_entropy(answers, labels, reduction="sum")
+
+
+def _alone(module: Any, part: Part, x: Tensor) -> Tensor:
+    """What the module gives with a part's weight and rounding; without its hooks."""
+    rounded, own = x if part.activation is None else part.activation(x), module.weight.data
+    module.weight.data = decoded(part, own)
+    try:
+        y: Tensor = module.forward(rounded)
+    finally:
+        module.weight.data = own
+    return y
+
+
+class _Reached(Exception):
+    """All that was waited for has run."""
+
+
+def _until(net: nn.Module, inputs: Tensor, parts: Mapping[str, Part], ends: Sequence[str]) -> dict[str, Tensor]:
+    """The outputs of `ends` with these parts in place of their modules; what comes after the last is not run."""
+    outputs: dict[str, Tensor] = {}
+
+    def stand_in(part: Part, module: nn.Module, given: tuple[Tensor, ...], _: Tensor) -> Tensor:
+        return _alone(module, part, given[0])
+
+    def end(name: str, _: nn.Module, __: tuple[Tensor, ...], y: Tensor) -> None:
+        outputs[name] = y.clone()
+        if len(outputs) == len(ends):
+            raise _Reached
+
+    hooks: dict[str, Any] = {name: partial(stand_in, part) for name, part in parts.items()}
+    with _hooked(net, hooks | {name: partial(end, name) for name in ends}), suppress(_Reached):
+        net(inputs)
+    return outputs
+
+
+@contextmanager
+def _hooked(net: nn.Module, hooks: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    handles = [net.get_submodule(name).register_forward_hook(hook) for name, hook in hooks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def choose(options: Sequence[Option], given: Option, error: Callable[[Option], float], slack: float = 0.0) -> Option:
+    """The first option, they go from cheap to dear, whose error is at most (1 + slack) times the least of all, and not
+    above that of `given`; `given` is one more option, the last."""
+    errors = [(option, error(option)) for option in (*options, given)]
+    limit = min((1 + slack) * min(e for _, e in errors), errors[-1][1])
+    return next(option for option, e in errors if e <= limit)

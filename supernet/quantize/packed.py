@@ -12,11 +12,16 @@ from ...errors import UserError
 from ...search_space.quantization import Scheme, policy_of
 from .floats import Float8
 from .quantized import HALVES, Part, Quantized, Quantizer, apply
-from .quantizers import Affine
+from .quantizers import Affine, LogSqrt2
+from .softmax import Rounding, sites
 
 ALIGNED = 8
 """Bytes that the header of a safetensors file is filled up to a multiple of."""
 CODES, SCALE, ZERO, ACTIVATION = "codes", "scale", "zero", "activation"
+SOFTMAX = "quantize.softmax"
+"""(modules that may compute a softmax in few bits, 2): its kind and scale. Of all such modules, so that the size of a
+file is known of a net that has not run."""
+FLOAT, POWERS, UNIFORM = range(3)
 HALF_BYTE = 4
 DTYPES = {torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3"}
 
@@ -45,7 +50,10 @@ def _tensors(quantized: Quantized) -> dict[str, Tensor]:
                 found[_inside(name, f"weight.{ZERO}")] = pack(part.weight.zero, part.scheme.weights)
         if part.activation is not None:
             found[_inside(name, ACTIVATION)] = torch.stack(_numbers(part.scheme, part.activation))
-    held = {id(quantized.twin.get_submodule(name).weight) for name in quantized.parts}  # under other names too
+    places = sites(net)
+    if places:
+        found[SOFTMAX] = torch.tensor([_softmax_row(quantized.softmax.get(name)) for name in places])
+    held = {id(net.get_submodule(name).weight) for name in quantized.parts}  # under other names too
     return {**{name: tensor for name, tensor in named.items() if id(tensor) not in held}, **found}
 
 
@@ -63,6 +71,20 @@ def _activation(scheme: Scheme, numbers: Tensor) -> Quantizer:
         return Float8(numbers[0])
     zero = torch.zeros_like(numbers[0]) if scheme.signed else numbers[1]
     return Affine(scheme.activations, numbers[0], zero.to(torch.int32), scheme.signed)
+
+
+def _softmax_row(rounding: Rounding | None) -> list[float]:
+    if rounding is None:
+        return [float(FLOAT), 0.0]
+    if isinstance(rounding, LogSqrt2):
+        return [float(POWERS), float(rounding.delta)]
+    return [float(UNIFORM), float(rounding.scale)]
+
+
+def _softmax_from(kind: float, scale: Tensor, bits: int) -> Rounding:
+    if kind == POWERS:
+        return LogSqrt2(bits, scale, strict=True)
+    return Affine(bits, scale, torch.zeros_like(scale, dtype=torch.int32), signed=False)  # 0 is its least number
 
 
 def packed_bytes(net: nn.Module) -> int:
@@ -122,11 +144,15 @@ def from_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> Quantized:
         for name, tensor in named.items():
             if id(tensor) not in held:
                 tensor.data.copy_(left.pop(name))
-    except (KeyError, RuntimeError) as error:
+        places = sites(net)
+        floats = torch.zeros(len(places), 2)  # as files say that know nothing of it
+        rows = zip(places.items(), left.pop(SOFTMAX, floats), strict=True)
+        softmax = {n: _softmax_from(float(row[0]), row[1], bits) for (n, bits), row in rows if row[0] != FLOAT}
+    except (KeyError, RuntimeError, ValueError) as error:
         raise UserError(f"the stored tensors do not fit the quantized net: {error}") from error
     if left:
         raise UserError(f"the stored tensors do not fit the quantized net: {', '.join(sorted(left)[:4])} are too many")
-    return apply(net, parts)
+    return apply(net, parts, softmax)
 
 
 def _read(name: str, scheme: Scheme, shape: torch.Size, left: dict[str, Tensor]) -> Part:
@@ -136,7 +162,8 @@ def _read(name: str, scheme: Scheme, shape: torch.Size, left: dict[str, Tensor])
         scale = left.pop(_inside(name, f"weight.{SCALE}")).float()
         zero = left.pop(_inside(name, f"weight.{ZERO}"), None)
         codes = unpack(left.pop(_inside(name, f"weight.{CODES}")), scheme.weights, shape)
-        scheme = replace(scheme, zeros=zero is not None, whole=scale.dim() == 0)
+        whole = scale.dim() == 0
+        scheme = replace(scheme, zeros=zero is not None, whole=whole, group=None if whole else scheme.group)
         weight = weight_quantizer(scheme, scale, None if zero is None else unpack(zero, scheme.weights, scale.shape))
     if _inside(name, ACTIVATION) in left:
         numbers = left.pop(_inside(name, ACTIVATION))

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ...hw_profiles.cost.integers import Integers
 from ...search_space.quantization import Scheme
 from .floats import Float8
-from .quantizers import Affine
+from .quantizers import Affine, LogSqrt2
+from .softmax import Rounding, let_softmax, round_softmax
 
 Quantizer = Affine | Float8
 HALVES = {None: torch.float16, "bf16": torch.bfloat16}
@@ -26,35 +27,65 @@ class Part:
 
     scheme: as it was carried out: whole, zeros and signed are those of `weight` and `activation`. weight and codes: how
     its weights are read, and the codes that are stored; None for weights of 16 bits, which are floats of half
-    precision. activation: of what comes in (one scale for the whole tensor); None: it stays a float.
+    precision. activation: of what comes in (one scale for the whole tensor); None: it stays a float. folded: whether
+    the norm before it has taken up a scale for each channel; files do not say that.
     """
 
     scheme: Scheme
     weight: Quantizer | None = None
     codes: Tensor | None = None
     activation: Quantizer | None = None
+    folded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
     """twin: the net in floats, its weights decoded, the inputs of its parts rounded; an ordinary module, to evaluate.
 
-    parts: by the names of the modules in the twin. What is in no part is as it was.
+    parts: by the names of the modules in the twin. What is in no part is as it was. softmax: how softmax outputs are
+    rounded, by the names of the modules that compute them.
     """
 
     twin: nn.Module
     parts: Mapping[str, Part] = field(default_factory=dict)
+    softmax: Mapping[str, Rounding] = field(default_factory=dict)
 
     def floats(self) -> nn.Module:
         """The twin without the rounding of inputs, a copy: what an exporter translates before it adds the parts."""
         net = deepcopy(self.twin)
         for name in self.parts:
             net.get_submodule(name)._forward_pre_hooks.clear()
+        for name in self.softmax:
+            let_softmax(net.get_submodule(name))
         return net
+
+    def policy(self) -> dict[str, dict[str, str]]:
+        """How each part is quantized, in words: its weights, its activations; and softmax outputs by module."""
+        words = {name: _words(part) for name, part in self.parts.items()}
+        return words | {name: {"softmax": _softmax_words(q)} for name, q in self.softmax.items()}
 
     def integers(self) -> dict[str, Integers]:
         """What a file needs of the parts whose weights are codes."""
         return {n: _integers(p, p.weight, p.codes) for n, p in self.parts.items() if p.weight and p.codes is not None}
+
+
+def _words(part: Part) -> dict[str, str]:
+    weights = f"{part.scheme.format or 'fp16'} numbers" if part.weight is None else _quantizer_words(part.weight)
+    activations = "floats" if part.activation is None else _quantizer_words(part.activation)
+    return {"weights": weights, "activations": activations + (", each channel's in the norm" if part.folded else "")}
+
+
+def _quantizer_words(quantizer: Quantizer) -> str:
+    if isinstance(quantizer, Float8):
+        return f"fp8 numbers, one scale {'a row' if quantizer.scale.dim() else 'for all'}"
+    middle = 0 if quantizer.signed else 2 ** (quantizer.bits - 1)
+    along = f"for {quantizer.group} of a row" if quantizer.group else "for all" if quantizer.axis is None else "a row"
+    return f"{quantizer.bits} bits, one scale {along}, {'' if (quantizer.zero == middle).all() else 'a'}symmetric"
+
+
+def _softmax_words(rounding: Rounding) -> str:
+    kind = "powers of sqrt(2)" if isinstance(rounding, LogSqrt2) else "one scale for all"
+    return f"{rounding.bits} bits, {kind}"
 
 
 def _integers(part: Part, weight: Quantizer, codes: Tensor) -> Integers:
@@ -77,18 +108,24 @@ def _input(activation: Quantizer) -> tuple[float, int, bool]:
     return float(activation.scale), int(activation.zero), activation.signed
 
 
-def apply(net: nn.Module, parts: Mapping[str, Part]) -> Quantized:
-    """The net, changed in place, with these parts."""
+def apply(net: nn.Module, parts: Mapping[str, Part], softmax: Mapping[str, Rounding] | None = None) -> Quantized:
+    """The net, changed in place, with these parts and with softmax outputs rounded by these."""
     with torch.no_grad():
         for name, part in parts.items():
             module: Any = net.get_submodule(name)
-            if part.weight is not None and part.codes is not None:
-                module.weight.copy_(part.weight.decode(part.codes))
-            elif part.scheme.weights == 16:
-                module.weight.copy_(half(module.weight, part.scheme))
+            module.weight.copy_(decoded(part, module.weight))
             if part.activation is not None:
                 module.register_forward_pre_hook(partial(_round_input, part.activation))
-    return Quantized(net, parts)
+    for name, rounding in (softmax or {}).items():
+        round_softmax(net.get_submodule(name), rounding)
+    return Quantized(net, parts, softmax or {})
+
+
+def decoded(part: Part, weight: Tensor) -> Tensor:
+    """What a part has in place of `weight`."""
+    if part.weight is None or part.codes is None:
+        return half(weight, part.scheme) if part.scheme.weights == 16 else weight
+    return part.weight.decode(part.codes)
 
 
 def half(weight: Tensor, scheme: Scheme) -> Tensor:

@@ -3,7 +3,8 @@
 The outputs of a norm differ in range from channel to channel, so that they want a scale for each; hardware wants one
 for all. With channel scales s and zeros z, and one scale s~ and zero z~, let r = s / s~ and d = s (z - z~). Then
 x' = (x + d) / r, which the norm's own gamma and beta give, has x'/s~ + z~ = x/s + z: the same codes. The layers that
-read x get W' = W r (by column) and b' = b - W d, so that W'x' + b' = Wx + b.
+read x get W' = W r (by input channel) and b' = b - W d, so that W'x' + b' = Wx + b. A convolution that pads x with
+zeros would have to pad x' with d / r: it is no reader for which d may be other than 0.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from ...errors import UserError
 from .quantizers import Affine
 
 Linear = tuple[Tensor, Tensor | None]
-"""(weight (out, channels), bias (out,) or None)."""
+"""(weight (out, channels) or, of convolutions, (out, channels / groups, taps...), bias (out,) or None)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +55,15 @@ def reparameterize(gamma: Tensor, beta: Tensor | None, linears: Sequence[Linear]
         Affine(affine.bits, scale, zero, affine.signed),
         gamma / ratio,
         shifted / ratio,
-        tuple((weight * ratio, _less(bias, weight @ shift)) for weight, bias in linears),
+        tuple((w * _by_input(ratio, w), _less(b, (w * _by_input(shift, w)).flatten(1).sum(1))) for w, b in linears),
     )
+
+
+def _by_input(values: Tensor, weight: Tensor) -> Tensor:
+    """Values (channels,) so that they meet the weights that read these channels: a group of outputs reads its own."""
+    inputs = weight.shape[1]
+    rows = values.view(-1, inputs).repeat_interleave(len(weight) * inputs // len(values), 0)
+    return rows.view(*rows.shape, *(1 for _ in weight.shape[2:]))
 
 
 def _less(bias: Tensor | None, moved: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
+from .softmax import sites, watching_softmax
 
 MOST_ROWS = 512
 """Of the inputs of a part that are kept; evenly spread over the samples."""
@@ -17,10 +18,11 @@ MOST_ROWS = 512
 @dataclass(eq=False)
 class Traffic:
     """inputs: by part, (rows, channels): tokens, pixels and samples are rows. readers: by norm, the parts that it feeds
-    straight, in the order of running."""
+    straight, in the order of running. softmax: outputs of softmax, flat, by the module that has them rounded."""
 
     inputs: dict[str, Tensor] = field(default_factory=dict)
     readers: dict[str, list[str]] = field(default_factory=dict)
+    softmax: dict[str, Tensor] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -40,8 +42,9 @@ def observe(net: nn.Module, inputs: Tensor, parts: Collection[str]) -> Traffic:
         if id(x) in made:
             traffic.readers.setdefault(made[id(x)][0], []).append(name)
 
-    with _watching(net, norms, leaves, parts, enters):
+    with _watching(net, norms, leaves, parts, enters), watching_softmax(net, sites(net)) as outputs:
         net(inputs)
+    traffic.softmax = {name: torch.cat(calls) for name, calls in outputs.items()}
     return traffic
 
 

@@ -1,4 +1,4 @@
-"""Quantizers, ranges, rounding, RepQ's reparameterization, the choice of a scheme: known answers and identities."""
+"""Quantizers, ranges, rounding, RepQ's reparameterization: known answers and identities."""
 
 import math
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch.nn.functional import layer_norm
 
 from nas.errors import UserError
-from nas.supernet.quantize.blockwise import Scheme, choose_scheme, schemes, weighted_error
 from nas.supernet.quantize.observers import OBSERVERS, fit, observer, percentile
 from nas.supernet.quantize.quantizers import SMALLEST_SCALE, Affine, LogSqrt2, affine_of
 from nas.supernet.quantize.repq import reparameterize
@@ -26,6 +25,10 @@ def normal(*shape, seed=0, dtype=torch.float64):
 
 def tensor(*values):
     return torch.tensor(values, dtype=torch.float64)
+
+
+def squared_error(x, quantize):
+    return float((quantize(x) - x).square().mean())
 
 
 # Affine
@@ -150,7 +153,7 @@ def test_log_sqrt2_on_softmax_outputs():
     uniform = fit("mse", p, 4, symmetric=False, signed=False)
     for strict in (False, True):
         ours = LogSqrt2(4, p.max(), strict)
-        assert weighted_error(p, ours) < 0.5 * weighted_error(p, uniform)
+        assert squared_error(p, ours) < 0.5 * squared_error(p, uniform)
     x = torch.tensor([2.0, 0.5, 0.0], requires_grad=True)
     q(x, straight=True).sum().backward()
     assert x.grad.tolist() == [0, 1, 0]
@@ -204,7 +207,7 @@ def with_outliers():
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_clipping_outliers_pays(name, symmetric):
     x = with_outliers()
-    error, whole = (weighted_error(x, fit(n, x, 4, symmetric=symmetric, axis=0)) for n in (name, "min_max"))
+    error, whole = (squared_error(x, fit(n, x, 4, symmetric=symmetric, axis=0)) for n in (name, "min_max"))
     assert error < 0.3 * whole
 
 
@@ -330,41 +333,21 @@ def test_repq_changes_neither_outputs_nor_codes(symmetric, has_beta):
         assert (r.beta == 0).all()  # an RMSNorm needs no bias
 
 
+@pytest.mark.parametrize(("groups", "taps"), [(1, (3, 3)), (4, (1, 3)), (16, (3, 2)), (2, (5,))], ids=str)
+def test_repq_changes_no_output_of_a_convolution(groups, taps):
+    gamma, beta, _ = norm_and_linears()
+    n = normal(3, 16, *(9 for _ in taps), seed=7)
+    by_channel = (1, 16, *(1 for _ in taps))
+    x = n * gamma.view(by_channel) + beta.view(by_channel)
+    weight, bias = normal(32, 16 // groups, *taps, seed=1), normal(32, seed=2)
+    r = reparameterize(gamma, beta, [(weight, bias)], fit("min_max", x, 4, symmetric=False, axis=1))
+    convolve = torch.nn.functional.conv2d if len(taps) == 2 else torch.nn.functional.conv1d
+    ((w1, b1),) = r.linears
+    ours = convolve(n * r.gamma.view(by_channel) + r.beta.view(by_channel), w1, b1, groups=groups)
+    assert torch.allclose(ours, convolve(x, weight, bias, groups=groups), rtol=1e-10, atol=1e-10)
+
+
 def test_repq_needs_a_scale_for_each_channel():
     gamma, beta, linears = norm_and_linears()
     with pytest.raises(UserError, match="16 channels"):
         reparameterize(gamma, beta, linears, fit("min_max", gamma, 4, symmetric=True))
-
-
-# the choice of a scheme
-
-
-def test_the_choice_follows_the_data_and_what_they_weigh():
-    lopsided = normal(500, 4).abs() + 0.1
-    assert choose_scheme(lopsided, None, [Scheme(4, True), Scheme(4, False)]) == Scheme(4, False)
-    uneven = normal(500, 4) * tensor(0.01, 1.0, 1.0, 30.0)
-    candidates = schemes(4, axis=1)
-    assert choose_scheme(uneven, None, candidates).axis == 1
-    first, second = Scheme(4, True, observer="min_max"), Scheme(4, True, observer="mse")
-    x = torch.cat([normal(2000), tensor(12.0)])
-    matters = torch.cat([torch.zeros(2000), torch.ones(1)]).double()  # only the outlier is felt
-    assert choose_scheme(x, None, [first, second]) == second
-    assert choose_scheme(x, matters, [second, first]) == first
-
-
-def test_a_cheaper_scheme_within_the_slack_is_taken():
-    x = normal(500, 4)
-    candidates = schemes(8, axis=1)
-    errors = [weighted_error(x, s.fit(x)) for s in candidates]
-    assert choose_scheme(x, None, candidates) == candidates[errors.index(min(errors))]
-    assert choose_scheme(x, None, candidates, slack=10.0) == candidates[0]
-
-
-def test_a_zero_never_overflows():
-    far = normal(100) * 0.01 + 5  # its own range alone would need a zero of about -20,000
-    for scheme in schemes(8, axis=0)[:2]:
-        affine = scheme.fit(far)
-        assert affine.low <= affine.zero <= affine.high
-        assert weighted_error(far, affine) < 0.05**2
-    with pytest.raises(UserError, match="name at least one"):
-        choose_scheme(far, None, [])

@@ -13,9 +13,10 @@ from torch import nn
 import nas
 from nas.search_space.quantization import parse_scheme, policy_of, quantizable
 from nas.supernet.export import stored
-from nas.supernet.quantize import post_training
+from nas.supernet.quantize import norms
 from nas.supernet.quantize.packed import from_tensors, pack, to_tensors, unpack
-from nas.supernet.quantize.post_training import PLAIN, PostTraining, quantize
+from nas.supernet.quantize.post_training import quantize
+from nas.supernet.quantize.settings import PLAIN, PostTraining
 from nas.supernet.shipped import as_shipped
 
 SCHEMES = ("w16a16", "w8a8", "w8a16", "w4a16", "w4a8", "w4a16g64", "w4a4", "w6a6")
@@ -91,7 +92,7 @@ def test_norms_are_rewritten_where_channels_differ_by_much(monkeypatch):
     one_scale = quantize(net, x, PostTraining(reparameterized=False)).twin
     assert torch.equal(one_scale[0].weight, net[0].weight)
     assert error(net, rewritten, x) < 0.7 * error(net, one_scale, x)
-    monkeypatch.setattr(post_training, "GAIN", 0.0)
+    monkeypatch.setattr(norms, "GAIN", 0.0)
     assert torch.equal(quantize(net, x).twin(x), one_scale(x))
 
 

@@ -13,7 +13,8 @@ import nas
 from nas.search_space.architecture import Architecture
 from nas.search_space.quantization import parse_scheme, quantizable
 from nas.supernet.export import save_bundle
-from nas.supernet.quantize.post_training import PLAIN, quantize
+from nas.supernet.quantize.post_training import quantize
+from nas.supernet.quantize.settings import PLAIN
 
 
 def images(n, seed=0):
