@@ -54,6 +54,7 @@ def write_bundle(
             found = parity(module, shipped, run.task, split, beside / "model.onnx")
             facts = {**facts, "parity": found.text}
             write_parity(found, beside)
+            write_atomic(beside / "policy.json", json.dumps(shipped.policy(), indent=1))
         save_bundle(beside, architecture, run.description, {"task": run.task_name, **facts})
         write_atomic(beside / "README.md", _readme(run, architecture, facts, formats))
         if folder.exists():
@@ -76,8 +77,9 @@ _KERNELS = (
 )
 
 
-_PARITY = (
+_QUANTIZED = (
     "",
+    "`policy.json` says of each part how many bits its weights and inputs have, and how they are scaled.",
     "`parity.json` compares the net in floats, the quantized one that was evaluated, and `model.onnx` on one split.",
     "The test split is looked at once, for the chosen net: where it is of that split, this is the same look.",
 )
@@ -118,7 +120,7 @@ def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], form
             *(_FIXED if "onnx-fixed" in formats else ()),
         ]
     lines += ["", "`architecture.json` holds the genes, `model.json` what `nas.load` needs beside the weights."]
-    lines += [*(_PARITY if "parity" in facts else ()), ""]
+    lines += [*(_QUANTIZED if "parity" in facts else ()), ""]
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from nas_command import ask, nas_command, tiny_space
 import nas
 from nas.search import parity, run_folder
 from nas.search.reporting import answer_files
+from nas.search_space.quantization import policy_of
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,14 @@ def test_the_forms_of_a_quantized_net_are_compared_on_the_split_that_is_looked_a
     assert found["floats"] == pytest.approx(nas.evaluate(plain, task, "test"))
     said = [(run / "best" / "README.md").read_text(), answer["facts"]["parity"]]
     assert all(f"in floats {found['floats']:.2%}, quantized {found['twin']:.2%}" in text for text in said)
+
+
+def test_the_policy_of_each_part_is_written_in_words(quantized):
+    run, _, twin = quantized
+    found = json.loads((run / "best" / "policy.json").read_text())
+    assert found.keys() == policy_of(twin).keys()
+    assert all(part["weights"].startswith(f"{policy_of(twin)[name].weights} bits") for name, part in found.items())
+    assert "`policy.json` says of each part" in (run / "best" / "README.md").read_text()
 
 
 def test_the_size_of_a_quantized_net_is_that_of_its_file(quantized):
