@@ -5,6 +5,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +81,26 @@ def _program(program: torch.export.ExportedProgram, fold: bool) -> bytes:
     onnx = torch.onnx.export(program, dynamo=True, verbose=False, optimize=fold)
     if onnx is None:
         raise UserError("torch could not translate this module to ONNX")
+    if not fold:
+        _compute_shapes(onnx.model)
     ClearMetadataAndDocStringPass()(onnx.model)  # stack traces of every node: more bytes than a small net's weights
     content: bytes = onnx.model_proto.SerializeToString()
     return content
+
+
+def _compute_shapes(model: Any) -> None:
+    """Compute what is constant, but for what reads a parameter: a third of the nodes, which deal with known shapes."""
+    from onnxscript.optimizer import fold_constants, remove_unused_nodes  # slow to import
+    from onnxscript.rewriter import rewrite
+    from onnxscript.rewriter.rules.common import materialize_reshape_shape_rule
+
+    def should_fold(node: Any) -> bool | None:
+        return False if any(v is not None and v.is_initializer() for v in node.inputs) else None
+
+    for _ in range(2):
+        fold_constants(model, onnx_shape_inference=True, should_fold=should_fold)
+        rewrite(model, [materialize_reshape_shape_rule])
+    remove_unused_nodes(model)
 
 
 @contextlib.contextmanager

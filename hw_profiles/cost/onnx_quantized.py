@@ -144,7 +144,7 @@ def _linear(graph: Editor, part: Part, node: NodeProto) -> None:
     if values is not None and (activation := _rounding(values)) and values.scheme.format is None:
         x = _quantized_input(graph, values.scheme, activation, node.input[0])
         weight = graph.node("Transpose", [_dequantized(graph, part.name, values)], perm=[1, 0])
-        _product(graph, node, lambda output: graph.node("MatMul", [x, weight], output))
+        _subtract_bias(graph, _product(graph, node, lambda output: graph.node("MatMul", [x, weight], output)))
     elif values is not None and (block := block_of(values)):
         inputs = [node.input[0], *packed(graph, values, block)]
         rows, width = values.matrix.shape
@@ -157,30 +157,23 @@ def _linear(graph: Editor, part: Part, node: NodeProto) -> None:
         graph.rewire(node, 1, weight if turned else graph.node("Transpose", [weight], perm=[1, 0]))
 
 
-def _product(graph: Editor, node: NodeProto, make: Callable[[str], str]) -> None:
-    """The product in place of a MatMul, or of a Gemm, and the bias subtracted after it.
-
-    ONNX Runtime makes MatMul and Add one Gemm before it looks for quantized ones, and finds none then: it does not
-    know Sub.
-    """
-    if node.op_type == "Gemm":
-        bias = node.input[2] if len(node.input) > 2 else ""
-        if bias:
-            graph.replace(node, "Sub", [make(f"{node.output[0]}.product"), _negative(graph, bias)])
-        else:
-            graph.drop(node)
-            make(node.output[0])
-        return
+def _product(graph: Editor, node: NodeProto, make: Callable[[str], str]) -> str:
+    """The product in place of a MatMul, or of a Gemm, whose bias is added after it."""
+    if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2]:
+        product = make(f"{node.output[0]}.product")
+        graph.replace(node, "Add", [product, node.input[2]])
+        return product
     graph.drop(node)
-    product = make(node.output[0])
+    return make(node.output[0])
+
+
+def _subtract_bias(graph: Editor, product: str) -> None:
+    """ONNX Runtime makes MatMul and Add one Gemm before it looks for quantized ones, and finds none then: it does not
+    know Sub."""
     for reader in graph.readers(product):
         biases = [name for name in reader.input if name in graph.tensors and len(graph.tensors[name].dims) == 1]
         if reader.op_type == "Add" and biases:
-            graph.replace(reader, "Sub", [product, _negative(graph, biases[0])])
-
-
-def _negative(graph: Editor, bias: str) -> str:
-    return graph.constant(-graph.array(bias))
+            graph.replace(reader, "Sub", [product, graph.constant(-graph.array(biases[0]))])
 
 
 def _convolution(graph: Editor, part: Part, node: NodeProto) -> None:
