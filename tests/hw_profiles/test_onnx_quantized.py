@@ -320,6 +320,7 @@ def test_files_of_convolutions_without_a_bias_hold_no_float_weights() -> None:
     assert_alike(run(content, x), expected(net, parts, x), 1e-4)
 
 
+@pytest.mark.slow
 def test_files_with_a_free_batch_do_not_compute_shapes_that_are_known() -> None:
     space = SearchSpace(load_preset("vit-fashion").bind((1, 28, 28), 10))
     net, x = space.build(space.smallest).eval(), torch.rand(2, 1, 28, 28)

@@ -2,11 +2,13 @@
 
 import copy
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 import nas
+from nas.hw_profiles.cost.onnx_file import quantized_onnx
 from nas.search_space.projections import Projected, open_projections
 from nas.search_space.quantization import policy_of
 
@@ -77,9 +79,22 @@ class Decoder(nn.Module):
         return self.head(tokens.mean(1))
 
 
+def test_a_layer_of_torchs_runs_in_integers():
+    def build(trial):
+        return nn.Sequential(nn.TransformerEncoderLayer(16, 2, trial.suggest_int("ffn", 16, 32, step=16), 0.0)).eval()
+
+    space, x = nas.SearchSpace(build).quantized(schemes=["w8a8"], granularity="layer"), torch.randn(7, 3, 16)
+    quantized = nas.quantize(nas.Supernet(space).extract(space.largest), x)
+    assert quantized.parts["0.self_attn.in_proj"].activation is not None
+    session = onnxruntime.InferenceSession(quantized_onnx(quantized.floats(), x, quantized.integers()))
+    (outputs,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(outputs), quantized.twin(x), atol=2e-2, rtol=1e-2)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["w8a8", "w4a16", "w16a16"])
 def test_a_space_of_torch_layers_is_searched_stored_and_run_in_integers(scheme, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
     space = nas.SearchSpace(lambda t: Decoder(t.suggest_int("width", 16, 32, step=16), t.suggest_int("depth", 1, 2)))
     supernet = nas.Supernet(space)
     found = nas.Supernet(space.quantized(schemes=[scheme]))
