@@ -1,4 +1,4 @@
-"""The README's Python runs."""
+"""The Python of the README and of the docs runs."""
 
 import re
 from pathlib import Path
@@ -17,6 +17,13 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     assert len(study.trials()) == scope["space"].size == 24
     assert (study.front()["params"] <= 10_000).all()
     assert {p.name for p in (tmp_path / "model").iterdir()} == {"model.safetensors", "model.onnx"}
+
+
+def test_the_example_of_a_policy_runs(capsys):
+    text = (Path(__file__).parent.parent / "docs" / "quantization.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(example, "quantization.md", "exec"), {})
+    assert "'weights': 'fp16 numbers'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["install", "test-install", "test"])
