@@ -20,6 +20,7 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     seed: SeedOption = 0,
+    init: Annotated[Path | None, typer.Option("--init", help="Run to start from, with its weights and knobs.")] = None,
 ) -> None:
     """Train a supernet, or go on with an interrupted training.
 
@@ -28,11 +29,13 @@ def train(
     `nas train --task fashion-mnist --run runs/fashion --steps 2000`
 
     `nas train --space matformer --sampling matformer --run runs/matformer`
+
+    `nas train --init runs/fashion --run runs/longer --steps 1000`
     """
     from ..search.run_folder import prepare_run
 
     knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
-    chosen_run = prepare_run(run, task, space, knobs)
+    chosen_run = prepare_run(run, task, space, knobs, init=init)
     trained(chosen_run)
     console.print(f"Trained: {chosen_run.folder}")
 

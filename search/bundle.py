@@ -170,12 +170,11 @@ def _row(run: Run, number: str) -> str:
 def _with_policies(run: Run, text: str, folder: Path) -> tuple[Quantization | None, Architecture]:
     """The genes in `text` (JSON). The policies are those that the bundle in `folder` is of, or else `best/`."""
     genes = Architecture.from_json(text)
-    if not policy_genes(genes) or policy_genes(run.space.genes):
+    if not policy_genes(genes) or genes in run.space:
         return None, genes
     for path in (folder / "model.json", run.folder / "best" / "model.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            known = json.loads(path.read_text())["space"]["quantize"]
-            return Quantization(tuple(known["schemes"]), known["granularity"], tuple(known["keep"])), genes
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return Quantization(**json.loads(path.read_text())["space"]["quantize"]), genes
     raise UserError(
         f"the net has a quantization policy, and {path}, which would say what it chose from, is missing or of another "
         f"search; search again: `nas search --run {run.folder} --quantize ...`"

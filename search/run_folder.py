@@ -1,6 +1,6 @@
 """A run: one folder that holds a trained supernet and what searches made of it.
 
-run.json              task, space and recipe: enough to open the run again
+run.json              task, space, recipe and the run whose weights it starts from: enough to open the run again
 checkpoints/          an unfinished (or the last) training state
 supernet.safetensors  the trained shared weights
 history.json          training curve and events
@@ -37,12 +37,16 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is of. The task, the space and the supernet are loaded when they are first asked for."""
+    """What a run is of. The task, the space and the supernet are loaded when they are first asked for.
+
+    init: the folder of the run whose trained weights the training starts from, if it does not start from nothing.
+    """
 
     folder: Path
     task_name: str
     description: Description
     recipe: Recipe = field(default_factory=Recipe)
+    init: str | None = None
 
     @cached_property
     def task(self) -> Task:
@@ -59,10 +63,14 @@ class Run:
     def is_trained(self) -> bool:
         return self.weights.exists()
 
-    def supernet(self) -> Supernet:
-        """The trained supernet. Error: it has not been trained."""
+    def check_trained(self) -> None:
+        """Error: it has not been trained."""
         if not self.is_trained():
             raise UserError(f"{self.folder} holds no trained supernet; run `nas train --run {self.folder}` first")
+
+    def supernet(self) -> Supernet:
+        """The trained supernet. Error: it has not been trained."""
+        self.check_trained()
         supernet = Supernet(self.space, seed=self.recipe.seed)
         supernet.store.load_state_dict(load_file(self.weights))
         return supernet.eval()
@@ -75,13 +83,18 @@ class Run:
         """Train (or go on training) the supernet and keep it. A trained one is loaded."""
         if self.is_trained():
             return self.supernet()
-        supernet = Supernet(self.space, seed=self.recipe.seed)  # before anything is written: the space may be wrong
+        supernet = self._untrained()  # before anything is written: the space may be wrong
         self.save()
         history = train(supernet, self.task, self.recipe, run=self.folder, progress=progress)
         write_atomic(self.folder / "history.json", json.dumps({"rows": history.rows, "events": history.events}))
         state = {name: t.detach().contiguous() for name, t in supernet.store.state_dict().items()}
         write_atomic(self.weights, save(state))  # last: its presence says that all else is there
         return supernet
+
+    def _untrained(self) -> Supernet:
+        if self.init is None:
+            return Supernet(self.space, seed=self.recipe.seed)
+        return open_run(Path(self.init)).supernet().serving(self.space)
 
     def history(self) -> History:
         """The training curve (empty where there is none)."""
@@ -91,6 +104,7 @@ class Run:
     def save(self) -> None:
         """Write run.json."""
         content = {"task": self.task_name, "space": dict(self.description), "recipe": self.recipe.model_dump()}
+        content |= {"init": self.init} if self.init is not None else {}
         write_atomic(self.folder / "run.json", json.dumps(content, indent=1))
 
 
@@ -98,37 +112,65 @@ def open_run(folder: Path) -> Run:
     """The run that a folder holds. Error: it holds none."""
     try:
         content = json.loads((folder / "run.json").read_text())
-        return Run(folder, content["task"], content["space"], Recipe(**content["recipe"]))
+        return Run(folder, content["task"], content["space"], Recipe(**content["recipe"]), content.get("init"))
     except (OSError, ValueError, KeyError):
         raise UserError(f"{folder} holds no run (run.json); make one with `nas train --run {folder}`") from None
 
 
-def prepare_run(folder: Path | None, task: str | None, space: str | None, knobs: Mapping[str, Any]) -> Run:
+def prepare_run(
+    folder: Path | None,
+    task: str | None,
+    space: str | None,
+    knobs: Mapping[str, Any],
+    *,
+    init: Path | None = None,
+) -> Run:
     """The run for a task, a space and training knobs: an existing folder is opened, and must agree with what is asked.
 
-    folder None: one in the cache, named after task, space and recipe. knobs: of `Recipe`.
+    folder None: one in the cache, named after all the rest. knobs: of `Recipe`. init: another run to start from; task,
+    space and knobs that are not stated are its own.
     """
     if folder is not None and (folder / "run.json").exists():
         run = open_run(folder)
         _agree(run, task, space, make_recipe(run.recipe, knobs))
+        _agree_on_start(run, init)
         return run
-    task = task or "digits"
+    run = _new(task or "digits", space, knobs) if init is None else _after(open_run(init), task, space, knobs)
+    return replace(run, folder=_in_cache(run, space or run.task.space) if folder is None else folder)
+
+
+def _new(task: str, space: str | None, knobs: Mapping[str, Any]) -> Run:
     loaded = load_task(task)
     description = describe_space(space or loaded.space, loaded.input_shape, loaded.classes)
-    recipe = make_recipe(None, knobs)
-    if folder is None:
-        key = json.dumps([task, description, recipe.model_dump()], sort_keys=True, default=str)
-        name = f"{task.split(':')[0]}-{Path((space or loaded.space).split(':')[0]).stem}"
-        folder = cache_folder() / "runs" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-    return Run(folder, task, description, recipe)
+    return Run(Path(), task, description, make_recipe(None, knobs))
 
 
-def _agree(run: Run, task: str | None, space: str | None, recipe: Recipe) -> None:
+def _after(other: Run, task: str | None, space: str | None, knobs: Mapping[str, Any]) -> Run:
+    """A run that starts from the weights of another. Errors: it is not trained, or of another task or space."""
+    _agree(other, task, space, other.recipe, "--init")
+    other.check_trained()
+    return replace(other, recipe=make_recipe(other.recipe, knobs), init=str(other.folder.resolve()))
+
+
+def _in_cache(run: Run, space: str) -> Path:
+    start = [run.init] if run.init else []
+    key = json.dumps([run.task_name, run.description, run.recipe.model_dump(), *start], sort_keys=True, default=str)
+    name = f"{run.task_name.split(':')[0]}-{Path(space.split(':')[0]).stem}"
+    return cache_folder() / "runs" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def _agree(run: Run, task: str | None, space: str | None, recipe: Recipe, option: str = "--run") -> None:
     if task is not None and task != run.task_name:
-        raise UserError(f"{run.folder} is a run of task {run.task_name!r}, not {task!r}; name another --run")
+        raise UserError(f"{run.folder} is a run of task {run.task_name!r}, not {task!r}; name another {option}")
     if space is not None:
         asked = describe_space(space, run.task.input_shape, run.task.classes)
         if asked != dict(run.description):
-            raise UserError(f"{run.folder} is a run of another space than {space!r}; name another --run")
+            raise UserError(f"{run.folder} is a run of another space than {space!r}; name another {option}")
     if recipe != run.recipe:
         raise UserError(f"{run.folder} is a run with other training knobs; leave them out or name another --run")
+
+
+def _agree_on_start(run: Run, init: Path | None) -> None:
+    if init is not None and run.init != str(init.resolve()):
+        start = run.init or "no other run"
+        raise UserError(f"{run.folder} is a run that starts from {start}, not from {init}; name another --run")

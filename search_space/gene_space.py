@@ -177,12 +177,12 @@ class GeneSpace:
 
     @property
     def largest(self) -> Architecture:
-        """Every number at its top, of alternatives the one with the most parameters (without a net: the first)."""
+        """Every number at its top, of alternatives the one of most parameters, or bits (else the first)."""
         return self._extreme(True)
 
     @property
     def smallest(self) -> Architecture:
-        """Every number at its bottom, of alternatives the one with the fewest parameters (without a net: the first)."""
+        """Every number at its bottom, of alternatives the one of fewest parameters, or bits (else the first)."""
         return self._extreme(False)
 
     def _extreme(self, large: bool) -> Architecture:

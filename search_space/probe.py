@@ -9,22 +9,25 @@ from torch import nn
 
 from .architecture import Architecture, GeneValue
 from .layout import Layout
+from .quantization import Scheme
 from .trial import Gene
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One run of the space function: the genes it asked for, in order, and the shape of every parameter."""
+    """One run of the space function: the genes it asked for, in order, the shape of every parameter, and the policy."""
 
     architecture: Architecture
     genes: Mapping[str, Gene]
     shapes: Mapping[str, tuple[int, ...]]
     layouts: Mapping[str, Layout]
+    policy: Mapping[str, Scheme]
 
     @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return sum(prod(shape) for shape in self.shapes.values())
+    def size(self) -> tuple[int, int, int]:
+        """Number of parameters; then bits: first the fewer of each part's weights and activations, then both."""
+        pairs = [(scheme.weights, scheme.activations) for scheme in self.policy.values()]
+        return sum(prod(shape) for shape in self.shapes.values()), sum(map(min, pairs)), sum(map(sum, pairs))
 
 
 class Probed(Protocol):

@@ -132,6 +132,7 @@ class Quantization:
         if not self.schemes:
             raise UserError("a quantization needs at least one scheme, such as w8a8")
         object.__setattr__(self, "schemes", tuple(dict.fromkeys(str(parse_scheme(s)) for s in self.schemes)))
+        object.__setattr__(self, "keep", tuple(self.keep))
 
     def check(self, modules: Iterable[nn.Module]) -> None:
         """Errors: nets with a policy already, nothing to quantize, a pattern that names nothing in any of them."""

@@ -14,7 +14,7 @@ from .check import Finding, check
 from .gene_space import GeneSpace
 from .layout import Layout, Rule, layouts_of
 from .probe import Probe
-from .quantization import Granularity, Quantization, canonical, schemes_of
+from .quantization import Granularity, Quantization, canonical, policy_of, schemes_of
 from .trial import Gene, RecordingTrial
 
 SpaceFunction = Callable[[Any], nn.Module]
@@ -41,7 +41,7 @@ class SearchSpace(GeneSpace):
         self.layout_rules = dict(layouts or {})
         self._skeletons: OrderedDict[Architecture, nn.Module] = OrderedDict()
         self._has_constants = False
-        self._sizes: dict[str, dict[GeneValue, int]] = {}
+        self._sizes: dict[str, dict[GeneValue, tuple[int, ...]]] = {}
         self.probes = self._discover()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class SearchSpace(GeneSpace):
     def _probe(self, choose: Callable[[Gene], GeneValue]) -> Probe:
         module, trial = self._run(choose, "meta")
         shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
-        return Probe(trial.architecture, trial.genes, shapes, self.layouts(module))
+        return Probe(trial.architecture, trial.genes, shapes, self.layouts(module), policy_of(module))
 
     def _discover(self) -> tuple[Probe, ...]:
         base = self.probe({})
@@ -193,7 +193,7 @@ class SearchSpace(GeneSpace):
         if gene.nested:
             return gene.options[-1 if large else 0]
         sizes = self._sizes.get(gene.name, {})
-        return (max if large else min)(gene.options, key=lambda o: sizes.get(o, 0))
+        return (max if large else min)(gene.options, key=lambda o: sizes.get(o, ()))
 
 
 def _others(gene: Gene, value: GeneValue) -> list[GeneValue]:

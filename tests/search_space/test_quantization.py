@@ -168,3 +168,14 @@ def test_what_cannot_be_quantized_is_said():
         Quantization(())
     with pytest.raises(nas.UserError, match="no linear layer"):
         nas.SearchSpace(lambda trial: nn.LayerNorm(trial.suggest_int("n", 2, 4))).quantized()
+
+
+def test_the_largest_net_has_the_most_bits_and_the_smallest_the_fewest():
+    for schemes, most, fewest in (
+        (["w3a3", "w8a8", "w2a16"], "w8a8", "w2a16g32"),
+        (["w4a8", "w2a4", "w8a8"], "w8a8", "w2a4"),
+        (["w4a8", "fp16", "fp8"], "w16a16", "w4a8"),
+    ):
+        space = nas.SearchSpace(lambda _: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))).quantized(schemes=schemes)
+        assert set(space.largest.values()) == {most}
+        assert set(space.smallest.values()) == {fewest}
