@@ -21,6 +21,7 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     seed: SeedOption = 0,
     init: Annotated[Path | None, typer.Option("--init", help="Run to start from, with its weights and knobs.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="With --init: train with rounding, as in `nas search`.")] = None,
 ) -> None:
     """Train a supernet, or go on with an interrupted training.
 
@@ -31,11 +32,15 @@ def train(
     `nas train --space matformer --sampling matformer --run runs/matformer`
 
     `nas train --init runs/fashion --run runs/longer --steps 1000`
+
+    `nas train --init runs/fashion --quantize w8a8,w4a8,w2a8 --run runs/few-bits --steps 500`
     """
     from ..search.run_folder import prepare_run
+    from ..search_space.quantization import quantization_of
 
     knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
-    chosen_run = prepare_run(run, task, space, knobs, init=init)
+    policies = quantization_of(quantize) if quantize is not None else None
+    chosen_run = prepare_run(run, task, space, knobs, init=init, quantize=policies)
     trained(chosen_run)
     console.print(f"Trained: {chosen_run.folder}")
 

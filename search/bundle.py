@@ -45,7 +45,8 @@ def write_bundle(
     if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").exists():
         raise UserError(f"{folder} exists and holds no extracted net; move it away or name another --out")
     module = extract_for(supernet, run.task, architecture)
-    shipped, found = quantized_for(module, run.task) if policy_of(module) else Quantized(module), None
+    steps = supernet.steps
+    shipped, found = quantized_for(module, run.task, steps=steps) if policy_of(module) else Quantized(module), None
     beside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
     _remove(beside, old)  # what a killed call left
     try:

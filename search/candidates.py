@@ -83,9 +83,10 @@ class Candidates:
 
     @cached_property
     def quality_key(self) -> str:
-        """Says what `qualities` are of: the task's data and metric, and these very weights."""
+        """Says what `qualities` are of: the task's data and metric, and these very weights and steps."""
         digest = sha256()
-        for name, tensor in sorted(self.supernet.store.state_dict().items()):
+        tensors = self.supernet.store.state_dict() | dict(self.supernet.steps.items())
+        for name, tensor in sorted(tensors.items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         data = f"{self.task.name}, {len(self.task.validation)} for validation"

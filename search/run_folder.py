@@ -2,7 +2,7 @@
 
 run.json              task, space, recipe and the run whose weights it starts from: enough to open the run again
 checkpoints/          an unfinished (or the last) training state
-supernet.safetensors  the trained shared weights
+supernet.safetensors  the trained shared weights, and the learned steps of rounding, if any
 history.json          training curve and events
 study.db, front.csv, report.html, best/   of the newest search
 search.log            what every search of the run did, and when
@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save
+from torch import nn
 
 from ..errors import UserError
 from ..files import write_atomic
 from ..search_space.locate import Description, describe_space, space_from
-from ..search_space.quantization import Quantization
+from ..search_space.quantization import Quantization, parse_scheme
 from ..search_space.space import SearchSpace
+from ..supernet.quantize.learned import is_few
 from ..supernet.recipe import Recipe
 from ..supernet.store import Supernet
-from ..supernet.train import History, Progress, make_recipe, train
+from ..supernet.train import STEPS, History, Progress, make_recipe, train
 from ..tasks import Task, load_task
 
 
@@ -72,8 +74,17 @@ class Run:
         """The trained supernet. Error: it has not been trained."""
         self.check_trained()
         supernet = Supernet(self.space, seed=self.recipe.seed)
-        supernet.store.load_state_dict(load_file(self.weights))
+        tensors = load_file(self.weights)
+        steps = {n.removeprefix(STEPS): tensors.pop(n) for n in list(tensors) if n.startswith(STEPS)}
+        supernet.steps = nn.ParameterDict({n: nn.Parameter(step) for n, step in steps.items()})
+        supernet.store.load_state_dict(tensors)
         return supernet.eval()
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """The policies of the run's own space, if it has any."""
+        known = self.description.get("quantize")
+        return Quantization(**known) if known else None
 
     def quantized(self, quantization: Quantization) -> "Run":
         """The same run, whose nets have a quantization policy; the weights are the same."""
@@ -88,6 +99,7 @@ class Run:
         history = train(supernet, self.task, self.recipe, run=self.folder, progress=progress)
         write_atomic(self.folder / "history.json", json.dumps({"rows": history.rows, "events": history.events}))
         state = {name: t.detach().contiguous() for name, t in supernet.store.state_dict().items()}
+        state |= {f"{STEPS}{n}": step.detach() for n, step in supernet.steps.items()}
         write_atomic(self.weights, save(state))  # last: its presence says that all else is there
         return supernet
 
@@ -124,19 +136,35 @@ def prepare_run(
     knobs: Mapping[str, Any],
     *,
     init: Path | None = None,
+    quantize: Quantization | None = None,
 ) -> Run:
     """The run for a task, a space and training knobs: an existing folder is opened, and must agree with what is asked.
 
     folder None: one in the cache, named after all the rest. knobs: of `Recipe`. init: another run to start from; task,
     space and knobs that are not stated are its own.
+    quantize: the policies that nets are trained with, from the weights of `init`.
     """
     if folder is not None and (folder / "run.json").exists():
         run = open_run(folder)
         _agree(run, task, space, make_recipe(run.recipe, knobs))
-        _agree_on_start(run, init)
+        _agree_on_start(run, init, quantize)
         return run
+    if quantize is not None:
+        _check_rounding(init, quantize)
+        knobs = {**knobs, "rounding": True}
     run = _new(task or "digits", space, knobs) if init is None else _after(open_run(init), task, space, knobs)
+    run = run if quantize is None else run.quantized(quantize)
     return replace(run, folder=_in_cache(run, space or run.task.space) if folder is None else folder)
+
+
+def _check_rounding(init: Path | None, quantize: Quantization) -> None:
+    if init is None:
+        raise UserError("rounding is trained after floats; train a run without --quantize, then name it by --init")
+    if not any(is_few(parse_scheme(text)) for text in quantize.schemes):
+        raise UserError(
+            f"training to round to {', '.join(quantize.schemes)} gains nothing: of 8 bits and more `nas search "
+            "--quantize` does as well without; name schemes of fewer, as in w8a8,w2a8"
+        )
 
 
 def _new(task: str, space: str | None, knobs: Mapping[str, Any]) -> Run:
@@ -154,7 +182,7 @@ def _after(other: Run, task: str | None, space: str | None, knobs: Mapping[str, 
 
 def _in_cache(run: Run, space: str) -> Path:
     start = [run.init] if run.init else []
-    key = json.dumps([run.task_name, run.description, run.recipe.model_dump(), *start], sort_keys=True, default=str)
+    key = json.dumps([run.task_name, run.description, run.recipe.identity(), *start], sort_keys=True, default=str)
     name = f"{run.task_name.split(':')[0]}-{Path(space.split(':')[0]).stem}"
     return cache_folder() / "runs" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
@@ -164,13 +192,15 @@ def _agree(run: Run, task: str | None, space: str | None, recipe: Recipe, option
         raise UserError(f"{run.folder} is a run of task {run.task_name!r}, not {task!r}; name another {option}")
     if space is not None:
         asked = describe_space(space, run.task.input_shape, run.task.classes)
-        if asked != dict(run.description):
+        if asked != {n: v for n, v in run.description.items() if n != "quantize"}:
             raise UserError(f"{run.folder} is a run of another space than {space!r}; name another {option}")
     if recipe != run.recipe:
         raise UserError(f"{run.folder} is a run with other training knobs; leave them out or name another --run")
 
 
-def _agree_on_start(run: Run, init: Path | None) -> None:
+def _agree_on_start(run: Run, init: Path | None, quantize: Quantization | None) -> None:
     if init is not None and run.init != str(init.resolve()):
         start = run.init or "no other run"
         raise UserError(f"{run.folder} is a run that starts from {start}, not from {init}; name another --run")
+    if quantize is not None and run.quantization != quantize:
+        raise UserError(f"{run.folder} is a run with other quantization policies; leave them out or name another --run")

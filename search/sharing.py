@@ -71,13 +71,16 @@ def unpack(packed: Packed) -> Tensor:
 
 def _pack_supernet(supernet: Supernet) -> tuple[Any, ...]:
     values = {name: (pack(p), p.requires_grad) for name, p in supernet.store.named_parameters()}
-    return supernet.space, supernet.layouts, values, supernet.training
+    steps = {key: pack(step) for key, step in supernet.steps.items()}
+    return supernet.space, supernet.layouts, values, steps, supernet.training
 
 
 def _unpack_supernet(parts: tuple[Any, ...]) -> Supernet:
-    space, layouts, values, training = parts
+    space, layouts, values, steps, training = parts
     parameters = {name: nn.Parameter(unpack(packed), grad) for name, (packed, grad) in values.items()}
-    return Supernet.of(space, layouts, parameters).train(training)
+    supernet = Supernet.of(space, layouts, parameters)
+    supernet.steps = nn.ParameterDict({key: nn.Parameter(unpack(step), False) for key, step in steps.items()})
+    return supernet.train(training)
 
 
 def _pack_split(split: Split) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """How a supernet is trained: every knob of `nas.train`, and the learning-rate schedule."""
 
 from math import cos, pi
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,6 +26,9 @@ class Recipe(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the averaged weights that are kept; 0: none")
     precision: Literal["fp32", "bf16", "auto"] = "auto"
+    rounding: bool = Field(
+        default=False, description="nets round to few bits by their policies, and the steps are learned"
+    )
     checkpoint_every: int = Field(default=100, ge=1)
     seed: int = 0
 
@@ -37,6 +40,10 @@ class Recipe(BaseModel):
                 "or distill='none'"
             )
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """What a training is known by."""
+        return self.model_dump(exclude=set() if self.rounding else {"rounding"})  # which older trainings have not
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017)."""

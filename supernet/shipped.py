@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ..search_space.architecture import GeneValue
 from ..search_space.quantization import policy_of
 from ..tasks import Task
+from .quantize.learned import Steps
 from .quantize.post_training import SAMPLES, quantize
 from .quantize.quantized import Quantized
 from .quantize.settings import PostTraining
@@ -17,12 +18,14 @@ from .store import Supernet
 def as_shipped(supernet: Supernet, task: Task, architecture: Mapping[str, GeneValue]) -> nn.Module:
     """A module to evaluate; a quantized one computes in floats what integers would give."""
     module = extract_for(supernet, task, architecture)
-    return quantized_for(module, task).twin if policy_of(module) else module
+    return quantized_for(module, task, steps=supernet.steps).twin if policy_of(module) else module
 
 
-def quantized_for(module: nn.Module, task: Task, settings: PostTraining | None = None) -> Quantized:
+def quantized_for(
+    module: nn.Module, task: Task, settings: PostTraining | None = None, steps: Steps | None = None
+) -> Quantized:
     """The module with its policy, calibrated on the first inputs of the training split in its order of epoch 0."""
-    return quantize(module, calibration_inputs(task), settings)
+    return quantize(module, calibration_inputs(task), settings, steps)
 
 
 def calibration_inputs(task: Task, samples: int = SAMPLES) -> Tensor:

@@ -21,6 +21,7 @@ class Supernet(nn.Module):
 
     `store` mirrors the names of the nets' parameters: `supernet.store.state_dict()` has their keys. Each tensor has
     the largest shape that the space gives to its name and starts as the space function initialises it (by `seed`).
+    `steps`: how nets with a quantization policy are rounded, as far as that was learned (`Recipe.rounding`).
     Errors: a parameter whose shapes have no largest one among them cannot be nested and is refused.
     """
 
@@ -33,6 +34,7 @@ class Supernet(nn.Module):
 
     def _fill(self, values: Mapping[str, nn.Parameter]) -> None:
         self.store = _module_tree(values)
+        self.steps = nn.ParameterDict()
         self._homes = {name: _home(self.store, name) for name in self.layouts}
         self._corners: dict[Architecture, dict[str, Corner]] = {}
         self._slots: WeakKeyDictionary[nn.Module, list[Slot]] = WeakKeyDictionary()
@@ -55,7 +57,9 @@ class Supernet(nn.Module):
         if missing:
             raise UserError(f"the space has parameters that this supernet has not: {', '.join(sorted(missing)[:3])}")
         weights = {name: self.store.get_parameter(name) for name in self.layouts}
-        return Supernet.of(space, self.layouts, weights).train(self.training)
+        found = Supernet.of(space, self.layouts, weights)
+        found.steps = self.steps
+        return found.train(self.training)
 
     def forward(self, x: Any, architecture: Mapping[str, GeneValue], *args: Any, **kwargs: Any) -> Any:
         """Outputs of the subnet `architecture` for the input `x` (and whatever else its forward takes)."""

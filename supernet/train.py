@@ -16,15 +16,19 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..tasks import Task
 from .alarm import Alarm
+from .aware import every_policy, start_rounding
 from .checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from .corner import Corner
 from .distill import distillation
 from .optimizer import CornerAdamW
+from .quantize.learned import keys_of, rounding
 from .recipe import Recipe
 from .sampling import Pass, sampling
 from .store import Supernet
 
 MOST_ROLLBACKS = 5
+STEPS = "steps:"
+"""Begins the names of learned steps (`quantize.learned`) among those of the weights."""
 Progress = Callable[[int, int, Mapping[str, float]], None]
 
 
@@ -76,7 +80,7 @@ def make_recipe(recipe: Recipe | None, knobs: Mapping[str, Any]) -> Recipe:
 def fingerprint(supernet: Supernet, task: Task, recipe: Recipe) -> str:
     """Identity of a training: recipe, names and shapes of the weights, genes, task."""
     genes = {n: g.options for n, g in supernet.space.genes.items()}
-    text = json.dumps([recipe.model_dump(), genes, supernet.layouts, task.name, len(task.train)], sort_keys=True)
+    text = json.dumps([recipe.identity(), genes, supernet.layouts, task.name, len(task.train)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -86,6 +90,8 @@ class Trainer:
     def __init__(self, supernet: Supernet, task: Task, recipe: Recipe, folder: Path | None) -> None:
         self.supernet, self.task, self.recipe, self.folder = supernet, task, recipe, folder
         self.parameters: dict[str, nn.Parameter] = dict(supernet.store.named_parameters())
+        start_rounding(supernet, task if recipe.rounding else None)
+        self.parameters |= {f"{STEPS}{key}": step for key, step in supernet.steps.items()}
         self.device = next(iter(self.parameters.values())).device
         self.optimizer = CornerAdamW(self.parameters, recipe.weight_decay)
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if recipe.ema else {}
@@ -121,6 +127,8 @@ class Trainer:
             p.grad = None
         rng = np.random.default_rng([self.recipe.seed, self.step, self.rollbacks])
         passes = self.sampling(self.supernet.space, rng, self.recipe.random_nets)
+        if self.recipe.rounding:
+            passes = every_policy(passes, self.supernet.space, rng)
         self._used = self._corners(passes)
         inputs, targets = (
             t.to(self.device) for t in self.task.batch(self.step, self.recipe.batch_size, self.recipe.seed)
@@ -143,7 +151,12 @@ class Trainer:
     def _forward(self, inputs: Tensor, one: Pass) -> Tensor:
         half = self.recipe.precision == "bf16" or (self.recipe.precision == "auto" and self.device.type == "cuda")
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-            outputs: Tensor = self.supernet(inputs, one.architecture)
+            if not self.recipe.rounding:
+                outputs: Tensor = self.supernet(inputs, one.architecture)
+                return outputs.float()
+            net = self.supernet.skeleton(one.architecture)
+            with self.supernet.filled(net, one.architecture), rounding(net, self.supernet.steps):
+                outputs = net(inputs)
         return outputs.float()
 
     def _loss(self, outputs: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
@@ -158,6 +171,10 @@ class Trainer:
         for one in passes:
             for name, corner in self.supernet.corners(one.architecture).items():
                 used.setdefault(name, []).append(corner)
+            steps = self.supernet.steps
+            for key in keys_of(self.supernet.skeleton(one.architecture), steps):
+                shape = tuple(steps[key].shape)
+                used[f"{STEPS}{key}"] = [Corner(shape, shape, shape)]
         return used
 
     @torch.no_grad()

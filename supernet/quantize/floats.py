@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
-from .quantizers import SMALLEST_SCALE, straight_through
+from .quantizers import SMALLEST_SCALE
 
 LARGEST = 448.0
 
@@ -33,12 +33,9 @@ class Float8:
         """The numbers that `codes` stand for, in the scale's dtype."""
         return codes.to(self.scale.dtype) * self._spread(codes)
 
-    def __call__(self, x: Tensor, straight: bool = False) -> Tensor:
-        """`x` as its codes have it, in its own dtype; `straight`: with a gradient, of 1 where nothing was clipped."""
-        quantized = self.decode(self.codes(x)).to(x.dtype)
-        if not straight:
-            return quantized
-        return straight_through(x, quantized, x.detach().abs() <= LARGEST * self._spread(x))
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` as its codes have it, in its own dtype."""
+        return self.decode(self.codes(x)).to(x.dtype)
 
     def _spread(self, x: Tensor) -> Tensor:
         return self.scale.reshape(-1, *[1] * (x.dim() - 1)) if self.scale.dim() else self.scale

@@ -34,6 +34,12 @@ def percentile(p: float) -> Observer:
     return of
 
 
+def lsq(values: Tensor, bits: int, _symmetric: bool) -> Range:
+    """Twice the mean size times sqrt(2^(bits - 1) - 1) to both sides, as far as the data reach (Esser et al. 2020)."""
+    reach = 2 * (2 ** (bits - 1) - 1) ** 0.5 * values.abs().mean(-1)
+    return values.amin(-1).maximum(-reach), values.amax(-1).minimum(reach)
+
+
 def _checked(observer: Observer) -> Observer:
     """The observer, with its data looked at first."""
 
@@ -52,6 +58,7 @@ OBSERVERS: dict[str, Observer] = {
     "mse": _checked(mse),
     "dual_clip": _checked(dual_clip),
     "entropy": _checked(entropy),
+    "lsq": _checked(lsq),
     **{f"percentile_{p}": _checked(percentile(p)) for p in (0.999, 0.9999, 0.99999)},  # RepQ-ViT's
 }
 

@@ -1,5 +1,6 @@
 """Post-training quantization: from a float net with a policy and some inputs to codes and scales, in milliseconds."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -12,8 +13,10 @@ from ...errors import UserError
 from ...search_space.quantization import Scheme, policy_of
 from .blockwise import Blocks, choose, feel
 from .floats import Float8
+from .learned import Steps, learned_part, softmax_key, softmax_rounding
 from .norms import fold_norms
 from .quantized import Part, Quantized, apply
+from .quantizers import Affine
 from .rounding import gptq, hessian, nearest
 from .settings import CLIPPED, PostTraining, fit_input, fit_weight
 from .softmax import Rounding, fit_softmax, sites
@@ -28,12 +31,16 @@ SLACK = 0.05
 
 
 @torch.no_grad()
-def quantize(module: nn.Module, inputs: Tensor, settings: PostTraining | None = None) -> Quantized:
+def quantize(
+    module: nn.Module, inputs: Tensor, settings: PostTraining | None = None, steps: Steps | None = None
+) -> Quantized:
     """The net with the policy that its parts carry (`space.quantized`); `module` itself stays as it is.
 
-    inputs: (samples, ...), as the net takes them. Errors: inputs that are not finite or that the net does not take.
+    inputs: (samples, ...), as the net takes them. steps: learned ones (`quantize.learned`); parts that have some are
+    rounded by them as they were trained: to the nearest, norms before them as they are.
+    Errors: inputs that are not finite or that the net does not take.
     """
-    settings = settings or PostTraining()
+    settings, steps = settings or PostTraining(), steps or {}
     if len(inputs) == 0 or not inputs.isfinite().all():
         raise UserError("the calibration data are empty or not finite; some inputs of the training split are right")
     net = deepcopy(module).eval()
@@ -44,32 +51,51 @@ def quantize(module: nn.Module, inputs: Tensor, settings: PostTraining | None = 
         traffic = observe(net, inputs, policy)
     except RuntimeError as error:
         raise UserError(f"the net does not take calibration data of shape {tuple(inputs.shape)}: {error}") from error
+    learned = _learned(net, policy, steps)
+    traffic.readers = {n: r for n, r in traffic.readers.items() if not learned.keys() & set(r)}
     blocks = feel(net, inputs, list(policy)) if settings.choose else None
     shared = fold_norms(net, inputs, traffic, settings, blocks) if settings.reparameterized else {}
     if shared:
         traffic, blocks = observe(net, inputs, policy), feel(net, inputs, list(policy)) if settings.choose else None
-    parts = {n: _part(net.get_submodule(n), s, traffic.inputs.get(n), settings) for n, s in policy.items()}
+    parts = {
+        n: _part(net.get_submodule(n), learned.get(n, Part(s)), traffic.inputs.get(n), settings)
+        for n, s in policy.items()
+    }
     for name, activation in shared.items():
         parts[name] = replace(parts[name], activation=activation, folded=True)
     if blocks is not None:
-        parts |= {n: _chosen(blocks, n, parts[n], traffic.inputs[n], settings) for n in blocks.felt}
-    return apply(net, parts, _softmax(net, traffic, settings))
+        parts |= {n: _chosen(blocks, n, parts[n], traffic.inputs[n], settings) for n in blocks.felt.keys() - learned}
+    return apply(net, parts, _softmax(net, traffic, settings, steps))
 
 
-def _softmax(net: nn.Module, traffic: Traffic, settings: PostTraining) -> dict[str, Rounding]:
+def _learned(net: nn.Module, policy: Mapping[str, Scheme], steps: Steps) -> dict[str, Part]:
+    found = {n: learned_part(n, net.get_submodule(n), s, steps) for n, s in policy.items()}
+    return {n: part for n, part in found.items() if part.weight or part.activation}
+
+
+def _softmax(net: nn.Module, traffic: Traffic, settings: PostTraining, steps: Steps) -> dict[str, Rounding]:
     if settings.softmax == "none":
         return {}
-    bits = sites(net)
-    return {name: fit_softmax(settings.softmax, outputs, bits[name]) for name, outputs in traffic.softmax.items()}
+    keys = {name: (softmax_key(name, bits), bits) for name, bits in sites(net).items()}
+    return {
+        name: softmax_rounding(steps[key], bits) if key in steps else fit_softmax(settings.softmax, outputs, bits)
+        for name, outputs in traffic.softmax.items()
+        for key, bits in [keys[name]]
+    }
 
 
-def _part(module: Any, scheme: Scheme, inputs: Tensor | None, settings: PostTraining) -> Part:
-    """inputs: (rows, channels), what comes in on the calibration data; None: indices, or it is not called."""
-    activation = None
-    if inputs is not None and scheme.activations < 16:
-        activation = fit_input(inputs, scheme, settings)
-    part = Part(scheme, activation=activation)
-    return part if scheme.weights == 16 else _with_weight(part, module, inputs, settings)
+def _part(module: Any, part: Part, inputs: Tensor | None, settings: PostTraining) -> Part:
+    """`part` with what it has not yet. inputs: (rows, channels), what comes in on the calibration data; None: indices,
+    or it is not called."""
+    if part.activation is None and inputs is not None and part.scheme.activations < 16:
+        part = replace(part, activation=fit_input(inputs, part.scheme, settings))
+    if isinstance(part.weight, Affine):
+        return replace(part, codes=_codes(module.weight, part.weight))
+    return part if part.scheme.weights == 16 else _with_weight(part, module, inputs, settings)
+
+
+def _codes(weight: Tensor, affine: Affine) -> Tensor:
+    return nearest(weight.flatten(1), affine).view(weight.shape).to(torch.int8)
 
 
 def _with_weight(part: Part, module: Any, inputs: Tensor | None, settings: PostTraining) -> Part:
@@ -79,8 +105,9 @@ def _with_weight(part: Part, module: Any, inputs: Tensor | None, settings: PostT
     if isinstance(found, Float8):
         return replace(part, weight=found, codes=found.codes(weight))
     fits = inputs is not None and inputs.shape[1] == weight.shape[1] == flat.shape[1]  # one input a weight
-    careful = inputs is not None and fits and part.scheme.weights <= settings.compensated
-    codes = gptq(flat, hessian(inputs), found) if careful and inputs is not None else nearest(flat, found)
+    if inputs is None or not fits or part.scheme.weights > settings.compensated:
+        return replace(part, weight=found, codes=_codes(weight, found))
+    codes = gptq(flat, hessian(inputs), found)
     return replace(part, weight=found, codes=codes.view(weight.shape).to(torch.int8))
 
 

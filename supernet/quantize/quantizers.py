@@ -13,11 +13,6 @@ SMALLEST_SCALE = 2.0**-24
 MOST_BITS = 16
 
 
-def straight_through(x: Tensor, quantized: Tensor, inside: Tensor) -> Tensor:
-    """`quantized` to the bit, with the gradient 1 to `x` where `inside` and 0 elsewhere (Bengio et al. 2013)."""
-    return quantized.detach() + torch.where(inside, x - x.detach(), 0.0)
-
-
 @dataclass(frozen=True, eq=False)
 class Affine:
     """x ~ scale * (code - zero), as ONNX's QuantizeLinear and torch's fake_quantize have it.
@@ -77,14 +72,18 @@ class Affine:
         scale, zero = self.spread(codes)
         return (codes.int() - zero).to(scale.dtype) * scale  # of int8 codes and one zero for all torch makes int8
 
-    def __call__(self, x: Tensor, straight: bool = False) -> Tensor:
-        """`x` as its codes have it, in its own dtype; `straight`: with a gradient, of 1 where nothing was clipped."""
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` as its codes have it, in its own dtype."""
         scale, zero = self.spread(x)
         steps = (x.detach() / scale).round_().add_(zero)
-        inside = (steps >= self.low) & (steps <= self.high) if straight else None
         codes = steps.clamp_(self.low, self.high).sub_(zero)  # as `codes` and `decode` have them, without the integers
-        quantized = codes.to(scale.dtype).mul_(scale).to(x.dtype)
-        return quantized if inside is None else straight_through(x, quantized, inside)
+        return codes.to(scale.dtype).mul_(scale).to(x.dtype)
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Where nothing is clipped."""
+        scale, zero = self.spread(x)
+        steps = (x / scale).round_().add_(zero)
+        return (steps >= self.low) & (steps <= self.high)
 
 
 def affine_of(
@@ -159,10 +158,10 @@ class LogSqrt2:
         shifted = torch.ones_like(codes, dtype=torch.int64) << (n - (codes.long() + 1) // 2).clamp(min=0)
         return torch.where(codes >= self.zero_code, 0, shifted), codes % 2 == 1, n
 
-    def __call__(self, x: Tensor, straight: bool = False) -> Tensor:
-        """`x` as its codes have it, in its own dtype; `straight`: with a gradient, of 1 where nothing was clipped."""
-        codes = self.codes(x)
-        quantized = self.decode(codes).to(x.dtype)
-        if not straight:
-            return quantized
-        return straight_through(x, quantized, (x <= self.delta) & (codes < self.zero_code))
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` as its codes have it, in its own dtype."""
+        return self.decode(self.codes(x)).to(x.dtype)
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Where nothing is clipped."""
+        return (x <= self.delta) & (self.codes(x) < self.zero_code)

@@ -192,10 +192,6 @@ def test_floats_of_8_bits_saturate_and_keep_what_they_can_say() -> None:
     x = torch.randn(50, 30, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 2, 50)[:, None]
     rounded = Float8.of(x, rows=True)(x)
     assert ((rounded - x).abs() <= x.abs() / 16 + x.abs().amax(1, keepdim=True) * 2.0**-10 / LARGEST).all()
-    given = (2 * x).requires_grad_()
-    Float8.of(x)(given, straight=True).sum().backward()
-    assert given.grad is not None
-    assert torch.equal(given.grad == 1, 2 * x.abs() <= x.abs().max())
     with pytest.raises(nas.UserError, match="not a finite number"):
         Float8.of(torch.tensor([1.0, torch.nan]))
 
