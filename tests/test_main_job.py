@@ -161,6 +161,7 @@ def test_limits_are_kept_and_named(searched, space, limit, column, upper):
     assert re.search(rf"bounded by +│ {column}; more accurate nets that exceed it: \d", result.out)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light")
 def test_further_objectives_and_their_limits_are_in_all_files(searched, space):
     run, _ = searched
@@ -183,6 +184,7 @@ def test_further_objectives_and_their_limits_are_in_all_files(searched, space):
     assert answer["id"] == front["id"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light")
 def test_another_budget_is_a_study_of_its_own(searched, space):
     run, _ = searched
@@ -207,6 +209,7 @@ def test_a_budget_that_does_not_bind_is_said(searched, space):
     assert "The budget does not bind: even the largest net takes" in result.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light")
 def test_batch_changes_latency(searched, space):
     """The largest net is in the first batch of every search, so both searches know its latency."""
@@ -312,6 +315,7 @@ def test_the_machine_at_hand_is_measured(tmp_path, space, monkeypatch):
 # Several targets
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light")
 def test_one_net_keeps_the_budget_of_every_target(searched, space):
     run, _ = searched
@@ -325,6 +329,7 @@ def test_one_net_keeps_the_budget_of_every_target(searched, space):
     assert any(note.endswith("they were not evaluated again.") for note in answer["notes"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light")
 def test_each_target_gets_a_net_of_its_own_and_they_share_evaluations(searched, space):
     run, _ = searched

@@ -15,7 +15,7 @@ from nas.hw_profiles.cost.onnx_file import to_onnx
 from nas.search_space.presets import load_preset, preset_names
 from nas.search_space.space import SearchSpace
 
-LARGE = {"vit-mobile"}
+LARGE = {"vit-mobile", "vit-image"}
 SHAPES = {"vit-digits": (1, 8, 8), "vit-image": (3, 32, 32), "vit-mobile": (3, 224, 224)}
 PRODUCTS = ("matmul", "convolution", "depthwise", "attention")
 BYTES = 0.10

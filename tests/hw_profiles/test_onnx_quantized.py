@@ -239,6 +239,7 @@ def test_files_shrink_by_their_bits() -> None:
         assert ratio < plain / len(to_onnx(net, x)) < 32 / parse_scheme(scheme).weights
 
 
+@pytest.mark.slow
 def test_files_hold_no_remarks_of_the_exporter() -> None:
     """Its stack traces take more bytes than the weights of a small net."""
     net, tokens = Net().eval(), torch.randint(0, 11, (1, 7))

@@ -160,6 +160,7 @@ def test_a_profile_is_a_device_that_predicts(tmp_path: Path) -> None:
     assert not path.with_name("here.yaml.progress.json").exists()
 
 
+@pytest.mark.slow
 def test_a_kill_loses_the_batch_in_flight_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "BATCH", 6)
     path, counted = tmp_path / "here.json", list[int]()
@@ -231,6 +232,7 @@ def test_the_command_writes_a_device_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert again.code == 0, again.err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
 def test_peak_memory_is_measured_once_for_each_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []

@@ -127,6 +127,7 @@ def test_a_profile_that_orders_no_nets_predicts_nothing():
         board(times).latency(nets(1, 4)[0])
 
 
+@pytest.mark.slow
 def test_energies_and_peaks_that_order_no_nets_are_refused_too():
     noise = board(np.exp(np.random.default_rng(0).standard_normal(20)).tolist()).model
     good = board(latencies(nets(20, 3), quirks(1)))

@@ -46,6 +46,7 @@ def quick_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "method_names", lambda: ["ridge", "products"])
 
 
+@pytest.mark.slow
 def test_all_are_compared_at_nets_left_out() -> None:
     found = timed(52, by_operators)
     assert len(found.nets) == 52

@@ -90,6 +90,7 @@ def test_a_switch_takes_the_credit_of_the_genes_that_it_removes() -> None:
     assert found["mixer"] < 0.05
 
 
+@pytest.mark.slow
 def test_importances_of_many_nets_take_seconds() -> None:
     space = nas.GeneSpace({f"g{i}": [1, 2, 3, 4] for i in range(27)})
     values = {"a": nas.maximize(lambda a: a["g1"] + 0.3 * a["g2"] * a["g3"]), "b": nas.minimize(lambda a: a["g4"])}

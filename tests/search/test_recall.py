@@ -64,6 +64,7 @@ def test_other_weights_know_nothing(tmp_path):
     assert len(run(path, second, 20, key=None)) == 25
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_as_the_undisturbed_one(tmp_path):
     def undisturbed(folder):
         folder.mkdir()

@@ -197,7 +197,9 @@ def test_a_front_gene_by_gene_has_a_cell_for_every_net() -> None:
     assert "1 in 2 of 3" in rows[0]
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "vit-mobile")) for n in preset_names()]
+)
 def test_every_gene_of_a_preset_is_drawn(name: str) -> None:
     space = nas.SearchSpace(load_preset(name).bind((1, 224, 224), 10))
     for net in (space.largest, space.smallest, space.sample(0)):

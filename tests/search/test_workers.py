@@ -91,6 +91,7 @@ def test_workers_give_up_whom_one_process_gives_up() -> None:
     assert search(SPACE, objectives, evaluations=40, workers=2).evaluations == alone.evaluations
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("connected")
 def test_a_dead_worker_costs_no_finished_evaluation(tmp_path: Path) -> None:
     gain = nas.maximize(noted(tmp_path / "log", dies=True))

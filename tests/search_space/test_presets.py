@@ -17,7 +17,9 @@ def parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "vit-mobile")) for n in preset_names()]
+)
 def test_builds_its_largest_smallest_and_random_nets(name: str) -> None:
     preset = load_preset(name)
     assert preset.summary.endswith(".")

@@ -82,7 +82,7 @@ def test_every_preset(name):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("layout", ["grid", "sequence"])
+@pytest.mark.parametrize("layout", ["grid", pytest.param("sequence", marks=pytest.mark.slow)])
 def test_every_operator_of_the_registry(layout, causal):
     """All that may stand in one space do; the genes of the operators too."""
     names = {
