@@ -22,7 +22,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_example_of_a_policy_runs(capsys):
     text = (Path(__file__).parent.parent / "docs" / "quantization.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    example, *_ = re.findall(r"```python\n(.*?)```", text, re.S)
     exec(compile(example, "quantization.md", "exec"), {})
     assert "'weights': " in capsys.readouterr().out
 
