@@ -3,8 +3,8 @@
 `space.quantized(...)` is the same space with a gene more for each group of linear layers, convolutions and embeddings.
 The user's modules are not changed (but torch's `MultiheadAttention` calls its projections, see `projections`): one that
 the policy speaks of carries its `Scheme` as an attribute, and what to do about it is decided where nets are evaluated
-and shipped. Parameters keep names and shapes, so a supernet that was
-trained for the space serves the quantized one (SimQ-NAS, Rao et al. 2023: architecture and policy in one search).
+and shipped. Parameters keep names and shapes, so a supernet that was trained for the space serves the quantized one
+(SimQ-NAS, Rao et al. 2023: architecture and policy in one search).
 """
 
 import re
