@@ -1,4 +1,4 @@
-"""A quantized net as tensors to store: codes of 4 bits two in a byte, scales, and the floats that are left."""
+"""A quantized net as tensors to store: codes of few bits several in a byte, scales, and the floats that are left."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ SOFTMAX = "quantize.softmax"
 """(modules that may compute a softmax in few bits, 2): its kind and scale. Of all such modules, so that the size of a
 file is known of a net that has not run."""
 FLOAT, POWERS, UNIFORM = range(3)
-HALF_BYTE = 4
+BYTE = 8
 DTYPES = {torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3"}
 
 
@@ -182,23 +182,34 @@ def weight_quantizer(scheme: Scheme, scale: Tensor, zero: Tensor | None = None) 
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
-    """Codes as bytes, flat: two in each where they have 4 bits or less, the first in its lower half."""
+    """Codes as bytes, flat: as many in each as there is room for (4 of 2 bits, 2 of 3 or 4), the first lowest."""
     if codes.is_floating_point():
         return codes.flatten()
-    flat = codes.flatten().to(torch.int16)
-    if bits > HALF_BYTE:
+    flat, width = codes.flatten().to(torch.int16), _width(bits)
+    if width == BYTE:
         return flat.to(torch.int8)
-    even = torch.cat([flat, flat.new_zeros(len(flat) % 2)]) & 15
-    return (even[0::2] | (even[1::2] << 4)).to(torch.uint8)
+    rows = torch.cat([flat, flat.new_zeros(-len(flat) % (BYTE // width))]).view(-1, BYTE // width)
+    return ((rows & (1 << width) - 1) << _places(rows, width)).sum(1).to(torch.uint8)
 
 
 def unpack(packed: Tensor, bits: int, shape: torch.Size) -> Tensor:
     """What `pack` packed, in its shape (int8; e4m3 as it is)."""
-    if bits > HALF_BYTE:
+    width = _width(bits)
+    if width == BYTE:
         return packed.view(shape)
-    wide = packed.to(torch.int16)
-    halves = torch.stack([wide & 15, wide >> 4], dim=1).flatten()[: shape.numel()]
-    return torch.where(halves > 7, halves - 16, halves).to(torch.int8).view(shape)
+    rows, most = packed.to(torch.int16).unsqueeze(1), 1 << width
+    found = (rows >> _places(rows, width) & most - 1).flatten()[: shape.numel()]
+    return torch.where(found >= most // 2, found - most, found).to(torch.int8).view(shape)
+
+
+def _width(bits: int) -> int:
+    """Of what holds a code, in bits."""
+    return next(width for width in (2, 4, BYTE) if bits <= width)
+
+
+def _places(rows: Tensor, width: int) -> Tensor:
+    """Where the codes of a byte begin."""
+    return torch.arange(0, BYTE, width, dtype=rows.dtype, device=rows.device)
 
 
 def _inside(name: str, local: str) -> str:
