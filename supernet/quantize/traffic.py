@@ -17,8 +17,9 @@ MOST_ROWS = 512
 
 @dataclass(eq=False)
 class Traffic:
-    """inputs: by part, (rows, channels): tokens, pixels and samples are rows. readers: by norm, the parts that it feeds
-    straight, in the order of running. softmax: outputs of softmax, flat, by the module that has them rounded."""
+    """inputs: by part, (rows, channels) of all its calls: tokens, pixels and samples are rows. readers: by norm, the
+    parts that it feeds straight, in the order of running. softmax: outputs of softmax, flat, by the module that has
+    them rounded."""
 
     inputs: dict[str, Tensor] = field(default_factory=dict)
     readers: dict[str, list[str]] = field(default_factory=dict)
@@ -29,6 +30,7 @@ class Traffic:
 def observe(net: nn.Module, inputs: Tensor, parts: Collection[str]) -> Traffic:
     """Run the net once. Error: an input of a part that is not finite."""
     traffic, norms = Traffic(), {name for name, m in net.named_modules() if name not in parts and _is_norm(m)}
+    seen: dict[str, list[Tensor]] = {}
     made: dict[int, tuple[str, Tensor]] = {}  # holds the tensors, so that no other gets the identity of one
 
     def leaves(name: str, output: Any) -> None:
@@ -38,12 +40,13 @@ def observe(net: nn.Module, inputs: Tensor, parts: Collection[str]) -> Traffic:
     def enters(name: str, x: Any) -> None:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             return  # indices of an embedding
-        traffic.inputs[name] = _rows(name, x, net.get_submodule(name))
-        if id(x) in made:
-            traffic.readers.setdefault(made[id(x)][0], []).append(name)
+        seen.setdefault(name, []).append(_rows(name, x, net.get_submodule(name)))
+        if id(x) in made and name not in (readers := traffic.readers.setdefault(made[id(x)][0], [])):
+            readers.append(name)
 
     with _watching(net, norms, leaves, parts, enters), watching_softmax(net, sites(net)) as outputs:
         net(inputs)
+    traffic.inputs = {name: _spread(torch.cat(calls)) for name, calls in seen.items()}
     traffic.softmax = {name: torch.cat(calls) for name, calls in outputs.items()}
     return traffic
 
@@ -77,4 +80,9 @@ def _rows(name: str, x: Tensor, module: nn.Module) -> Tensor:
     rows = x.reshape(-1, x.shape[-1])
     if not rows.isfinite().all():
         raise UserError(f"the calibration data give numbers at the input of {name} that are not finite")
-    return rows[:: -(-len(rows) // MOST_ROWS)].clone()
+    return _spread(rows).clone()
+
+
+def _spread(rows: Tensor) -> Tensor:
+    """At most MOST_ROWS of them."""
+    return rows[:: -(-len(rows) // MOST_ROWS)]

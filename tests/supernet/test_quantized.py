@@ -17,6 +17,7 @@ from nas.supernet.quantize import norms
 from nas.supernet.quantize.packed import from_tensors, pack, to_tensors, unpack
 from nas.supernet.quantize.post_training import quantize
 from nas.supernet.quantize.settings import PLAIN, PostTraining
+from nas.supernet.quantize.traffic import observe
 from nas.supernet.shipped import as_shipped
 
 SCHEMES = ("w16a16", "w8a8", "w8a16", "w4a16", "w4a8", "w4a16g64", "w4a4", "w6a6")
@@ -117,6 +118,27 @@ def test_a_norm_that_something_else_reads_stays_as_it_is():
     twin = quantize(net, x).twin
     assert torch.equal(twin.norm.weight, net.norm.weight)
     assert error(net, twin, x) < 0.5
+
+
+class Twice(nn.Module):
+    """A layer that is called on large inputs first, then on small ones, as layers with shared weights are."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.layer = nn.LayerNorm(8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.layer(self.layer(self.norm(x)) / 100)
+
+
+@torch.no_grad()
+def test_a_part_that_is_called_twice_is_calibrated_on_both_calls():
+    torch.manual_seed(0)
+    net, x = Twice(), torch.randn(32, 4, 8)
+    net.layer.quantization = parse_scheme("w8a8")
+    entering, range_ = net.norm(x), quantize(net, x).parts["layer"].activation
+    assert 255 * range_.scale == pytest.approx(float(entering.max() - entering.min()), rel=0.01)
+    assert observe(net, x, ["layer"]).readers == {"norm": ["layer"]}
 
 
 def test_calibration_data_that_cannot_be_are_one_sentence():
