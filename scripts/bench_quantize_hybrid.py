@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import nas
@@ -87,7 +88,7 @@ def trained(task: nas.Task, steps: int, file: Path | None = None) -> nn.Module:
     torch.manual_seed(0)
     net = Hybrid()
     if file is not None and file.exists():
-        net.load_state_dict(torch.load(file))
+        net.load_state_dict(load_file(file))
         return net.eval()
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
@@ -100,7 +101,7 @@ def trained(task: nas.Task, steps: int, file: Path | None = None) -> nn.Module:
         schedule.step()
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(net.state_dict(), file)
+        save_file(net.state_dict(), file)
     return net.eval()
 
 
@@ -130,7 +131,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10000, help="of the test split")
     args = parser.parse_args()
     task = nas.load_task("fashion-mnist").subset(test=args.samples)
-    net = trained(task, args.steps, args.run / "hybrid.pt")
+    net = trained(task, args.steps, args.run / "hybrid.safetensors")
     size = sum(p.numel() for p in net.parameters())
     print(f"{size:,} parameters, {100 * nas.evaluate(net, task, 'test'):.2f} % of test", flush=True)
     for scheme in SCHEMES:

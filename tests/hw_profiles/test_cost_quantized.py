@@ -2,14 +2,12 @@
 
 import pytest
 import torch
+from example_devices import SOURCE, a_device
 from torch import Tensor, nn
 
 from nas.errors import UserError
 from nas.hw_profiles.cost import Cost, trace_cost
-from nas.hw_profiles.device import Device
 from nas.search_space.quantization import parse_scheme, quantizable
-
-SOURCE = {"kind": "vendor", "source": "a datasheet"}
 
 
 def under(scheme: str, module: nn.Module) -> nn.Module:
@@ -60,38 +58,25 @@ def test_parts_without_a_scheme_cost_what_they_did() -> None:
     assert Cost.from_operators(mixed.table()).operators == mixed.operators
 
 
-def device(**more: object) -> Device:
-    content = {
-        "name": "chip",
-        "title": "Chip",
-        "unit": "GPU",
-        "kind": "server-gpu",
-        "runtime": {"name": "tensorrt", "version": "10"},
-        "precision": "fp16",
-        "spec": {"tflops": {"fp16": {"value": 100} | SOURCE, "int8": {"value": 200} | SOURCE}},
-    }
-    return Device.model_validate(content | more)
-
-
 def large() -> tuple[nn.Module, Tensor]:
     layers = (nn.Linear(4096, 4096, bias=False, device="meta") for _ in range(2))
     return nn.Sequential(*layers), torch.empty(4096, 4096, device="meta")
 
 
 def test_integers_run_at_their_rate() -> None:
-    chip, (net, x) = device(), large()
+    chip, (net, x) = a_device(), large()
     plain = chip.as_run(trace_cost(net, x, "fp16"))
     quantized = chip.as_run(trace_cost(under("w8a8", net), x, "fp16"))
     assert quantized.flops == plain.flops / 2
     assert quantized.bytes < plain.bytes
-    unstated = device(spec={"tflops": {"fp16": {"value": 100} | SOURCE}})
+    unstated = a_device(spec={"tflops": {"fp16": {"value": 100} | SOURCE}})
     assert unstated.as_run(trace_cost(net, x, "fp16")).flops == plain.flops
     before = chip.latency(trace_cost(large()[0], x, "fp16")).mean_ms
     assert 0.45 < chip.latency(net, x).mean_ms / before < 0.75
 
 
 def test_a_device_without_integers_refuses_them() -> None:
-    chip, (net, x) = device(supports={"precisions": ["fp32", "fp16"], "source": "a manual"}), large()
+    chip, (net, x) = a_device(supports={"precisions": ["fp32", "fp16"], "source": "a manual"}), large()
     chip.latency(under("w8a16", net), x)
     with pytest.raises(UserError, match=r"chip has no int8, .*; it runs fp32, fp16"):
         chip.latency(under("w8a8", net), x)
@@ -100,9 +85,9 @@ def test_a_device_without_integers_refuses_them() -> None:
 def test_floats_of_8_bits_run_at_their_rate_and_where_there_are_any() -> None:
     rates = {"fp16": {"value": 100} | SOURCE, "int8": {"value": 200} | SOURCE, "fp8": {"value": 400} | SOURCE}
     net, x = large()
-    plain = device().as_run(trace_cost(net, x, "fp16"))
+    plain = a_device().as_run(trace_cost(net, x, "fp16"))
     cost = trace_cost(under("fp8", net), x, "fp16")
-    assert device(spec={"tflops": rates}).as_run(cost).flops == plain.flops / 4
+    assert a_device(spec={"tflops": rates}).as_run(cost).flops == plain.flops / 4
     assert cost.total.bytes_read < 0.51 * plain.total.bytes_read
     with pytest.raises(UserError, match=r"chip has no fp8, which this net's policy needs; it runs fp16, int8"):
-        device().latency(net, x)
+        a_device().latency(net, x)

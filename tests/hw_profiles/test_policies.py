@@ -1,6 +1,7 @@
 """Targets say which quantization schemes they run: what is named and does not run is refused, `auto` leaves it out."""
 
 import pytest
+from example_devices import a_device
 
 from nas.errors import UserError
 from nas.hw_profiles import device_names, load_device
@@ -13,16 +14,7 @@ FP8 = {"h100", "l4", "rtx-4090"}
 
 
 def device(*precisions: str) -> Device:
-    content = {
-        "name": "chip",
-        "title": "Chip",
-        "unit": "GPU",
-        "kind": "server-gpu",
-        "runtime": {"name": "tensorrt", "version": "10"},
-        "precision": precisions[0],
-        "supports": {"precisions": [*precisions], "source": "a manual"},
-    }
-    return Device.model_validate(content)
+    return a_device(precision=precisions[0], supports={"precisions": [*precisions], "source": "a manual"})
 
 
 @pytest.mark.parametrize("name", device_names())
