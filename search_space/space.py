@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .architecture import Architecture, GeneValue
 from .check import Finding, check
+from .construction import Created, bytes_of, construct
 from .gene_space import GeneSpace
 from .layout import Layout, Rule, layouts_of
 from .probe import Probe
@@ -18,8 +19,13 @@ from .quantization import Granularity, Quantization, canonical, policy_of, schem
 from .trial import Gene, RecordingTrial
 
 SpaceFunction = Callable[[Any], nn.Module]
-CACHED_SKELETONS = 128
+CACHED_SKELETONS, CACHED_BYTES = 128, 256 * 2**20
 RANDOM_PROBES = 24
+
+
+class _Skeleton(NamedTuple):
+    module: nn.Module
+    bytes: int  # of its constants
 
 
 class SearchSpace(GeneSpace):
@@ -39,8 +45,8 @@ class SearchSpace(GeneSpace):
         super().__init__({})
         self.function = function
         self.layout_rules = dict(layouts or {})
-        self._skeletons: OrderedDict[Architecture, nn.Module] = OrderedDict()
-        self._has_constants = False
+        self._skeletons: OrderedDict[Architecture, _Skeleton] = OrderedDict()
+        self._needs_values = False  # constructors read values, or nets hold constants: the meta device has neither
         self._sizes: dict[str, dict[GeneValue, tuple[int, ...]]] = {}
         self.probes = self._discover()
 
@@ -51,10 +57,7 @@ class SearchSpace(GeneSpace):
     def walk(self, choose: Callable[[Gene], GeneValue]) -> Architecture:
         if self._ruled:
             return super().walk(choose)
-        trial = RecordingTrial(choose)
-        with torch.device("meta"):
-            self.function(trial)
-        return trial.architecture
+        return self._run(choose)[1].architecture
 
     def architecture(self, choices: Mapping[str, GeneValue]) -> Architecture:
         return super().architecture(canonical(choices, self.genes))
@@ -67,17 +70,24 @@ class SearchSpace(GeneSpace):
         Draws from torch's global generator, as any module does; `torch.random.fork_rng` leaves that alone.
         """
         architecture = self.architecture(choices)
-        return self._run(lambda gene: architecture[gene.name], device)[0]
+        if device == "meta":
+            return self._run(lambda gene: architecture[gene.name])[0]
+        return construct(self.function, RecordingTrial(lambda gene: architecture[gene.name]), device)
 
     def skeleton(self, architecture: Architecture) -> nn.Module:
         """The module on the meta device, cached. Its parameters have no values; its buffers (constants) are real."""
         if architecture in self._skeletons:
             self._skeletons.move_to_end(architecture)
         else:
-            self._skeletons[architecture] = self.build(architecture, "meta")
-            if len(self._skeletons) > CACHED_SKELETONS:
+            module, _, constants = self._run(lambda gene: self.architecture(architecture)[gene.name])
+            self._skeletons[architecture] = _Skeleton(module, bytes_of([*constants, *module.buffers()]))
+            while len(self._skeletons) > 1 and not self._cache_holds():
                 self._skeletons.popitem(last=False)
-        return self._skeletons[architecture]
+        return self._skeletons[architecture].module
+
+    def _cache_holds(self) -> bool:
+        taken = sum(skeleton.bytes for skeleton in self._skeletons.values())
+        return len(self._skeletons) <= CACHED_SKELETONS and taken <= CACHED_BYTES
 
     def layouts(self, module: nn.Module) -> dict[str, Layout]:
         """The layout of every parameter of a module of this space."""
@@ -105,7 +115,7 @@ class SearchSpace(GeneSpace):
         """
         texts = schemes_of(weights, activations) if schemes is None else schemes
         quantization = Quantization(tuple(texts), granularity, tuple(keep))
-        quantization.check(self._run(lambda g, p=probe: p.architecture[g.name], "meta")[0] for probe in self.probes)  # type: ignore[misc]
+        quantization.check(self._run(lambda g, p=probe: p.architecture[g.name])[0] for probe in self.probes)  # type: ignore[misc]
 
         def function(trial: Any) -> nn.Module:
             module = self.function(trial)
@@ -117,26 +127,33 @@ class SearchSpace(GeneSpace):
             found.require(requirement.predicate, requirement.message)
         return found
 
-    def _run(self, choose: Callable[[Gene], GeneValue], device: str) -> tuple[nn.Module, RecordingTrial]:
-        """Run the function. On meta, modules that hold constants are built for real and lose their parameters only."""
-        if device == "meta" and not self._has_constants:
-            module, trial = self._call(choose, "meta")
-            self._has_constants = _has_meta_constants(module)
-            if not self._has_constants:
-                return module, trial
-        with torch.random.fork_rng(devices=[], enabled=device == "meta"):
-            module, trial = self._call(choose, "cpu")
-        if device == "meta":
-            replace_parameters(module, lambda p: nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad))
-        return module, trial
+    def _run(self, choose: Callable[[Gene], GeneValue]) -> tuple[nn.Module, RecordingTrial, list[Tensor]]:
+        """The net without values but its constants, the trial that it was built by, and the constants that it holds.
 
-    def _call(self, choose: Callable[[Gene], GeneValue], device: str) -> tuple[nn.Module, RecordingTrial]:
+        On the meta device, which takes no time; for real, parameters being dropped afterwards, where a constructor
+        reads the values of tensors or the net holds tensors that are no parameters.
+        """
+        if not self._needs_values:
+            try:
+                module, trial, constants = self._built(choose, "meta")
+                if not any(t.is_meta for t in constants):
+                    return module, trial, constants
+            except UserError as error:
+                if error.__cause__ is None:
+                    raise  # ours; any other may be the meta device's
+        with torch.random.fork_rng(devices=[]):
+            module, trial, constants = self._built(choose, "cpu")
+        self._needs_values = True
+        replace_parameters(module, lambda p: nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad))
+        return module, trial, constants
+
+    def _built(
+        self, choose: Callable[[Gene], GeneValue], device: str
+    ) -> tuple[nn.Module, RecordingTrial, list[Tensor]]:
         trial = RecordingTrial(choose)
-        with torch.device(device):
-            module = self.function(trial)
-        if not isinstance(module, nn.Module):
-            raise UserError(f"the space function returned {type(module).__name__}; it must return a torch.nn.Module")
-        return module, trial
+        with Created() as created:
+            module = construct(self.function, trial, device)
+        return module, trial, created.constants_of(module)
 
     # Discovery
 
@@ -150,7 +167,7 @@ class SearchSpace(GeneSpace):
         return self._probe(choose)
 
     def _probe(self, choose: Callable[[Gene], GeneValue]) -> Probe:
-        module, trial = self._run(choose, "meta")
+        module, trial, _ = self._run(choose)
         shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
         return Probe(trial.architecture, trial.genes, shapes, self.layouts(module), policy_of(module))
 
@@ -216,13 +233,6 @@ def _learn(
 def _united(a: Gene, b: Gene) -> Gene:
     options = tuple(dict.fromkeys((*a.options, *b.options)))
     return Gene(a.name, tuple(sorted(options)) if a.nested else options, a.nested)  # type: ignore[type-var]
-
-
-def _has_meta_constants(root: nn.Module) -> bool:
-    """Whether tensors that are no parameters (buffers, plain attributes) were lost to the meta device."""
-    return any(b.is_meta for b in root.buffers()) or any(
-        isinstance(value, Tensor) and value.is_meta for module in root.modules() for value in vars(module).values()
-    )
 
 
 def replace_parameters(root: nn.Module, make: Callable[[nn.Parameter], nn.Parameter]) -> None:

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from math import isfinite
+from numbers import Integral, Real
+from typing import Any, Protocol
+
+import numpy as np
 
 from ..errors import UserError
 from .architecture import Architecture, GeneValue
 
-MOST_OPTIONS = 100_000
+MOST_OPTIONS, MOST_GENES = 100_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,56 @@ class Trial(Protocol):
 
 
 def make_gene(name: str, options: Sequence[GeneValue]) -> Gene:
-    """A gene over `options`; numbers (not booleans) make it nested."""
+    """A gene over `options`; numbers (not booleans) make it nested. numpy's numbers become Python's."""
+    if not isinstance(name, str):
+        raise UserError(f"the name of a gene must be a string, got {name!r}")
     if len(options) == 0:
         raise UserError(f"gene {name!r} has no options; give at least one")
-    if len(set(map(repr, options))) < len(options):
-        raise UserError(f"gene {name!r} has the same option twice: {list(options)}")
-    for option in options:
+    plain = [option.item() if isinstance(option, np.generic) else option for option in options]
+    for option in plain:
         if not isinstance(option, GeneValue):
             raise UserError(f"gene {name!r}: option {option!r} is no number, string, boolean or None")
-    nested = all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in options)
-    return Gene(name, tuple(sorted(options) if nested else options), nested)  # type: ignore[type-var]
+        if isinstance(option, float) and not isfinite(option):
+            raise UserError(f"gene {name!r}: option {option!r} is not finite")
+    _check_distinct(name, plain)
+    nested = all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in plain)
+    return Gene(name, tuple(sorted(plain) if nested else plain), nested)  # type: ignore[type-var]
+
+
+def _check_distinct(name: str, options: Sequence[GeneValue]) -> None:
+    """Options that Python holds equal (1, 1.0 and True) are one key of every mapping and one value of a storage."""
+    seen: dict[GeneValue, GeneValue] = {}
+    for option in options:
+        if option in seen:
+            raise UserError(
+                f"gene {name!r}: options {seen[option]!r} and {option!r} are equal in Python; give each option once"
+            )
+        seen[option] = option
+
+
+def _integer(name: str, what: str, value: Any) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise UserError(f"gene {name!r}: {what} must be an integer, got {value!r}")
+    return int(value)
+
+
+def _number(name: str, what: str, value: Any) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool) or not isfinite(value):
+        raise UserError(f"gene {name!r}: {what} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def _count(name: str, low: float, high: float, step: float) -> int:
+    """How many options a range has. Errors: none, too many."""
+    if step <= 0:
+        raise UserError(f"gene {name!r}: step must be more than 0, got {step}")
+    steps = (high - low) // step if isinstance(step, int) else (high - low) / step + 1e-9
+    if not 0 <= steps < MOST_OPTIONS:
+        raise UserError(
+            f"gene {name!r}: a range needs 1 to {MOST_OPTIONS} options, and {low}..{high} by {step} has "
+            f"{'none' if steps < 0 else 'more'}"
+        )
+    return int(steps) + 1
 
 
 class RecordingTrial:
@@ -65,6 +109,8 @@ class RecordingTrial:
         known = self.genes.setdefault(gene.name, gene)
         if known != gene:
             raise UserError(f"gene {gene.name!r} is asked twice with other options: {known.options}, {gene.options}")
+        if len(self.genes) > MOST_GENES:
+            raise UserError(f"the space function asks for more than {MOST_GENES} genes; does it end?")
         if gene.name not in self.values:
             value = self._choose(gene)
             self.values[gene.name] = gene.options[position(gene, value)]
@@ -76,12 +122,9 @@ class RecordingTrial:
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         del log  # a hint for samplers over wide ranges; the options are the same
-        count = (high - low) // step + 1
-        if not 1 <= count <= MOST_OPTIONS:
-            raise UserError(
-                f"gene {name!r}: {low}..{high} by {step} gives {count} options; 1 to {MOST_OPTIONS} are right"
-            )
-        return int(self._ask(make_gene(name, range(low, high + 1, step))))  # type: ignore[arg-type]
+        low, high, step = (_integer(name, w, v) for w, v in (("low", low), ("high", high), ("step", step)))
+        count = _count(name, low, high, step)
+        return int(self._ask(make_gene(name, range(low, low + count * step, step))))  # type: ignore[arg-type]
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
@@ -89,7 +132,8 @@ class RecordingTrial:
         del log
         if step is None:
             raise UserError(f"gene {name!r}: suggest_float needs a step here, for a net has countably many sizes")
-        count = int((high - low) / step + 1e-9) + 1
+        low, high, step = (_number(name, w, v) for w, v in (("low", low), ("high", high), ("step", step)))
+        count = _count(name, low, high, step)
         return float(self._ask(make_gene(name, [low + i * step for i in range(count)])))  # type: ignore[arg-type]
 
     def suggest_categorical(self, name: str, choices: Sequence[GeneValue]) -> GeneValue:
