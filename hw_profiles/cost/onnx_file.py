@@ -17,7 +17,9 @@ from .integers import Integers
 from .onnx_quantized import quantized_graph
 
 
-def to_onnx(module: nn.Module, example: Tensor | tuple[Tensor, ...], *, free_batch: bool = False) -> bytes:
+def to_onnx(
+    module: nn.Module, example: Tensor | tuple[Tensor, ...], *, free_batch: bool = False, unsigned: bool = True
+) -> bytes:
     """The module (in its current mode) as an ONNX file.
 
     free_batch: the first dimension of `example` stays free, for a file to ship. Otherwise all shapes are fixed: ONNX
@@ -28,7 +30,7 @@ def to_onnx(module: nn.Module, example: Tensor | tuple[Tensor, ...], *, free_bat
     Error: the module cannot be translated.
     """
     if policy_of(module):
-        return quantized_onnx(module, example, free_batch=free_batch)
+        return quantized_onnx(module, example, free_batch=free_batch, unsigned=unsigned)
     return _translated(module, example, free_batch, fold=True)
 
 
@@ -38,14 +40,18 @@ def quantized_onnx(
     parts: Mapping[str, Integers] | None = None,
     *,
     free_batch: bool = False,
+    unsigned: bool = True,
 ) -> bytes:
     """The module as an ONNX file with its quantization policy carried out (see `onnx_quantized`).
 
     parts: codes and scales by the module's name; weights of 16 bits need none. None: plausible ones, for a file that
         is only timed.
+    unsigned: weights of 8 bits beside activations of 8 are unsigned codes, whose sums are exact wherever ONNX Runtime
+        runs. False: signed ones, which TensorRT and NPUs need and which are faster on x86 with VNNI; without VNNI
+        their sums saturate.
     Errors: those of `to_onnx`; a scheme that runtimes have no kernel for; a part without its codes.
     """
-    return quantized_graph(_translated(module, example, free_batch, fold=False), module, parts)
+    return quantized_graph(_translated(module, example, free_batch, fold=False), module, parts, unsigned=unsigned)
 
 
 def _translated(module: nn.Module, example: Tensor | tuple[Tensor, ...], free_batch: bool, *, fold: bool) -> bytes:

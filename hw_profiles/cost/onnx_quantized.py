@@ -7,12 +7,13 @@ ONNX Runtime has them.
     fp8                     the input scaled, cast to e4m3 and back; a product of floats
     other weights, tables   arithmetic that ends in a float; what is constant of it runtimes do once, at load
 
-Codes of 4 bits or less take 4 bits each, the others 8. ONNX Runtime's sums of products of 8 bits saturate on x86
-processors without VNNI (its documentation of quantization): weights of 7 bits do not. Its integer kernels take signed
-and unsigned activations, weights with and without zeros, one scale or one a row, in the same time (with zeros,
-convolutions take 12 % longer); but signed activations behind a ReLU leave convolutions in floats. It treats
-QuantizeLinear and DequantizeLinear of e4m3 as if they were of integers, and then does not load the file (1.31): casts
-give the same numbers.
+Codes of 4 bits or less take 4 bits each, the others 8. On x86 processors without VNNI, ONNX Runtime adds two products
+of unsigned inputs and signed weights in 16 bits, which saturate (its documentation of quantization). Unsigned weights
+have kernels that do not, on every processor; they do not use VNNI where there is some. Weights of 7 bits or less cannot
+saturate. Its integer kernels take signed and unsigned activations, weights with and without zeros, one scale or one a
+row, in the same time (with zeros, convolutions take 12 % longer); but signed activations behind a ReLU leave
+convolutions in floats. It treats QuantizeLinear and DequantizeLinear of e4m3 as if they were of integers, and then does
+not load the file (1.31): casts give the same numbers.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ class Part:
     """A module that has a scheme, in the graph.
 
     values: None where the weights stay floats of 16 bits. biased: it has a bias; exporters may compute one of zeros.
+    unsigned: integer kernels read its codes of 8 bits with 128 added.
     """
 
     name: str
@@ -43,17 +45,20 @@ class Part:
     scheme: Scheme
     values: Integers | None
     biased: bool
+    unsigned: bool
 
 
-def quantized_graph(content: bytes, module: nn.Module, parts: Mapping[str, Integers] | None = None) -> bytes:
+def quantized_graph(
+    content: bytes, module: nn.Module, parts: Mapping[str, Integers] | None = None, *, unsigned: bool = True
+) -> bytes:
     """The file of `module`, exported without folded constants, with its policy carried out.
 
-    parts: by the module's name; None: plausible ones, for a file that is only timed.
+    parts: by the module's name; None: plausible ones, for a file that is only timed. unsigned: see `quantized_onnx`.
     Errors: what no kernel does; a part of the policy without its codes; a weight that is no plain operand.
     """
     graph = Editor(content)
     done: set[tuple[str, type[nn.Module]]] = set()
-    for part, kind in _parts(module, graph, parts):
+    for part, kind in _parts(module, graph, parts, unsigned):
         if (part.weight, kind) not in done:  # a weight that two modules share
             _apply(graph, part, kind, timed=parts is None)
             done.add((part.weight, kind))
@@ -61,7 +66,7 @@ def quantized_graph(content: bytes, module: nn.Module, parts: Mapping[str, Integ
 
 
 def _parts(
-    module: nn.Module, graph: Editor, given: Mapping[str, Integers] | None
+    module: nn.Module, graph: Editor, given: Mapping[str, Integers] | None, unsigned: bool
 ) -> list[tuple[Part, type[nn.Module]]]:
     """Parts of the policy that occur in the graph; tied weights have one of their names in it."""
     names: dict[int, list[str]] = {}
@@ -73,24 +78,25 @@ def _parts(
         kind = next(kind for kind in _RULES if isinstance(part, kind))
         weight = next((n for n in names.get(id(part.weight), ()) if n in graph.tensors), None)
         if weight is not None:  # else it is not called
-            found.append((_part(name, weight, scheme, part, given), kind))
+            biased = getattr(part, "bias", None) is not None
+            values = _values(name, scheme, part, given)
+            found.append((Part(name, weight, scheme, values, biased, unsigned and scheme.weights == 8), kind))
     return found
 
 
-def _part(name: str, weight: str, scheme: Scheme, module: nn.Module, given: Mapping[str, Integers] | None) -> Part:
+def _values(name: str, scheme: Scheme, module: nn.Module, given: Mapping[str, Integers] | None) -> Integers | None:
     if scheme.activations not in (8, 16):
         raise UserError(
             f"{name or 'the net'} is to run as {scheme}, and no runtime here has kernels for activations of "
             f"{scheme.activations} bits; 8 or 16 are right"
         )
-    biased = getattr(module, "bias", None) is not None
     if scheme.weights == 16:
-        return Part(name, weight, scheme, None, biased)
+        return None
     if given is None:
-        return Part(name, weight, scheme, plausible(module.weight, scheme), biased)  # type: ignore[arg-type]
+        return plausible(module.weight, scheme)  # type: ignore[arg-type]
     if name not in given:
         raise UserError(f"the policy has {scheme} for {name or 'the net'}, and no codes of its weights are given")
-    return Part(name, weight, scheme, given[name], biased)
+    return given[name]
 
 
 def _apply(graph: Editor, part: Part, kind: type[nn.Module], timed: bool) -> None:
@@ -143,7 +149,7 @@ def _linear(graph: Editor, part: Part, node: NodeProto) -> None:
     values = part.values
     if values is not None and (activation := _rounding(values)) and values.scheme.format is None:
         x = _quantized_input(graph, values.scheme, activation, node.input[0])
-        weight = graph.node("Transpose", [_dequantized(graph, part.name, values)], perm=[1, 0])
+        weight = graph.node("Transpose", [_dequantized(graph, part, values)], perm=[1, 0])
         _subtract_bias(graph, _product(graph, node, lambda output: graph.node("MatMul", [x, weight], output)))
     elif values is not None and (block := block_of(values)):
         inputs = [node.input[0], *packed(graph, values, block)]
@@ -179,7 +185,7 @@ def _subtract_bias(graph: Editor, product: str) -> None:
 def _convolution(graph: Editor, part: Part, node: NodeProto) -> None:
     _round_input(graph, part, node)
     if part.values is not None and _rounding(part.values) and part.values.scheme.format is None:
-        graph.rewire(node, 1, _dequantized(graph, part.name, part.values))
+        graph.rewire(node, 1, _dequantized(graph, part, part.values))
     else:
         graph.rewire(node, 1, _decoded(graph, part))
     if not part.biased:
@@ -221,14 +227,23 @@ def _quantized_input(graph: Editor, scheme: Scheme, activation: Activation, x: s
     return graph.node("DequantizeLinear", [graph.node("QuantizeLinear", [x, *how]), *how])
 
 
-def _dequantized(graph: Editor, name: str, values: Integers) -> str:
+def _dequantized(graph: Editor, part: Part, values: Integers) -> str:
     """The weight as runtimes look for it: one scale for each output channel, or one for all."""
     scale, zero = values.by_group(values.scale), values.by_group(values.zero)
     if scale.shape[1] > 1:
-        raise UserError(f"{name or 'the net'}: weights beside activations of 8 bits have one scale a row, no groups")
+        raise UserError(
+            f"{part.name or 'the net'}: weights beside activations of 8 bits have one scale a row, no groups"
+        )
     entries = 0 if values.whole else slice(None)
-    how = [graph.constant(np.asarray(v[entries, 0], dtype=t)) for v, t in ((scale, np.float32), (zero, np.int8))]
-    return graph.node("DequantizeLinear", [_codes(graph, values), *how], axis=0)
+    zeros, step = np.asarray(zero[entries, 0], dtype=np.int8), np.asarray(scale[entries, 0], dtype=np.float32)
+    codes = graph.constant(_shifted(values.codes)) if part.unsigned else _codes(graph, values)
+    how = [graph.constant(step), graph.constant(_shifted(zeros) if part.unsigned else zeros)]
+    return graph.node("DequantizeLinear", [codes, *how], axis=0)
+
+
+def _shifted(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """With 128 added."""
+    return codes.view(np.uint8) ^ np.uint8(128)
 
 
 def _codes(graph: Editor, values: Integers) -> str:
