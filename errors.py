@@ -8,6 +8,10 @@ class UserError(ValueError):
     """Input that cannot be used. The message says what is wrong and what would be right; the command exits with 2."""
 
 
+class UncalibratedWarning(UserWarning):
+    """A net computes with running statistics that were not measured for it."""
+
+
 class Infeasible(Exception):
     """No architecture of the space can meet the constraints. The command exits with 3."""
 

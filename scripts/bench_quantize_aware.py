@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 import nas
 from nas.search_space.quantization import GENE, parse_scheme
 from nas.supernet.shipped import as_shipped
-from nas.supernet.statistics import extract_for
 
 RANDOM_NETS = 5
 GROUPS = {"largest": slice(0, 1), "smallest": slice(1, 2), "random": slice(2, None), "all": slice(None)}
@@ -49,7 +48,7 @@ def both(module: Any, task: nas.Task) -> list[float]:
 def evaluated(task: nas.Task, supernet: nas.Supernet, floats: nas.SearchSpace, schemes: Sequence[str]) -> Found:
     rng, served = np.random.default_rng(5), supernet.serving(floats)
     nets = [floats.largest, floats.smallest, *(floats.sample(rng) for _ in range(RANDOM_NETS))]
-    found = {"float": np.array([both(extract_for(served, task, net), task) for net in nets])}
+    found = {"float": np.array([both(served.extract(net, task), task) for net in nets])}
     for name, chosen in {**{s: [s] for s in schemes}, "mixed": schemes}.items():
         drawn = [policies(supernet.space, net, chosen, i) for i, net in enumerate(nets)]
         found[name] = np.array([both(as_shipped(supernet, task, net), task) for net in drawn])

@@ -16,7 +16,6 @@ from ..search_space.quantization import Quantization, policy_genes, policy_of
 from ..supernet.export import export, save_bundle
 from ..supernet.quantize.quantized import Quantized
 from ..supernet.shipped import quantized_for
-from ..supernet.statistics import extract_for
 from ..supernet.store import Supernet
 from .parity import Parity, parity, write_parity
 from .run_folder import Run
@@ -44,7 +43,7 @@ def write_bundle(
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").exists():
         raise UserError(f"{folder} exists and holds no extracted net; move it away or name another --out")
-    module = extract_for(supernet, run.task, architecture)
+    module = supernet.extract(architecture, run.task)
     steps = supernet.steps
     shipped, found = quantized_for(module, run.task, steps=steps) if policy_of(module) else Quantized(module), None
     beside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))

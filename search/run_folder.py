@@ -77,7 +77,8 @@ class Run:
         tensors = load_file(self.weights)
         steps = {n.removeprefix(STEPS): tensors.pop(n) for n in list(tensors) if n.startswith(STEPS)}
         supernet.steps = nn.ParameterDict({n: nn.Parameter(step) for n, step in steps.items()})
-        supernet.store.load_state_dict(tensors)
+        supernet.store.load_state_dict(dict(supernet.store.named_buffers()) | tensors)  # runs of old hold no buffers
+        supernet.store.statistics_of = "several"  # each net's are measured on the task
         return supernet.eval()
 
     @property

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..search_space.locate import USER_MODULE
 from ..supernet.store import Supernet
+from ..supernet.tree import Store
 from ..tasks import Split
 
 Packed = tuple[NDArray[np.uint8], torch.dtype, torch.Size] | Tensor
@@ -71,14 +72,18 @@ def unpack(packed: Packed) -> Tensor:
 
 def _pack_supernet(supernet: Supernet) -> tuple[Any, ...]:
     values = {name: (pack(p), p.requires_grad) for name, p in supernet.store.named_parameters()}
+    buffers = {name: pack(b) for name, b in supernet.store.named_buffers()}
     steps = {key: pack(step) for key, step in supernet.steps.items()}
-    return supernet.space, supernet.layouts, values, steps, supernet.training
+    layouts, statistics_of = (supernet.layouts, supernet.buffer_layouts), supernet.store.statistics_of
+    return supernet.space, layouts, values, buffers, statistics_of, steps, supernet.training
 
 
 def _unpack_supernet(parts: tuple[Any, ...]) -> Supernet:
-    space, layouts, values, steps, training = parts
+    space, layouts, values, buffers, statistics_of, steps, training = parts
     parameters = {name: nn.Parameter(unpack(packed), grad) for name, (packed, grad) in values.items()}
-    supernet = Supernet.of(space, layouts, parameters)
+    store = Store({**parameters, **{name: unpack(packed) for name, packed in buffers.items()}})
+    store.statistics_of = statistics_of
+    supernet = Supernet.of(space, *layouts, store)
     supernet.steps = nn.ParameterDict({key: nn.Parameter(unpack(step), False) for key, step in steps.items()})
     return supernet.train(training)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..search_space.architecture import Architecture
 from ..search_space.quantization import policy_of
-from ..supernet.evaluate import EVALUATION_BATCH
+from ..supernet.evaluate import EVALUATION_BATCH, score
 from ..supernet.population import outputs_of_subnets
 from ..supernet.statistics import with_statistics
 from ..supernet.store import Supernet
@@ -63,4 +63,4 @@ class Validation:
             whole = torch.cat([before.pop(architecture), outputs]) if start else outputs
             if stop < len(self.data):
                 self._outputs[architecture] = whole
-            yield self.task.metric(whole, self.data.targets[:stop])
+            yield score(self.task.metric, whole, self.data.targets[:stop])

@@ -15,13 +15,17 @@ from .trial import Gene
 
 @dataclass(frozen=True)
 class Probe:
-    """One run of the space function: the genes it asked for, in order, the shape of every parameter, and the policy."""
+    """One run of the space function: the genes it asked for, in order, the shape of every parameter, and the policy.
+
+    buffers: the layouts of those that state dicts hold.
+    """
 
     architecture: Architecture
     genes: Mapping[str, Gene]
     shapes: Mapping[str, tuple[int, ...]]
     layouts: Mapping[str, Layout]
     policy: Mapping[str, Scheme]
+    buffers: Mapping[str, Layout]
 
     @property
     def size(self) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .architecture import Architecture, GeneValue
+from .buffers import buffer_layouts
 from .check import Finding, check
 from .construction import Created, bytes_of, construct
 from .gene_space import GeneSpace
@@ -21,6 +22,8 @@ from .trial import Gene, RecordingTrial
 SpaceFunction = Callable[[Any], nn.Module]
 CACHED_SKELETONS, CACHED_BYTES = 128, 256 * 2**20
 RANDOM_PROBES = 24
+CONSTANTS_SEED = 1_234_577
+"""Of skeletons: a constant that is drawn at random is the same in each of them."""
 
 
 class _Skeleton(NamedTuple):
@@ -79,7 +82,8 @@ class SearchSpace(GeneSpace):
         if architecture in self._skeletons:
             self._skeletons.move_to_end(architecture)
         else:
-            module, _, constants = self._run(lambda gene: self.architecture(architecture)[gene.name])
+            choices = self.architecture(architecture)
+            module, _, constants = self._run(lambda gene: choices[gene.name])
             self._skeletons[architecture] = _Skeleton(module, bytes_of([*constants, *module.buffers()]))
             while len(self._skeletons) > 1 and not self._cache_holds():
                 self._skeletons.popitem(last=False)
@@ -142,6 +146,7 @@ class SearchSpace(GeneSpace):
                 if error.__cause__ is None:
                     raise  # ours; any other may be the meta device's
         with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(CONSTANTS_SEED)
             module, trial, constants = self._built(choose, "cpu")
         self._needs_values = True
         replace_parameters(module, lambda p: nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad))
@@ -169,7 +174,9 @@ class SearchSpace(GeneSpace):
     def _probe(self, choose: Callable[[Gene], GeneValue]) -> Probe:
         module, trial, _ = self._run(choose)
         shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
-        return Probe(trial.architecture, trial.genes, shapes, self.layouts(module), policy_of(module))
+        layouts = self.layouts(module)
+        buffers = buffer_layouts(module, layouts)
+        return Probe(trial.architecture, trial.genes, shapes, layouts, policy_of(module), buffers)
 
     def _discover(self) -> tuple[Probe, ...]:
         base = self.probe({})

@@ -15,7 +15,6 @@ from ..tasks import Task
 from .quantize.learned import first_steps, is_few
 from .sampling import Pass
 from .shipped import calibration_inputs
-from .statistics import extract_for
 from .store import Supernet
 
 
@@ -31,7 +30,7 @@ def start_rounding(supernet: Supernet, task: Task | None) -> None:
     device = next(supernet.store.parameters()).device
     schemes, inputs = _few(supernet.space), calibration_inputs(task).to(device)
     for net in _showing(supernet.space, schemes):
-        found |= first_steps(extract_for(supernet, task, net), inputs, schemes, found)
+        found |= first_steps(supernet.extract(net, task), inputs, schemes, found)
     if not found:
         raise UserError(
             "rounding has nothing to learn: no net of the space has weights or activations of fewer than 8 bits; "

@@ -13,7 +13,6 @@ from ..tasks import Task
 from .evaluate import evaluate, outputs_of
 from .recipe import Recipe
 from .single import train_alone
-from .statistics import extract_for
 from .store import Supernet
 from .train import make_recipe
 
@@ -60,7 +59,7 @@ def check_health(
     largest = _predictions(supernet, task, supernet.space.largest)
     rows = []
     for i, architecture in enumerate(chosen):
-        net = extract_for(supernet, task, architecture)
+        net = supernet.extract(architecture, task)
         alone = train_alone(supernet.space, architecture, task, alone_recipe)
         rows.append(
             {
@@ -91,5 +90,5 @@ def spread(supernet: Supernet, nets: int, seed: int) -> list[Architecture]:
 
 
 def _predictions(supernet: Supernet, task: Task, architecture: Architecture) -> torch.Tensor:
-    outputs, _ = outputs_of(extract_for(supernet, task, architecture), task.validation)
+    outputs, _ = outputs_of(supernet.extract(architecture, task), task.validation)
     return outputs.argmax(dim=-1)

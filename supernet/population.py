@@ -13,8 +13,9 @@ from torch import Tensor
 from ..search_space.architecture import GeneValue
 from ..search_space.stages import stages_of
 from ..tasks import Split, Task
-from .evaluate import EVALUATION_BATCH, outputs_of
+from .evaluate import EVALUATION_BATCH, outputs_of, score
 from .shipped import as_shipped
+from .statistics import placed
 from .store import Supernet
 from .trie import Leaf, make_trie
 
@@ -50,7 +51,7 @@ def score_subnets(
     """The numbers of `evaluate_subnets` in their order, each as soon as it and those before it are known."""
     data: Split = getattr(task, split)
     for outputs in outputs_of_subnets(supernet, task, architectures, data, memory_mib=memory_mib):
-        yield task.metric(outputs, data.targets)
+        yield score(task.metric, outputs, data.targets.cpu())
 
 
 def outputs_of_subnets(
@@ -83,7 +84,7 @@ def _walk(supernet: Supernet, trie: Sequence[Leaf], data: Split, limit: int) -> 
     for. Where that is all the rest, nets are finished one after the other.
     """
     outputs: dict[int, list[Tensor]] = {leaf.index: [] for leaf in trie}
-    batches = (_own(x) for x, _ in data.batches(EVALUATION_BATCH))
+    batches = (_own(placed(x, supernet)) for x, _ in data.batches(EVALUATION_BATCH))
     left, size = max(1, -(-len(data) // EVALUATION_BATCH)), 1
     while left and trie:
         path = Path(limit)
@@ -92,7 +93,7 @@ def _walk(supernet: Supernet, trie: Sequence[Leaf], data: Split, limit: int) -> 
         for leaf in trie:
             outputs[leaf.index] += _run(supernet, leaf, path)
             if left <= 0:
-                yield leaf.index, torch.cat(outputs.pop(leaf.index))
+                yield leaf.index, torch.cat(outputs.pop(leaf.index)).cpu()
         size = min(left, path.room_for())
 
 

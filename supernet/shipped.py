@@ -11,13 +11,12 @@ from .quantize.learned import Steps
 from .quantize.post_training import SAMPLES, quantize
 from .quantize.quantized import Quantized
 from .quantize.settings import PostTraining
-from .statistics import extract_for
 from .store import Supernet
 
 
 def as_shipped(supernet: Supernet, task: Task, architecture: Mapping[str, GeneValue]) -> nn.Module:
     """A module to evaluate; a quantized one computes in floats what integers would give."""
-    module = extract_for(supernet, task, architecture)
+    module = supernet.extract(architecture, task)
     return quantized_for(module, task, steps=supernet.steps).twin if policy_of(module) else module
 
 

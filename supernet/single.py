@@ -24,4 +24,4 @@ def train_alone(space: SearchSpace, architecture: Architecture, task: Task, reci
     """A fresh net of `architecture` trained with `recipe`: the data order, optimizer and schedule of a supernet."""
     alone = Supernet(only(space, architecture), seed=recipe.seed)
     train(alone, task, recipe)
-    return alone.extract(alone.space.largest)
+    return alone.extract(alone.space.largest, task)

@@ -1,5 +1,6 @@
 """The supernet: one tensor for every parameter name of a space; a subnet is the leading corner of every tensor."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -8,44 +9,65 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UncalibratedWarning, UserError
 from ..search_space.architecture import Architecture, GeneValue
 from ..search_space.layout import Layout
 from ..search_space.probe import Probe
+from ..search_space.quantization import policy_genes
 from ..search_space.space import SearchSpace, replace_parameters
+from ..tasks import Task
 from .corner import Corner, corner, cut, fits
+from .shared import Buffer, buffers_in, largest_buffers, shared_buffers
+from .statistics import calibrated, with_statistics
+from .tree import Prepared, Store, Where, aliases_of, filled, home, moved, slots_of
+
+NOT_CALIBRATED = (
+    "the net has running statistics (BatchNorm) that were not measured for it, and computes badly without: "
+    "supernet.extract(architecture, task) measures them on the task's training inputs, nas.evaluate_subnet(supernet, "
+    "task, architecture) evaluates the net with them"
+)
 
 
 class Supernet(nn.Module):
     """Shared weights of every net of `space`. `supernet(x, architecture)` runs a subnet; gradients reach its part only.
 
-    `store` mirrors the names of the nets' parameters: `supernet.store.state_dict()` has their keys. Each tensor has
-    the largest shape that the space gives to its name and starts as the space function initialises it (by `seed`).
+    `store` mirrors the names of the nets' parameters and of the buffers that their state dicts hold:
+    `supernet.store.state_dict()` has their keys, and loads that of the largest net. Each tensor has the largest shape
+    that the space gives to its name and starts as the space function initialises it (by `seed`).
+    Running statistics (BatchNorm) in `store` are the largest net's: its forward in training mode moves them, and that
+    of another net only those of layers that the largest has not. A smaller net needs its own, which `extract` measures.
     `steps`: how nets with a quantization policy are rounded, as far as that was learned (`Recipe.rounding`).
     Errors: a parameter whose shapes have no largest one among them cannot be nested and is refused.
     """
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
         super().__init__()
-        self.space = space
         owners = {name: _largest(name, space.probes) for name in _names(space.probes)}
-        self.layouts: dict[str, Layout] = {name: probe.layouts[name] for name, probe in owners.items()}
-        self._fill(_initial_values(space, owners, seed))
+        others = {name: probe for name, probe in largest_buffers(space.probes).items() if name not in owners}
+        values = _initial_values(space, {**owners, **others}, seed)
+        layouts = {name: probe.layouts[name] for name, probe in owners.items()}
+        store = Store(values, aliases_of(space.skeleton(space.largest)))
+        self._fill(space, layouts, shared_buffers(space, others, values), store)
 
-    def _fill(self, values: Mapping[str, nn.Parameter]) -> None:
-        self.store = _module_tree(values)
+    def _fill(
+        self, space: SearchSpace, layouts: Mapping[str, Layout], buffers: Mapping[str, Buffer], store: Store
+    ) -> None:
+        self.space, self.layouts, self.buffer_layouts, self.store = space, dict(layouts), dict(buffers), store
         self.steps = nn.ParameterDict()
-        self._homes = {name: _home(self.store, name) for name in self.layouts}
-        self._corners: dict[Architecture, dict[str, Corner]] = {}
-        self._slots: WeakKeyDictionary[nn.Module, list[Slot]] = WeakKeyDictionary()
+        self._homes = {name: home(store, name) for name in (*layouts, *buffers)}
+        self._corners: dict[Architecture, tuple[dict[str, Corner], dict[str, Corner]]] = {}
+        self._prepared: WeakKeyDictionary[nn.Module, Prepared] = WeakKeyDictionary()
+        self._task: Task | None = None
+        self._has_warned = False
 
     @classmethod
-    def of(cls, space: SearchSpace, layouts: Mapping[str, Layout], values: Mapping[str, nn.Parameter]) -> "Supernet":
-        """A supernet that holds these very tensors, one for every name in `layouts`; in training mode."""
+    def of(
+        cls, space: SearchSpace, layouts: Mapping[str, Layout], buffers: Mapping[str, Buffer], store: Store
+    ) -> "Supernet":
+        """A supernet that holds these very tensors, one for every name in `layouts` and `buffers`; in training mode."""
         supernet = cls.__new__(cls)
         nn.Module.__init__(supernet)
-        supernet.space, supernet.layouts = space, dict(layouts)
-        supernet._fill(values)
+        supernet._fill(space, layouts, buffers, store)
         return supernet
 
     def serving(self, space: SearchSpace) -> "Supernet":
@@ -56,23 +78,40 @@ class Supernet(nn.Module):
         missing = {name for probe in space.probes for name in probe.layouts} - self.layouts.keys()
         if missing:
             raise UserError(f"the space has parameters that this supernet has not: {', '.join(sorted(missing)[:3])}")
-        weights = {name: self.store.get_parameter(name) for name in self.layouts}
-        found = Supernet.of(space, self.layouts, weights)
-        found.steps = self.steps
-        return found.train(self.training)
+        served = Supernet.of(space, self.layouts, self.buffer_layouts, self.store)
+        served.steps, served._task = self.steps, self._task
+        return served.train(self.training)
 
-    def forward(self, x: Any, architecture: Mapping[str, GeneValue], *args: Any, **kwargs: Any) -> Any:
-        """Outputs of the subnet `architecture` for the input `x` (and whatever else its forward takes)."""
-        with self.filled(self.skeleton(architecture), architecture) as subnet:
-            return subnet(x, *args, **kwargs)
+    def forward(self, *args: Any, architecture: Mapping[str, GeneValue] | None = None, **kwargs: Any) -> Any:
+        """Outputs of the subnet `architecture`: `supernet(x, architecture)`, then whatever else its forward takes.
+
+        `supernet(architecture=a, **inputs)` is the same for keywords alone. In evaluation mode running statistics
+        are read from `store`; a warning says once if they are not the net's own (see `extract`).
+        """
+        if architecture is None:
+            architecture, args = args[1], (args[0], *args[2:])
+        skeleton = self.skeleton(architecture)
+        if not self.training and not self._has_warned and not self._is_calibrated(architecture):
+            self._has_warned = True
+            warnings.warn(NOT_CALIBRATED, UncalibratedWarning, stacklevel=4)
+        with self.filled(skeleton, architecture) as subnet:
+            return subnet(*args, **kwargs)
 
     @contextmanager
     def filled(self, skeleton: nn.Module, architecture: Mapping[str, GeneValue]) -> Iterator[nn.Module]:
         """The skeleton of `architecture` with its values in place, for a while."""
-        if skeleton not in self._slots:
-            self._slots[skeleton] = _slots(skeleton)
-        with _filled(self._slots[skeleton], self.parameters_of(architecture)):
+        prepared, buffers = self._prepare(skeleton, architecture), self.buffers_of(architecture)
+        kept: set[str] = set()
+        if skeleton.training and buffers:
+            kept = self._kept(architecture)
+            buffers = {name: buffer if name in kept else buffer.clone() for name, buffer in buffers.items()}
+            if prepared.has_statistics:
+                self.store.trained(self._is_largest(architecture))
+        values = {**self.parameters_of(architecture), **buffers, **prepared.constants}
+        with filled(prepared.slots, values):
             yield skeleton
+            if kept:  # a module may have put another tensor in the place of its buffer
+                self._keep({name: places[local] for places, local, name in prepared.slots if name in kept})
 
     def skeleton(self, architecture: Mapping[str, GeneValue]) -> nn.Module:
         """The subnet's module without values, in the supernet's mode (training or evaluation)."""
@@ -81,20 +120,75 @@ class Supernet(nn.Module):
             skeleton.train(self.training)
         return skeleton
 
+    def _prepare(self, skeleton: nn.Module, architecture: Mapping[str, GeneValue]) -> "Prepared":
+        where = self._where(skeleton)
+        prepared = self._prepared.get(skeleton)
+        if prepared is None or prepared.where != where:
+            shared = {*self.corners(architecture), *self.buffer_corners(architecture)}
+            constants = {n: moved(b, where) for n, b in skeleton.named_buffers() if n not in shared} if where else {}
+            has_statistics = bool(with_statistics(skeleton))
+            prepared = Prepared(where, slots_of(skeleton, {*shared, *constants}), constants, has_statistics)
+            self._prepared[skeleton] = prepared
+        return prepared
+
+    def _where(self, skeleton: nn.Module) -> Where | None:
+        """The device and precision that the weights were moved to, which constants follow; None: as they were built."""
+        for name, built in skeleton.named_parameters():
+            places, local = self._homes[name]
+            now = places[local]
+            dtype = None if now.dtype == built.dtype else now.dtype
+            return None if dtype is None and now.device.type == "cpu" else (now.device, dtype)
+        return None
+
     def parameters_of(self, architecture: Mapping[str, GeneValue]) -> dict[str, Tensor]:
         """The subnet's parameters by name: corners of the supernet's, differentiable."""
-        corners = self.corners(architecture)
-        homes = (self._homes[name] for name in corners)
-        fulls = [parameters[local] for parameters, local in homes]
+        return self._cut(self.corners(architecture))
+
+    @torch.no_grad()
+    def buffers_of(self, architecture: Mapping[str, GeneValue]) -> dict[str, Tensor]:
+        """The subnet's buffers by name, as far as they are corners of the supernet's."""
+        return self._cut(self.buffer_corners(architecture))
+
+    def _cut(self, corners: Mapping[str, Corner]) -> dict[str, Tensor]:
+        fulls = [places[local] for places, local in map(self._homes.__getitem__, corners)]
         return dict(zip(corners, cut(fulls, list(corners.values())), strict=True))
+
+    def _is_largest(self, architecture: Mapping[str, GeneValue]) -> bool:
+        """Whether it is the largest net, with any quantization policy."""
+        policies = set(policy_genes(architecture))
+        return all(self.space.largest.get(name) == v for name, v in architecture.items() if name not in policies)
+
+    def _is_calibrated(self, architecture: Mapping[str, GeneValue]) -> bool:
+        """Whether the running statistics in `store`, if there are any, are the net's own."""
+        own = self.store.statistics_of == "largest" and self._is_largest(self._canonical(architecture))
+        return own or not with_statistics(self.space.skeleton(self._canonical(architecture)))
+
+    def _kept(self, architecture: Mapping[str, GeneValue]) -> set[str]:
+        """The buffers in `store` that the net's forward in training mode moves."""
+        whole = {name for name, found in self.buffer_corners(architecture).items() if found.whole}
+        return whole if self._is_largest(architecture) else whole - self.buffer_corners(self.space.largest).keys()
+
+    @torch.no_grad()
+    def _keep(self, buffers: Mapping[str, Tensor]) -> None:
+        for name, buffer in buffers.items():
+            places, local = self._homes[name]
+            if places[local] is not buffer:
+                places[local].data.copy_(buffer)  # autograd must not see it, as torch's norms hide it too
 
     def corners(self, architecture: Mapping[str, GeneValue]) -> dict[str, Corner]:
         """Where every parameter of a subnet lies in the supernet's tensors."""
         architecture = self._canonical(architecture)
         if architecture not in self._corners:
             layouts = self.space.layouts(self.space.skeleton(architecture))
-            self._corners[architecture] = {name: self._corner(name, layout) for name, layout in layouts.items()}
-        return self._corners[architecture]
+            corners = {name: self._corner(name, layout) for name, layout in layouts.items()}
+            self._corners[architecture] = corners, buffers_in(self.space, architecture, self.buffer_layouts)
+        return self._corners[architecture][0]
+
+    def buffer_corners(self, architecture: Mapping[str, GeneValue]) -> dict[str, Corner]:
+        """The same of the buffers that state dicts hold, as far as they are corners of the supernet's."""
+        architecture = self._canonical(architecture)
+        self.corners(architecture)
+        return self._corners[architecture][1]
 
     def _corner(self, name: str, layout: Layout) -> Corner:
         if name not in self.layouts:
@@ -105,63 +199,45 @@ class Supernet(nn.Module):
             raise _not_nested(name, layout, self.layouts[name])
         return corner(layout, self.layouts[name])
 
-    def extract(self, architecture: Mapping[str, GeneValue]) -> nn.Module:
+    def extract(self, architecture: Mapping[str, GeneValue], task: Task | None = None) -> nn.Module:
         """The subnet as a plain module with its own copy of the weights, in evaluation mode.
 
-        Bit for bit what `supernet(x, architecture)` computes, running statistics (BatchNorm) included.
+        task: on its training inputs running statistics (BatchNorm) are measured, as `evaluate_subnet` does. None: the
+        task of the last training or evaluation of this supernet; a warning says if there is none.
+        The largest net keeps the statistics that it has if it alone was trained, or loaded (`store.load_state_dict`).
+        Without running statistics it is bit for bit what `supernet(x, architecture)` computes.
         """
         architecture = self._canonical(architecture)
+        module = self._copy(architecture).eval()
+        self._task = task or self._task
+        if self._is_calibrated(architecture):
+            return module
+        if self._task is None:
+            warnings.warn(NOT_CALIBRATED, UncalibratedWarning, stacklevel=2)
+            return module
+        return calibrated(module, self._task)
+
+    def calibrate_on(self, task: Task) -> None:
+        """Have the running statistics of every net measured on the task's training inputs, whatever `store` holds."""
+        self._task, self.store.statistics_of = task, "several"
+
+    def _copy(self, architecture: Architecture) -> nn.Module:
         module = self.space.build(architecture, "meta")
-        values = {name: value.detach().clone() for name, value in self.parameters_of(architecture).items()}
+        skeleton = self.space.skeleton(architecture)
+        constants = dict(skeleton.named_buffers()) | self._prepare(skeleton, architecture).constants
+        values = {n: t.detach().clone() for n, t in self.parameters_of(architecture).items()}
+        buffers = {n: t.detach().clone() for n, t in {**constants, **self.buffers_of(architecture)}.items()}
         named = {id(p): values[name] for name, p in module.named_parameters()}
         replace_parameters(module, lambda p: nn.Parameter(named[id(p)], p.requires_grad))
-        buffers = dict(self.space.skeleton(architecture).named_buffers())
-        for name, buffer in module.named_buffers():
-            buffer.copy_(buffers[name])
-        return module.eval()
+        for places, local, name in slots_of(module, buffers):
+            places[local] = buffers[name]
+        return module
 
     def _canonical(self, architecture: Mapping[str, GeneValue]) -> Architecture:
         """The caller's architecture, validated; the space's own (already seen) pass at once."""
         if isinstance(architecture, Architecture) and architecture in self._corners:
             return architecture
         return self.space.architecture(architecture)
-
-
-Slot = tuple[dict[str, Any], str, str]
-"""A place that holds a parameter: the parameters of a module, the local name there, the parameter's name in the net."""
-
-
-def _slots(module: nn.Module) -> list[Slot]:
-    """Every place that holds a parameter, each module once: ties share a name."""
-    names = {id(p): name for name, p in module.named_parameters()}
-    return [
-        (owner._parameters, local, names[id(p)])
-        for owner in module.modules()
-        for local, p in owner._parameters.items()
-        if p is not None
-    ]
-
-
-@contextmanager
-def _filled(slots: Sequence[Slot], values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Put `values` in place for a while.
-
-    `torch.func.functional_call` (2.13) does not restore a module that is registered under two names.
-    """
-    empty = [parameters[local] for parameters, local, _ in slots]
-    try:
-        for parameters, local, name in slots:
-            parameters[local] = values[name]
-        yield
-    finally:
-        for (parameters, local, _), nothing in zip(slots, empty, strict=True):
-            parameters[local] = nothing
-
-
-def _home(store: nn.Module, name: str) -> tuple[dict[str, Any], str]:
-    """Where the store holds a parameter: read there, as `to` and the like may put another one in its place."""
-    path, _, local = name.rpartition(".")
-    return store.get_submodule(path)._parameters, local
 
 
 def _names(probes: Sequence[Probe]) -> list[str]:
@@ -190,29 +266,21 @@ def _text(layout: Layout) -> str:
     return "(" + ", ".join("*".join(map(str, factors)) for factors in layout) + ")"
 
 
-def _initial_values(space: SearchSpace, owners: Mapping[str, Probe], seed: int) -> dict[str, nn.Parameter]:
-    """Every parameter at its largest shape, taken from a real build of the net that has it so."""
+def _initial_values(space: SearchSpace, owners: Mapping[str, Probe], seed: int) -> dict[str, Tensor]:
+    """Every parameter and buffer at its largest shape, taken from a real build of the net that has it so."""
     by_owner: dict[Architecture, list[str]] = {}
     for name, probe in owners.items():
         by_owner.setdefault(probe.architecture, []).append(name)
-    values: dict[str, nn.Parameter] = {}
+    values: dict[str, Tensor] = {}
     for architecture, names in by_owner.items():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            built = dict(space.build(architecture).named_parameters())
-        values.update({name: nn.Parameter(built[name].detach().clone(), built[name].requires_grad) for name in names})
+            module = space.build(architecture)
+        built = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        values.update({name: _own(built[name]) for name in names})
     return {name: values[name] for name in owners}
 
 
-def _module_tree(parameters: Mapping[str, nn.Parameter]) -> nn.Module:
-    """Nested empty modules that hold the parameters under their dotted names."""
-    root = nn.Module()
-    for name, parameter in parameters.items():
-        *path, leaf = name.split(".")
-        module = root
-        for part in path:
-            if part not in module._modules:
-                module.add_module(part, nn.Module())
-            module = module.get_submodule(part)
-        module.register_parameter(leaf, parameter)
-    return root
+def _own(tensor: Tensor) -> Tensor:
+    copy = tensor.detach().clone()
+    return nn.Parameter(copy, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copy

@@ -94,6 +94,7 @@ class Trainer:
         self.parameters |= {f"{STEPS}{key}": step for key, step in supernet.steps.items()}
         self.device = next(iter(self.parameters.values())).device
         self.optimizer = CornerAdamW(self.parameters, recipe.weight_decay)
+        self.buffers = dict(supernet.store.named_buffers())
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if recipe.ema else {}
         self.history, self.alarm = History(), Alarm()
         self.sampling = sampling(recipe.sampling)
@@ -188,6 +189,7 @@ class Trainer:
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"weight:{n}": p for n, p in self.parameters.items()} | self.optimizer.state()
         tensors |= {f"average:{n}": t for n, t in self.average.items()}
+        tensors |= {f"buffer:{n}": t for n, t in self.buffers.items()}
         state = {"step": self.step, "recent": self.alarm.recent, "rows": len(self.history.rows)}
         return {n: t.detach().clone() for n, t in tensors.items()}, state
 
@@ -197,6 +199,8 @@ class Trainer:
             p.copy_(tensors[f"weight:{name}"])
         for name, t in self.average.items():
             t.copy_(tensors[f"average:{name}"])
+        for name, t in self.buffers.items():
+            t.copy_(tensors.get(f"buffer:{name}", t))  # older checkpoints have none; training does not read them
         self.optimizer.load_state(tensors)
         self.step = state["step"]
         self.alarm.restore(state["recent"])
@@ -240,9 +244,13 @@ class Trainer:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Put the averaged weights in place (where the recipe keeps them) and switch to evaluation."""
+        """Put the averaged weights in place (where the recipe keeps them) and switch to evaluation.
+
+        From now on running statistics are measured on the task.
+        """
         for name, t in self.average.items():
             self.parameters[name].copy_(t)
+        self.supernet.calibrate_on(self.task)
         self.supernet.eval()
 
 

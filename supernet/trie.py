@@ -52,10 +52,11 @@ def make_trie(supernet: Supernet, architectures: Sequence[Architecture]) -> list
 
 
 def _keys(supernet: Supernet, architecture: Architecture, net: nn.Module, stages: Sequence[Stage]) -> list[Hashable]:
-    """The identity of every stage; a parameter's is its name and its corner of the supernet's tensor."""
-    corners = supernet.corners(architecture)
-    parameters = {id(p): (name, corners[name]) for name, p in net.named_parameters()}
-    return [stage_key(stage, parameters) for stage in stages]
+    """The identity of every stage; that of a tensor of the supernet's is its name and its corner."""
+    corners = supernet.corners(architecture) | supernet.buffer_corners(architecture)
+    tensors = (*net.named_parameters(), *net.named_buffers())
+    shared = {id(t): (name, corners[name]) for name, t in tensors if name in corners}
+    return [stage_key(stage, shared) for stage in stages]
 
 
 def _path(keys: Sequence[Hashable], nodes: dict[Hashable, int]) -> tuple[int, ...]:

@@ -1,0 +1,70 @@
+"""Buffers that a supernet holds, as it holds parameters: those that are corners of the largest of their name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from ..search_space.architecture import Architecture
+from ..search_space.buffers import buffer_layouts, persistent_buffers
+from ..search_space.layout import Layout
+from ..search_space.probe import Probe
+from ..search_space.space import SearchSpace
+from .corner import Corner, corner, cut, fits
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """The largest buffer of a name: its layout, and what the space's own code fills it with (None: random values)."""
+
+    layout: Layout
+    initial: Tensor | None
+
+    def corner(self, layout: Layout, value: Tensor) -> Corner | None:
+        """Where a net's buffer, filled with `value` by its own code, lies in the largest.
+
+        None: it is a table that depends on the net's sizes in another way (of relative positions, of waves), which no
+        other net's holds.
+        """
+        if not fits(layout, self.layout):
+            return None
+        found = corner(layout, self.layout)
+        if self.initial is None:
+            return found
+        part = cut([self.initial], [found])[0]
+        return found if part.dtype == value.dtype and torch.equal(part, value) else None
+
+
+def largest_buffers(probes: Sequence[Probe]) -> dict[str, Probe]:
+    """For every name of a buffer in state dicts, the probe that shows it at its most entries."""
+    found: dict[str, Probe] = {}
+    for probe in probes:
+        for name, layout in probe.buffers.items():
+            if name not in found or _entries(layout) > _entries(found[name].buffers[name]):
+                found[name] = probe
+    return found
+
+
+def _entries(layout: Layout) -> int:
+    return prod(map(prod, layout))
+
+
+def shared_buffers(space: SearchSpace, owners: Mapping[str, Probe], values: Mapping[str, Tensor]) -> dict[str, Buffer]:
+    """The buffers of the supernet. values: of another build of their owners, which tells what is random."""
+    result = {}
+    for name, probe in owners.items():
+        initial = dict(space.skeleton(probe.architecture).named_buffers())[name]
+        random = not torch.equal(initial, values[name])
+        result[name] = Buffer(probe.buffers[name], None if random else initial)
+    return result
+
+
+def buffers_in(space: SearchSpace, architecture: Architecture, buffers: Mapping[str, Buffer]) -> dict[str, Corner]:
+    """Where the buffers of a net lie in the supernet's; those that are its own are left out."""
+    skeleton = space.skeleton(architecture)
+    layouts = buffer_layouts(skeleton, space.layouts(skeleton))
+    shared = {n: b for n, b in persistent_buffers(skeleton).items() if n in buffers}
+    corners = {n: buffers[n].corner(layouts[n], b) for n, b in shared.items()}
+    return {name: found for name, found in corners.items() if found is not None}
