@@ -40,7 +40,14 @@ WHOLE = save({"a": torch.ones(3, 4), "mask": torch.tensor([0.0, -torch.inf])})
 
 @pytest.mark.parametrize(
     "content",
-    [WHOLE[: len(WHOLE) // 2], WHOLE[:-1], b"", bytes(len(WHOLE)), b"\xff" * 99, save({"a": torch.tensor([torch.nan])})],
+    [
+        WHOLE[: len(WHOLE) // 2],
+        WHOLE[:-1],
+        b"",
+        bytes(len(WHOLE)),
+        b"\xff" * 99,
+        save({"a": torch.tensor([torch.nan])}),
+    ],
     ids=["half", "one byte less", "empty", "zeros", "foreign", "nan"],
 )
 def test_tensors_that_cannot_be_used_are_refused_by_name(tmp_path, content):
