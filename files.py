@@ -19,6 +19,11 @@ MOST_BYTES, DEEPEST = 64 * 2**20, 50
 """Of a JSON file: what is larger or nested deeper was not written by this package."""
 
 
+def cache_folder() -> Path:
+    """Where runs without a folder of their own and the user's decisions live: $NAS_CACHE, else ~/.cache/nas."""
+    return Path(os.environ.get("NAS_CACHE", Path.home() / ".cache" / "nas"))
+
+
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Write `content` beside `path`, flush it to the disk and rename it: a reader never sees half a file.
 

@@ -24,6 +24,18 @@ SpaceOption = Annotated[str | None, typer.Option("--space", help="PRESET, FILE.y
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Optimizer steps of the supernet's training.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all that is random.")]
 
+TrustOption = Annotated[bool, typer.Option("--trust", help="Run the Python file that the run folder names.")]
+
+
+def trusting(trust: bool, *folders: Path | None) -> None:
+    """With --trust: the code of the space files that these run folders name may be run, from now on."""
+    from ..search.run_folder import open_run
+    from ..search_space import locate
+
+    for folder in folders if trust else ():
+        if folder is not None and (folder / "run.json").exists():
+            locate.trust(open_run(folder).description)
+
 
 def stated(**named: Any) -> dict[str, Any]:
     """The training knobs that the user stated."""

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import RunOption, SpaceOption, StepsOption, TaskOption, app, console, hushed, stated, trained
+from .common import (
+    RunOption,
+    SpaceOption,
+    StepsOption,
+    TaskOption,
+    TrustOption,
+    app,
+    console,
+    hushed,
+    stated,
+    trained,
+    trusting,
+)
 
 if TYPE_CHECKING:
     from ..search.job import Found
@@ -57,6 +69,7 @@ def search(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print one line and the path of the answer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    trust: TrustOption = False,
 ) -> None:
     """Find the best net of a space for a device and a budget, and write it to files.
 
@@ -101,6 +114,7 @@ def search(
     load_algorithm(algorithm)
     check_workers(workers, ray)
     policies = None if quantize is None else policies_for(quantize, devices)
+    trusting(trust, run)
     chosen_run = prepare_run(run, task, space, stated(steps=steps))
     asked_run = chosen_run if policies is None else chosen_run.quantized(policies)
     job = Job(

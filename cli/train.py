@@ -6,7 +6,19 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .common import RunOption, SeedOption, SpaceOption, StepsOption, TaskOption, app, console, stated, trained
+from .common import (
+    RunOption,
+    SeedOption,
+    SpaceOption,
+    StepsOption,
+    TaskOption,
+    TrustOption,
+    app,
+    console,
+    stated,
+    trained,
+    trusting,
+)
 
 
 @app.command()
@@ -22,6 +34,7 @@ def train(
     seed: SeedOption = 0,
     init: Annotated[Path | None, typer.Option("--init", help="Run to start from, with its weights and knobs.")] = None,
     quantize: Annotated[str | None, typer.Option(help="With --init: train with rounding, as in `nas search`.")] = None,
+    trust: TrustOption = False,
 ) -> None:
     """Train a supernet, or go on with an interrupted training.
 
@@ -40,6 +53,7 @@ def train(
 
     knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
     policies = quantization_of(quantize) if quantize is not None else None
+    trusting(trust, run, init)
     chosen_run = prepare_run(run, task, space, knobs, init=init, quantize=policies)
     trained(chosen_run)
     console.print(f"Trained: {chosen_run.folder}")
@@ -51,6 +65,7 @@ def extract(
     run: Annotated[Path, typer.Option("--run", help="Run folder with a trained supernet.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the models. Default: RUN/extracted.")] = None,
     formats: Annotated[str, typer.Option("--format", help="safetensors,onnx,torch.")] = "safetensors,onnx",
+    trust: TrustOption = False,
 ) -> None:
     """Extract nets from a trained supernet as files: no training, the weights are shared.
 
@@ -67,6 +82,7 @@ def extract(
 
     kinds = formats.split(",")
     check_formats(kinds)
+    trusting(trust, run)
     opened = open_run(run)
     named = named_nets(opened, arch)
     trained_one = opened.supernet()
@@ -85,6 +101,7 @@ def health(
     nets: Annotated[int, typer.Option(min=3, help="Architectures to train alone.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each stand-alone training.")] = 150,
     seed: SeedOption = 0,
+    trust: TrustOption = False,
 ) -> None:
     """Can inherited accuracy be trusted? Rank correlation with nets trained alone, agreement across sizes.
 
@@ -98,6 +115,7 @@ def health(
     from ..search.run_folder import open_run
     from ..supernet.health import check_health
 
+    trusting(trust, run)
     opened = open_run(run)
     with progress_bar(console, "Training nets alone") as progress:
         found = check_health(

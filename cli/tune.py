@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .common import RunOption, SeedOption, SpaceOption, TaskOption, app, console
+from .common import RunOption, SeedOption, SpaceOption, TaskOption, TrustOption, app, console, trusting
 
 
 @app.command()
@@ -18,6 +18,7 @@ def tune(
     steps: Annotated[int, typer.Option(min=4, help="Optimizer steps of those that are not stopped early.")] = 300,
     workers: Annotated[int, typer.Option(min=1, help="Recipes that are tried at a time.")] = 2,
     seed: SeedOption = 0,
+    trust: TrustOption = False,
 ) -> None:
     """Try training recipes and print the best. Poor ones are stopped early. It needs Ray: `pip install "nas[ray]"`.
 
@@ -29,6 +30,7 @@ def tune(
     from ..search.run_folder import prepare_run
     from ..search.tune import tune as tune_recipe
 
+    trusting(trust, run)
     chosen = prepare_run(run, task, space, {})
     with console.status("Trying recipes"):
         table = tune_recipe(chosen.space, chosen.task, trials=trials, steps=steps, workers=workers, seed=seed)

@@ -10,7 +10,6 @@ search.log            what every search of the run did, and when
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from ..errors import UserError
-from ..files import write_atomic
+from ..files import cache_folder, write_atomic
 from ..search_space.locate import Description, describe_space, space_from
 from ..search_space.quantization import Quantization, parse_scheme
 from ..search_space.space import SearchSpace
@@ -30,11 +29,6 @@ from ..supernet.recipe import Recipe
 from ..supernet.store import Supernet
 from ..supernet.train import STEPS, History, Progress, make_recipe, train
 from ..tasks import Task, load_task
-
-
-def cache_folder() -> Path:
-    """Where runs without a folder of their own live: $NAS_CACHE, else ~/.cache/nas."""
-    return Path(os.environ.get("NAS_CACHE", Path.home() / ".cache" / "nas"))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..search_space.locate import USER_MODULE
+from ..search_space.python_file import USER_MODULE
 from ..supernet.store import Supernet
 from ..supernet.tree import Store
 from ..tasks import Split

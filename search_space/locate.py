@@ -1,28 +1,22 @@
 """From what a user writes (`--space vit-digits | my.yaml | my.py:function`) to a space that can be found again."""
 
-import hashlib
-import importlib.util
-import inspect
-import sys
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from torch import nn
 
 from ..errors import UserError, unknown
 from .architecture import GeneValue
 from .presets import load_preset, load_space_file, preset_names
+from .python_file import approve, check_approved, digest_of, python_space
 from .quantization import Quantization
 from .space import SearchSpace, SpaceFunction
 from .transformer import TransformerSpace
 from .trial import RecordingTrial
-
-USER_MODULE = "nas_user_"
-"""How the module of a space file is called, before the file's own name."""
 
 Description = Mapping[str, Any]
 """JSON: enough to build the same space function in another process."""
@@ -31,12 +25,15 @@ Description = Mapping[str, Any]
 def describe_space(text: str, input_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
     """Description of the space that `text` names, for inputs of `input_shape` (without batch) and `classes` outputs.
 
-    text: a preset, a YAML file of a TransformerSpace, or FILE.py:FUNCTION. Errors: none of these.
+    text: a preset, a YAML file of a TransformerSpace, or FILE.py:FUNCTION, which the user thereby trusts.
+    Errors: none of these.
     """
     fit = {"input_shape": list(input_shape), "classes": classes}
     path, _, name = text.rpartition(":")
     if path.endswith(".py"):
-        return {"python": str(Path(path).resolve()), "function": name, "sha256": _digest(Path(path)), **fit}
+        found = {"python": str(Path(path).resolve()), "function": name, "sha256": digest_of(Path(path)), **fit}
+        trust(found)
+        return found
     if text.endswith((".yaml", ".yml")):
         return {"transformer": load_space_file(Path(text)).model_dump(mode="json"), **fit}
     if text not in preset_names():
@@ -44,14 +41,22 @@ def describe_space(text: str, input_shape: tuple[int, ...], classes: int) -> dic
     return {"transformer": load_preset(text).model_dump(mode="json"), **fit}
 
 
+def trust(description: Description) -> None:
+    """Let the Python file that the description names, as it is now, be run from now on; others need no trust."""
+    fields = _checked(description)
+    if fields.python is not None:
+        approve(_python_path(fields.python), fields.sha256)
+
+
 def space_from(description: Description) -> SearchSpace:
     """The space of a description; with "quantize" (fields of a `Quantization`), its quantized one.
 
-    A Python space is run from the file it was described with, and only if that file has not changed since.
+    A Python space is run from the file it was described with, and only if that file has not changed since and is
+    trusted. Errors: it is not; a description that is damaged.
     """
-    found, policy = _described(description), description.get("quantize")
+    found, policy = _described(description), _policy(description)
     space = found if isinstance(found, SearchSpace) else SearchSpace(found)
-    return space.quantized(**policy) if policy else space
+    return space.quantized(**asdict(policy)) if policy else space
 
 
 def net_from(description: Description, genes: Mapping[str, GeneValue]) -> nn.Module:
@@ -59,66 +64,66 @@ def net_from(description: Description, genes: Mapping[str, GeneValue]) -> nn.Mod
 
     Errors: those of `space_from`; genes that are not those the function asks for.
     """
-    found, policy = _described(description), description.get("quantize")
+    found, policy = _described(description), _policy(description)
     trial = RecordingTrial(lambda gene: genes.get(gene.name))
     with torch.random.fork_rng(devices=[]):
         net = found.function(trial) if isinstance(found, SearchSpace) else found(trial)
     if policy:
-        lists = {name: tuple(policy[name]) for name in ("schemes", "keep") if name in policy}
-        Quantization(**{**policy, **lists}).ask(net, trial)
+        policy.ask(net, trial)
     if odd := genes.keys() - trial.values.keys():
         raise UserError(f"the space has no gene {', '.join(sorted(odd)[:4])} in this net; it was made of another space")
     return net
 
 
+class _Fields(BaseModel):
+    """What a description holds: a transformer's options, or a function in a Python file."""
+
+    input_shape: tuple[Annotated[int, Field(ge=1, le=2**31)], ...]
+    classes: Annotated[int, Field(ge=0, le=2**31)]
+    transformer: dict[str, Any] | None = None
+    python: str | None = None
+    function: str = ""
+    sha256: str = ""
+    quantize: dict[str, Any] | None = None
+
+
+def _checked(description: Description) -> _Fields:
+    try:
+        fields = _Fields.model_validate(description)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise UserError(f"the description of the space is damaged: {where}: {first['msg']}; restore the file") from None
+    if (fields.transformer is None) == (fields.python is None):
+        raise UserError("the description of the space is damaged: it needs 'transformer' or 'python'; restore the file")
+    return fields
+
+
 def _described(description: Description) -> SearchSpace | SpaceFunction:
-    shape, classes = tuple(description["input_shape"]), int(description["classes"])
-    if "transformer" in description:
-        return TransformerSpace(**description["transformer"]).bind(input_shape=shape, classes=classes)
-    path = Path(description["python"])
-    if _digest(path) != description["sha256"]:
+    fields = _checked(description)
+    if fields.transformer is not None:
+        return TransformerSpace(**fields.transformer).bind(input_shape=fields.input_shape, classes=fields.classes)
+    path = _python_path(fields.python or "")
+    if digest_of(path) != fields.sha256:
         raise UserError(
             f"{path} has changed since this was made; pass the space function yourself, or restore the file"
         )
-    return _python_space(path, description["function"], shape, classes)
+    check_approved(path, fields.sha256)
+    return python_space(path, fields.function, fields.input_shape, fields.classes)
 
 
-def _digest(path: Path) -> str:
+def _python_path(text: str) -> Path:
+    """Error: a relative path, which would name another file in every working directory."""
+    if not Path(text).is_absolute():
+        raise UserError(f"the space names the Python file {text!r}, which is no absolute path; pass the space yourself")
+    return Path(text)
+
+
+def _policy(description: Description) -> Quantization | None:
+    fields = _checked(description).quantize
+    if not fields:
+        return None
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"the space file {path} cannot be read: {error.strerror}") from None
-
-
-def _python_space(path: Path, name: str, shape: tuple[int, ...], classes: int) -> SearchSpace | SpaceFunction:
-    module = _import(path)
-    found = vars(module).get(name)
-    if isinstance(found, SearchSpace):
-        return found
-    if not callable(found):
-        functions = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
-        raise unknown(f"function in {path.name}", name, functions)
-    return _with_fit(found, shape, classes)
-
-
-def _with_fit(function: Callable[..., nn.Module], shape: tuple[int, ...], classes: int) -> Callable[[Any], nn.Module]:
-    """A function that asks for `input_shape` or `classes` by name gets them from the task."""
-    offered = {"input_shape": shape, "classes": classes}
-    asked = {n: v for n, v in offered.items() if n in inspect.signature(function).parameters}
-    return partial(function, **asked) if asked else function
-
-
-def _import(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{USER_MODULE}{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up there
-    sys.path.insert(0, str(path.parent))  # as `python FILE` does: the file may import its neighbours
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{path} fails when it is imported: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
+        return Quantization(**{n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()})
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"the description of the space is damaged: quantize: {error}; restore the file") from None

@@ -11,7 +11,9 @@ import numpy as np
 from ..errors import UserError
 from .architecture import Architecture, GeneValue
 
-MOST_OPTIONS, MOST_GENES = 100_000, 10_000
+MOST_OPTIONS = 100_000
+MOST_GENES, MOST_ASKED = 10_000, 100_000
+"""Of one net: a function that asks for more has no end."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,15 @@ class RecordingTrial:
         self._choose = choose
         self.genes: dict[str, Gene] = {}
         self.values: dict[str, GeneValue] = {}
+        self._asked = 0
 
     def _ask(self, gene: Gene) -> GeneValue:
+        self._asked += 1
+        if len(self.genes) > MOST_GENES or self._asked > MOST_ASKED:
+            raise UserError(f"the space function asks without end: {self._asked} times until gene {gene.name!r}")
         known = self.genes.setdefault(gene.name, gene)
         if known != gene:
             raise UserError(f"gene {gene.name!r} is asked twice with other options: {known.options}, {gene.options}")
-        if len(self.genes) > MOST_GENES:
-            raise UserError(f"the space function asks for more than {MOST_GENES} genes; does it end?")
         if gene.name not in self.values:
             value = self._choose(gene)
             self.values[gene.name] = gene.options[position(gene, value)]

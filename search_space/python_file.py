@@ -1,0 +1,125 @@
+"""Spaces in Python files: whose code runs, and what can be wrong with it.
+
+A file runs where the user named it (`--space FILE.py:FUNCTION`) or said that it may (`--trust`, `trust=True`). Both
+leave a record in the user's cache, by path and content, so that a run goes on working and a stranger's folder does not.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from textwrap import shorten
+from types import ModuleType
+from typing import Any
+
+from ..errors import UserError, unknown
+from ..files import cache_folder, write_atomic
+from .space import SearchSpace, SpaceFunction
+
+USER_MODULE = "nas_user_"
+"""How the module of a space file is called, before the file's own name."""
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a space file. Error: it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"the space file {path} cannot be read: {reason}") from None
+
+
+def approve(path: Path, digest: str) -> None:
+    """Record that the user wants the code of this file, as it is now, to be run."""
+    record = _record(path, digest)
+    if not record.exists():
+        write_atomic(record, json.dumps({"file": str(path), "sha256": digest}))
+
+
+def check_approved(path: Path, digest: str) -> None:
+    """Error: the user has never named this file, as it is now."""
+    if not _record(path, digest).exists():
+        raise UserError(
+            f"this would run the code of {path}, which you have not named before; if you trust it, say so: --trust or "
+            "--space FILE.py:FUNCTION, in Python trust=True or space=; the formats onnx and torch need no code"
+        )
+
+
+def _record(path: Path, digest: str) -> Path:
+    return cache_folder() / "trusted" / f"{hashlib.sha256(os.fsencode(path) + digest.encode()).hexdigest()}.json"
+
+
+def python_space(path: Path, name: str, shape: tuple[int, ...], classes: int) -> SearchSpace | SpaceFunction:
+    """What `name` is in the file: a space or a function, which gets `input_shape` and `classes` if it asks for them.
+
+    Errors: the file fails when it is imported; there is no such function; it cannot be called with a trial.
+    """
+    module = _import(path)
+    found = vars(module).get(name)
+    if isinstance(found, SearchSpace):
+        return found
+    if not callable(found):
+        functions = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
+        raise unknown(f"function in {path.name}", name, functions)
+    return _with_fit(path, name, found, {"input_shape": shape, "classes": classes})
+
+
+def _with_fit(path: Path, name: str, function: Callable[..., Any], offered: dict[str, Any]) -> SpaceFunction:
+    right = "a space function takes a trial (and may take input_shape and classes) and returns a torch.nn.Module"
+    if inspect.isclass(function):
+        raise UserError(f"{_line(path, function)}: {name} is a class; {right}")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        raise UserError(f"{path}: {name} has no signature; {right}") from None
+    fit = {key: value for key, value in offered.items() if key in signature.parameters}
+    try:
+        signature.bind(None, **fit)
+    except TypeError as error:
+        raise UserError(f"{_line(path, function)}: {name}{signature} cannot be called: {error}; {right}") from None
+    return partial(function, **fit) if fit else function
+
+
+def _line(path: Path, thing: Any) -> str:
+    try:
+        return f"{path}, line {inspect.getsourcelines(inspect.unwrap(thing))[1]}"
+    except (OSError, TypeError):
+        return str(path)
+
+
+def _import(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{USER_MODULE}{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up there
+    sys.path.insert(0, str(path.parent))  # as `python FILE` does: the file may import its neighbours
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{_place(path, error)} fails when it is imported: {_reason(error)}") from error
+    finally:
+        if str(path.parent) in sys.path:
+            sys.path.remove(str(path.parent))
+    return module
+
+
+def _place(path: Path, error: BaseException) -> str:
+    """The file, and the last of its lines that ran."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        lines.append(error.lineno)
+    return f"{path}, line {lines[-1]}," if lines else str(path)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({error.code!r}); a space file defines functions and returns"
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {shorten(said, 200)}"
