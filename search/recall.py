@@ -18,7 +18,7 @@ from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from .objectives import Objective
 from .steps import call_batched
-from .storage import ARCHITECTURE, EARLY, FIDELITY, FINGERPRINT, keys_of, quiet, space_id, storage_url
+from .storage import ARCHITECTURE, EARLY, FIDELITY, FINGERPRINT, keys_of, finished, is_intact, optuna_storage, quiet, readable, space_id
 
 KEYS, BEGUN_WITH = "keys", "recalled"
 
@@ -26,10 +26,12 @@ KEYS, BEGUN_WITH = "keys", "recalled"
 @dataclass(frozen=True)
 class Recall:
     """values: by objective and the architecture's id, one for each fidelity.
-    nets: by id, those of which all keyed objectives are known."""
+    nets: by id, those of which all keyed objectives are known, and those of which they were until the storage was
+    damaged: so many are evaluated again."""
 
     values: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     nets: Mapping[str, Architecture] = field(default_factory=dict)
+    damaged: int = 0
 
     def remembering(self, objectives: Mapping[str, Objective]) -> dict[str, Objective]:
         """The objectives, with what is known read and the rest computed."""
@@ -52,32 +54,37 @@ def recall(
         return Recall()
     values: dict[str, dict[str, Sequence[float]]] = {objective: {} for objective in keys}
     nets: dict[str, Architecture] = {}
+    damaged: set[str] = set()
     for study in _studies(storage, name):
         stored = study.user_attrs.get(FINGERPRINT, {})
         shared = [n for n, key in keys.items() if stored.get(KEYS, {}).get(n) == key]
         if stored.get("space") != space_id(space) or not shared:
             continue
         places = [n for n, _ in stored["objectives"]]
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            if trial.user_attrs.get(FIDELITY, 1) < 1:
+        for trial in finished(study):
+            if trial.state != TrialState.COMPLETE or trial.user_attrs.get(FIDELITY, 1) < 1:
                 continue
             architecture = space.architecture(trial.params)
             nets[architecture.id] = architecture
+            if not is_intact(study, trial):
+                damaged.add(architecture.id)
+                continue
             for n in shared:
                 value, early = (trial.values or [])[places.index(n)], trial.user_attrs.get(EARLY, {}).get(n, ())
                 values[n].setdefault(trial.user_attrs[ARCHITECTURE], (*early, value))
-    whole = {i: a for i, a in nets.items() if all(i in known for known in values.values())}
-    return Recall(values, whole)
+    known = {i: a for i, a in nets.items() if all(i in of for of in values.values())}
+    damaged -= known.keys()
+    return Recall(values, known | {i: nets[i] for i in damaged}, len(damaged))
 
 
 def _studies(storage: str | os.PathLike[str], but: str) -> Iterator[optuna.Study]:
     """In the order in which they were begun."""
-    url = storage_url(storage)
-    with quiet():
-        found = optuna.get_all_study_summaries(storage=url, include_best_trial=False)
+    with quiet(), readable(storage):
+        opened = optuna_storage(storage)
+        found = optuna.get_all_study_summaries(storage=opened, include_best_trial=False)
         for summary in found:
             if summary.study_name != but and FINGERPRINT in summary.user_attrs:
-                yield optuna.load_study(study_name=summary.study_name, storage=url)
+                yield optuna.load_study(study_name=summary.study_name, storage=opened)
 
 
 def _remembering(name: str, objective: Objective, known: Mapping[str, Sequence[float]]) -> Objective:

@@ -89,8 +89,13 @@ def search(
 
 def _stored(space: GeneSpace, problem: Problem, store: Store, past: Recall | None) -> tuple[Study, int, int]:
     """The study as it was left; how much was known when its last batch was asked for; how many nets it began with."""
+    damaged = store.damaged()
+    again = sorted(evaluate(problem, [net for _, net in damaged]), key=itemgetter(0))
+    for (asked, _), (_, evaluation) in zip(damaged, again, strict=True):
+        store.add(evaluation, asked)
     seen = store.load()
     study, begun_with = Study(space, problem, seen, store), past.begin(store.study) if past else []
+    study.dropped = len(damaged) + (past.damaged if past else 0)
     study.begin_with([found for _, found in sorted(evaluate(problem, begun_with), key=itemgetter(0))])
     return study, seen[-1][0].after if seen else 0, len(begun_with)
 

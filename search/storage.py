@@ -5,21 +5,26 @@ import json
 import logging
 import math
 import os
+import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from errno import EIO
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import UserError
+from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from ..search_space.trial import Gene
 from .evaluation import Asked, Evaluation
@@ -28,6 +33,10 @@ from .problem import Problem
 
 FINGERPRINT, ARCHITECTURE, ASKED_AFTER, PLACE = "nas", "architecture", "asked_after", "place"
 FIDELITY, EARLY = "fidelity", "early"
+CHECKSUM, CHECKED = "checksum", "checked"
+"""Of a trial: over all that is read of it. Of a study: its trials have checksums, which older ones have not."""
+WAIT = 60
+"""Seconds, for another process to release the database."""
 FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
@@ -45,20 +54,26 @@ class Store:
 
     def load(self) -> list[tuple[Asked, Evaluation]]:
         """The evaluations in the order in which they were asked for. The trials are in that in which they finished."""
-        found: dict[str, tuple[Asked, Evaluation]] = {}
-        for trial in self.study.get_trials(deepcopy=False, states=FINISHED):
-            if ARCHITECTURE in trial.user_attrs:
-                found.setdefault(trial.user_attrs[ARCHITECTURE], (_asked(trial), self._read(trial)))
-        return sorted(found.values(), key=lambda pair: pair[0])
+        return [(_asked(trial), self._read(trial)) for trial in self._trials()]
 
     def times(self) -> list[datetime]:
         """When each evaluation of `load` was stored (local time), in the same order."""
-        found: dict[str, tuple[Asked, datetime]] = {}
-        for trial in self.study.get_trials(deepcopy=False, states=FINISHED):
-            if ARCHITECTURE in trial.user_attrs:
-                done = trial.datetime_complete or datetime.now()
-                found.setdefault(trial.user_attrs[ARCHITECTURE], (_asked(trial), done))
-        return [done for _, done in sorted(found.values(), key=lambda pair: pair[0])]
+        return [trial.datetime_complete or datetime.now() for trial in self._trials()]
+
+    def damaged(self) -> list[tuple[Asked, Architecture]]:
+        """What was stored and has changed since: `load` leaves it out until it has been evaluated and stored again."""
+        kept = {trial.user_attrs[ARCHITECTURE] for trial in self._trials()}
+        odd = (t for t in finished(self.study) if not is_intact(self.study, t))
+        lost = {t.user_attrs[ARCHITECTURE]: (_asked(t), self._net(t)) for t in odd}
+        return sorted((pair for i, pair in lost.items() if i not in kept), key=lambda pair: pair[0])
+
+    def _trials(self) -> list[FrozenTrial]:
+        """One of each architecture: the first that is intact."""
+        kept: dict[str, FrozenTrial] = {}
+        for trial in finished(self.study):
+            if is_intact(self.study, trial):
+                kept.setdefault(trial.user_attrs[ARCHITECTURE], trial)
+        return sorted(kept.values(), key=_asked)
 
     def add(self, evaluation: Evaluation, asked: Asked) -> None:
         """Write one evaluation. A failed one is a failed trial: Optuna knows no NaN values."""
@@ -75,17 +90,42 @@ class Store:
             # The list is the form that Optuna 4 and 5 both read; `study.best_trials` then respects feasibility.
             system_attrs={} if evaluation.failed else {"constraints": list(evaluation.violations)},
         )
+        trial.user_attrs[CHECKSUM] = _checksum(trial)
         self.study.add_trial(trial)
 
     def _read(self, trial: FrozenTrial) -> Evaluation:
-        architecture = self._space.architecture(trial.params)
-        if architecture.id != trial.user_attrs[ARCHITECTURE]:
-            raise UserError(f"trial {trial.number} of study {self.study.study_name!r} is no architecture of this space")
+        architecture = self._net(trial)
         values = dict(zip(self._problem.objectives, trial.values or (), strict=False))
         metrics = {n: values.get(n, trial.user_attrs.get(n, math.nan)) for n in self._problem.metrics}
         return self._problem.judge(
             architecture, metrics, trial.user_attrs.get(FIDELITY, 1.0), trial.user_attrs.get(EARLY)
         )
+
+    def _net(self, trial: FrozenTrial) -> Architecture:
+        architecture = self._space.architecture(trial.params)
+        if architecture.id != trial.user_attrs[ARCHITECTURE]:
+            raise UserError(f"trial {trial.number} of study {self.study.study_name!r} is no architecture of this space")
+        return architecture
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Its trials that a `Store` wrote, in the order in which they finished."""
+    trials = study.get_trials(deepcopy=False, states=FINISHED)
+    return [t for t in trials if ARCHITECTURE in t.user_attrs and ASKED_AFTER in t.user_attrs]
+
+
+def is_intact(study: optuna.Study, trial: FrozenTrial) -> bool:
+    """Whether it says what `Store.add` wrote. Trials of a study that is older than checksums are believed."""
+    if CHECKSUM not in trial.user_attrs and CHECKED not in study.user_attrs:
+        return True
+    return bool(trial.user_attrs.get(CHECKSUM) == _checksum(trial))
+
+
+def _checksum(trial: FrozenTrial) -> str:
+    """Over genes, values and the rest that is read of a trial."""
+    attributes = {name: value for name, value in trial.user_attrs.items() if name != CHECKSUM}
+    content = [trial.state.name, trial.params, trial.values, attributes]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _asked(trial: FrozenTrial) -> Asked:
@@ -102,11 +142,11 @@ def open_store(
 ) -> Store:
     """The study `name` in a SQLite file or at an Optuna URL (None: in memory), made where it does not exist yet.
 
-    Error: the study belongs to a search with another fingerprint.
+    Errors: the study belongs to a search with another fingerprint; the storage is no database that can be used.
     """
-    with quiet():
+    with quiet(), readable(storage):
         study = optuna.create_study(
-            storage=None if storage is None else storage_url(storage),
+            storage=None if storage is None else optuna_storage(storage),
             study_name=name,
             directions=[o.direction for o in problem.objectives.values()],
             load_if_exists=True,
@@ -115,6 +155,7 @@ def open_store(
         if stored is None and not study.get_trials(deepcopy=False):  # new, or killed before its first trial
             study.set_metric_names(list(problem.objectives))
             study.set_user_attr(FINGERPRINT, dict(fingerprint))
+            study.set_user_attr(CHECKED, True)
             stored = fingerprint
     for key, value in fingerprint.items():
         if stored is None or stored.get(key) != value:
@@ -192,14 +233,62 @@ def disk_errors(storage: str | os.PathLike[str] | None) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
-        cause = str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error)
-        raise OSError(EIO, cause.splitlines()[0], str(storage)) from error
+        raise OSError(EIO, _cause(error), str(storage)) from error
 
 
-def storage_url(storage: str | os.PathLike[str]) -> str:
-    """Optuna's name of it: a path is a SQLite file, whose folder is made."""
+@contextmanager
+def readable(storage: str | os.PathLike[str] | None) -> Iterator[None]:
+    """What is no study database, a damaged or a locked one is a UserError that says so."""
+    if storage is not None and "://" not in str(storage):
+        _check_file(Path(storage).expanduser())
+    try:
+        yield
+    except RuntimeError as error:  # Optuna's, of the version of its tables
+        raise UserError(f"{storage} was written by another version of Optuna: {error}") from None
+    except (SQLAlchemyError, StorageInternalError) as error:
+        if _is_full(error):
+            raise
+        raise _unusable(storage, _cause(error)) from None
+
+
+def _check_file(path: Path) -> None:
+    """Errors: no file, no SQLite database, one of another program, damaged pages."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise UserError(f"{path} is no file; a study needs a SQLite file, or the name of a new one")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=WAIT)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            faults = [row[0] for row in database.execute("PRAGMA integrity_check(1)")]
+    except sqlite3.Error as error:
+        raise _unusable(path, str(error)) from None
+    if faults != ["ok"]:
+        raise _unusable(path, faults[0])
+    if tables and not {"studies", "trials"} <= tables:
+        raise UserError(f"{path} is a database of another program (it has no studies); name another file")
+
+
+def _unusable(storage: object, cause: str) -> UserError:
+    advice = "try again when no other program has it open" if "locked" in cause else "move it away to begin anew"
+    return UserError(f"{storage} cannot be used as a study database: {' '.join(cause.split())}; {advice}")
+
+
+def _cause(error: BaseException) -> str:
+    cause = str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error)
+    return cause.splitlines()[0]
+
+
+def _is_full(error: BaseException) -> bool:
+    return any(word in _cause(error) for word in ("full", "disk I/O", "readonly"))
+
+
+def optuna_storage(storage: str | os.PathLike[str]) -> str | BaseStorage:
+    """As Optuna takes it: a URL as it is; a path is a SQLite file, whose folder is made."""
     if "://" in str(storage):
         return str(storage)
     path = Path(storage).expanduser().resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{path}"
+    # Not in the URL: there, ?, %20 and {} would be no part of the path.
+    connect = partial(sqlite3.connect, path, timeout=WAIT, check_same_thread=False)
+    return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})

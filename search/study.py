@@ -26,7 +26,8 @@ from .storage import Store, open_store, quiet
 class Study:
     """All that a search has evaluated so far, in the order of asking. Numbers have the user's own signs and units.
 
-    seen: what was evaluated before, in that order.
+    seen: what was evaluated before, in that order. dropped: how many evaluations had changed in the storage since they
+    were stored, and were made again.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Study:
         self.times: list[datetime] = store.times() if store is not None else [datetime.now() for _ in seen]
         self._asked = [asked for asked, _ in seen]
         self._store = store
+        self.dropped = 0
 
     def __len__(self) -> int:
         return len(self.evaluations)
