@@ -24,3 +24,10 @@ def nearest(name: str, valid: Iterable[str]) -> list[str]:
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """The error for a name that does not exist: the nearest match first, then the others."""
     return UserError(f"unknown {kind} {name!r}; valid: {', '.join(nearest(name, valid))}")
+
+
+def check_least(least: int, **given: int) -> None:
+    """Error: one of the named numbers is smaller than `least`."""
+    for name, value in given.items():
+        if not value >= least:
+            raise UserError(f"{name} must be at least {least}, got {value}")

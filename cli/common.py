@@ -1,6 +1,6 @@
 """What all commands share: the app, the console and the options and steps that several of them have."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder. Defau
 TaskOption = Annotated[str | None, typer.Option("--task", help="digits, fashion-mnist[:FOLDER], image-folder:PATH.")]
 SpaceOption = Annotated[str | None, typer.Option("--space", help="PRESET, FILE.yaml or FILE.py:FUNCTION.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Optimizer steps of the supernet's training.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all that is random.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of all that is random.")]
 
 TrustOption = Annotated[bool, typer.Option("--trust", help="Run the Python file that the run folder names.")]
 
@@ -50,6 +50,26 @@ def hushed(quiet: bool) -> Iterator[None]:
         yield
     finally:
         console.quiet = before
+
+
+@contextmanager
+def alone(prepare: Callable[[], Any], run_of: Callable[[Any], Any] = lambda run: run) -> Iterator[Any]:
+    """What `prepare` makes; no other process writes into the folder of its run while the block runs.
+
+    It is prepared before anything is written, and again if another process has changed the folder meanwhile.
+    """
+    from ..search.lock import locked
+
+    prepared = prepare()
+    run = run_of(prepared)
+    existed = run.exists()
+    with locked(run.folder, say) as waited:
+        yield prepare() if waited or run.exists() != existed else prepared
+
+
+def say(sentence: str) -> None:
+    """A sentence that is not part of what a command prints."""
+    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def trained(run: Any) -> Any:

@@ -1,6 +1,7 @@
 """`nas search`: the main job."""
 
 import sys
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from .common import (
     StepsOption,
     TaskOption,
     TrustOption,
+    alone,
     app,
     console,
     hushed,
@@ -93,7 +95,7 @@ def search(
     from ..search.limits import Limits
     from ..search.question import Question
     from ..search.reporting import journal
-    from ..search.run_folder import prepare_run
+    from ..search.run_folder import Run, prepare_run
     from ..search.workers import check_workers
 
     targets = target or ["local-cpu"]
@@ -115,21 +117,29 @@ def search(
     check_workers(workers, ray)
     policies = None if quantize is None else policies_for(quantize, devices)
     trusting(trust, run)
-    chosen_run = prepare_run(run, task, space, stated(steps=steps))
-    asked_run = chosen_run if policies is None else chosen_run.quantized(policies)
-    job = Job(
-        asked_run,
-        tuple(zip(devices, limits, strict=True)),
-        Question(tuple(dict.fromkeys(objective or [])), evaluations, algorithm, seed, early_stop, workers, ray),
-        each=each,
-        batch=batch,
-        baselines=baselines,
-        command="nas " + " ".join(sys.argv[1:]),
-    )
-    job.check()  # said before the minutes of training
-    with hushed(quiet or as_json), journal.journal(chosen_run.folder, job.command):
+
+    def prepared() -> tuple[Run, Job]:
+        """Errors are said here: before anything is written, and before the minutes of training."""
+        chosen_run = prepare_run(run, task, space, stated(steps=steps))
+        job = Job(
+            chosen_run if policies is None else chosen_run.quantized(policies),
+            tuple(zip(devices, limits, strict=True)),
+            Question(tuple(dict.fromkeys(objective or [])), evaluations, algorithm, seed, early_stop, workers, ray),
+            each=each,
+            batch=batch,
+            baselines=baselines,
+            command="nas " + " ".join(sys.argv[1:]),
+        )
+        job.check()
+        return chosen_run, job
+
+    with (
+        alone(prepared, itemgetter(0)) as (chosen_run, job),
+        hushed(quiet or as_json),
+        journal.journal(chosen_run.folder, job.command),
+    ):
         supernet = trained(chosen_run)
-        found = job.answers(supernet if asked_run is chosen_run else supernet.serving(asked_run.space), console)
+        found = job.answers(supernet if policies is None else supernet.serving(job.run.space), console)
     _print(found, chosen_run.folder, quiet, as_json)
 
 

@@ -13,8 +13,10 @@ from .common import (
     StepsOption,
     TaskOption,
     TrustOption,
+    alone,
     app,
     console,
+    say,
     stated,
     trained,
     trusting,
@@ -54,8 +56,8 @@ def train(
     knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
     policies = quantization_of(quantize) if quantize is not None else None
     trusting(trust, run, init)
-    chosen_run = prepare_run(run, task, space, knobs, init=init, quantize=policies)
-    trained(chosen_run)
+    with alone(lambda: prepare_run(run, task, space, knobs, init=init, quantize=policies)) as chosen_run:
+        trained(chosen_run)
     console.print(f"Trained: {chosen_run.folder}")
 
 
@@ -75,7 +77,8 @@ def extract(
 
     `nas extract --run runs/fashion --arch smallest --format safetensors,onnx,torch --out models`
     """
-    from ..search.bundle import named_nets, write_bundle
+    from ..search.bundle import folder_name, named_nets, write_bundle
+    from ..search.lock import locked
     from ..search.run_folder import open_run
     from ..supernet.evaluate import evaluate_subnet
     from ..supernet.export import check_formats
@@ -88,10 +91,11 @@ def extract(
     trained_one = opened.supernet()
     for name, (of, architecture) in named.items():
         supernet = trained_one if of is opened else trained_one.serving(of.space)
-        folder = (out or run / "extracted") / Path(name).stem.replace(":", "-")
+        folder = (out or run / "extracted") / folder_name(name, architecture)
         quality = evaluate_subnet(supernet, opened.task, architecture)
         facts = {f"validation {opened.task.metric_name}": f"{quality:.2%}"}
-        write_bundle(of, supernet, architecture, folder, facts, kinds)
+        with locked(folder.parent, say):
+            write_bundle(of, supernet, architecture, folder, facts, kinds)
         console.print(f"{name}: net {architecture.id}, {quality:.2%} on validation, in {folder}")
 
 

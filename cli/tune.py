@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .common import RunOption, SeedOption, SpaceOption, TaskOption, TrustOption, app, console, trusting
+from .common import RunOption, SeedOption, SpaceOption, TaskOption, TrustOption, alone, app, console, trusting
 
 
 @app.command()
@@ -31,16 +31,15 @@ def tune(
     from ..search.tune import tune as tune_recipe
 
     trusting(trust, run)
-    chosen = prepare_run(run, task, space, {})
-    with console.status("Trying recipes"):
-        table = tune_recipe(chosen.space, chosen.task, trials=trials, steps=steps, workers=workers, seed=seed)
+    with alone(lambda: prepare_run(run, task, space, {})) as chosen:
+        with console.status("Trying recipes"):
+            table = tune_recipe(chosen.space, chosen.task, trials=trials, steps=steps, workers=workers, seed=seed)
+        rows = json.loads(table.to_json(orient="records"))
+        content = {"task": chosen.task_name, "best": rows[0], "recipes": rows}
+        write_atomic(chosen.folder / "tune.json", json.dumps(content, indent=1))
     shown = Table(*map(str, table.columns), title=f"{trials} recipes", title_justify="left")
     for _, row in table.iterrows():
         shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
-    rows = json.loads(table.to_json(orient="records"))
-    write_atomic(
-        chosen.folder / "tune.json", json.dumps({"task": chosen.task_name, "best": rows[0], "recipes": rows}, indent=1)
-    )
     best = rows[0]
     console.print(shown)
     console.print(f"Best: --lr {best['lr']:g} --sampling {best['sampling']} --distill {best['distill']}")

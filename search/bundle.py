@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,13 @@ from ..supernet.export import export, save_bundle
 from ..supernet.quantize.quantized import Quantized
 from ..supernet.shipped import quantized_for
 from ..supernet.store import Supernet
+from .csv_text import csv_of
+from .manifest import check_manifest
 from .parity import Parity, parity, write_parity
 from .run_folder import Run
 
+ANSWER = "answer.json"
+"""Lists the files of a search's answer, and is written last."""
 NAMED = ("best", "largest", "smallest", "front:N")
 
 
@@ -41,12 +46,11 @@ def write_bundle(
 
     Error: the folder holds something else.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").exists():
-        raise UserError(f"{folder} exists and holds no extracted net; move it away or name another --out")
+    check_replaceable(folder)
     module = supernet.extract(architecture, run.task)
     steps = supernet.steps
     shipped, found = quantized_for(module, run.task, steps=steps) if policy_of(module) else Quantized(module), None
-    beside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
+    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     _remove(beside, old)  # what a killed call left
     try:
         export(shipped, run.task.example.repeat(batch, *(1 for _ in run.task.input_shape)), beside, formats)
@@ -83,6 +87,12 @@ _QUANTIZED = (
     "`parity.json` compares the net in floats, the quantized one that was evaluated, and `model.onnx` on one split.",
     "The test split is looked at once, for the chosen net: where it is of that split, this is the same look.",
 )
+
+
+def check_replaceable(folder: Path) -> None:
+    """Error: the folder is there, and is no bundle that a new one may replace."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not (folder / "model.json").exists():
+        raise UserError(f"{folder} exists and holds no extracted net; move it away or name another folder")
 
 
 def _remove(*folders: Path) -> None:
@@ -127,18 +137,33 @@ def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], form
 def write_front(path: Path, front: pd.DataFrame, architectures: Sequence[Architecture]) -> None:
     """front.csv: the table, and each architecture as JSON in the last column."""
     table = front.assign(architecture=[json.dumps(dict(a)) for a in architectures])
-    write_atomic(path, table.to_csv(index=False))
+    write_atomic(path, csv_of(table))
 
 
-def named_nets(run: Run, names: Iterable[str]) -> dict[str, tuple[Run, Architecture]]:
+def named_nets(run: Run, names: Sequence[str]) -> dict[str, tuple[Run, Architecture]]:
     """`best`, `front:3` (the third row of front.csv, from 1), `largest`, `smallest` or a JSON file of genes, by name.
 
     The run of a net is `run`, or the same with the quantization policies that the net is one of.
+    Errors: no such net; an answer whose files do not fit together.
     """
+    if any(name == "best" or name.startswith("front:") for name in names):
+        check_answer(run.folder)
     found = {name: _read(run, name) for name in names}
     runs = {policies: run.quantized(policies) for policies, _ in found.values() if policies}
     served = {name: (runs[policies] if policies else run, genes) for name, (policies, genes) in found.items()}
     return {name: (of, of.space.architecture(genes)) for name, (of, genes) in served.items()}
+
+
+def check_answer(folder: Path) -> None:
+    """Error: the files of a search's answer are damaged, or not all of one answer."""
+    if not (folder / ANSWER).exists():
+        raise UserError(f"{folder} holds no whole answer ({ANSWER}); search first: `nas search --run {folder} ...`")
+    check_manifest(folder / ANSWER)
+
+
+def folder_name(name: str, architecture: Architecture) -> str:
+    """The folder of an extracted net is called as the net; one from a file has its id too, so that no two meet."""
+    return f"{Path(name).stem}-{architecture.id}" if name.endswith(".json") else name.replace(":", "-")
 
 
 def _read(run: Run, name: str) -> tuple[Quantization | None, Architecture]:
@@ -150,20 +175,17 @@ def _read(run: Run, name: str) -> tuple[Quantization | None, Architecture]:
     if name != "best" and not name.endswith(".json"):
         raise unknown("architecture", name, [*NAMED, "FILE.json"])
     path = run.folder / "best" / "architecture.json" if name == "best" else Path(name)
-    if not path.exists():
-        raise UserError(
-            f"{path} does not exist; search first (`nas search --run {run.folder} ...`) or name a JSON file"
-        )
-    return _with_policies(run, path.read_text(), path.parent)
+    try:
+        return _with_policies(run, path.read_text(), path.parent)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{path} cannot be read as an architecture: {reason}") from None
 
 
 def _row(run: Run, number: str) -> str:
-    path = run.folder / "front.csv"
-    if not path.exists():
-        raise UserError(f"{run.folder} has no front.csv; search first: `nas search --run {run.folder} ...`")
-    rows = pd.read_csv(path)["architecture"]
-    if not number.isdigit() or not 1 <= int(number) <= len(rows):
-        raise UserError(f"front:{number} is not on the front; front:1 to front:{len(rows)} are")
+    rows = pd.read_csv(run.folder / "front.csv")["architecture"]
+    if not (number.isdecimal() and len(number) < 10 and 1 <= int(number) <= len(rows)):
+        raise UserError(f"front:{number[:20]} is not on the front; front:1 to front:{len(rows)} are")
     return str(rows.iloc[int(number) - 1])
 
 

@@ -10,6 +10,7 @@ from ..hw_profiles import Device
 from ..supernet.store import Supernet
 from . import calibration, pipeline
 from .baselines import compare_baselines
+from .bundle import check_replaceable
 from .candidates import Candidates
 from .costs import check_known, price_of
 from .limits import Elsewhere, Limits, check_limits
@@ -47,14 +48,22 @@ class Job:
     baselines: bool = False
     command: str = ""
 
+    @property
+    def folders(self) -> list[Path]:
+        """Where the answers are written."""
+        parts = self.each and len(self.targets) > 1
+        return [self.run.folder / device.name for device, _ in self.targets] if parts else [self.run.folder]
+
     def check(self) -> None:
         """Errors: limits that no net can keep, where nothing has to be measured to know; costs that a device does not
-        know; targets that cannot be."""
+        know; targets that cannot be; a folder of the user's where `best/` would be."""
         names = [device.name for device, _ in self.targets]
         if len(set(names)) < len(names):
             raise UserError(f"each target can be given once, not {', '.join(names)}")
         if not self.each and any(device.measurable for device, _ in self.targets[1:]):
             raise UserError("a target that is this machine comes first: its nets are measured before the answer")
+        for folder in self.folders:
+            check_replaceable(folder / answer_files.BEST)
         supernet = Supernet(self.run.space)
         for device, limits in self.targets:
             candidates = Candidates(supernet, self.run.task, device, self.batch)
@@ -73,7 +82,8 @@ class Job:
         served = [(self._candidates(supernet, device, console), limits) for device, limits in self.targets]
         if self.each and len(served) > 1:
             part = replace(self.question, evaluations=-(-self.question.evaluations // len(served)))
-            return [self._found(c, own, self.run.folder / c.device.name, part, console) for c, own in served]
+            places = zip(served, self.folders, strict=True)
+            return [self._found(c, own, folder, part, console) for (c, own), folder in places]
         (first, own), *others = served
         elsewhere = tuple(Elsewhere(c, there.budget, there.upper) for c, there in others)
         return [self._found(first, replace(own, elsewhere=elsewhere), self.run.folder, self.question, console)]

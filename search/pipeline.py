@@ -16,6 +16,7 @@ from .candidates import Candidates
 from .costs import ALWAYS, COUNTED, Charge, check_known, of_latency, price_of
 from .limits import Bound, Limits, bound_of, bounds_of, check_limits, constraints_of
 from .question import Question
+from .recheck import recheck
 from .run import Progress, search
 from .storage import disk_errors
 from .study import Study
@@ -70,6 +71,7 @@ def find(
     bound, notes = check_limits(candidates, limits)
     bounds = bounds_of(candidates, limits)
     study = _searched(candidates, limits, bounds, question, storage=storage, progress=progress)
+    study.dropped += recheck(study, question.pursued(candidates, limits))
     if not study.front_evaluations():
         most = question.evaluations
         raise Infeasible(f"none of {most} nets keeps all limits; raise --evaluations or loosen the limits")
@@ -139,6 +141,11 @@ def _about(study: Study, evaluations: int) -> list[str]:
     """How the nets of the study were evaluated."""
     begun, early = len(study) - evaluations, sum(e.fidelity < 1 for e in study.evaluations)
     said = []
+    if study.dropped:
+        said.append(
+            f"{study.dropped} stored evaluations were not what these nets evaluate to, or had changed since they were "
+            "stored; they were dropped and made again."
+        )
     if begun > 0:
         said.append(f"{begun} nets are known from earlier searches of this run; they were not evaluated again.")
     if early:

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+from ..errors import check_least
 from ..search_space.quantization import GENE
 from .candidates import Candidates
 from .costs import Price, price_of
@@ -26,6 +27,10 @@ class Question:
     early_stop: bool = False
     workers: int | None = None
     ray: str | None = None
+
+    def __post_init__(self) -> None:
+        check_least(1, evaluations=self.evaluations)
+        check_least(0, seed=self.seed)
 
     def pursued(self, candidates: Candidates, limits: Limits) -> dict[str, Objective]:
         """Quality; the latency on each device, and likewise the costs that are named."""

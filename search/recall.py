@@ -18,7 +18,19 @@ from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from .objectives import Objective
 from .steps import call_batched
-from .storage import ARCHITECTURE, EARLY, FIDELITY, FINGERPRINT, keys_of, finished, is_intact, optuna_storage, quiet, readable, space_id
+from .storage import (
+    ARCHITECTURE,
+    EARLY,
+    FIDELITY,
+    FINGERPRINT,
+    finished,
+    is_intact,
+    keys_of,
+    optuna_storage,
+    quiet,
+    readable,
+    space_id,
+)
 
 KEYS, BEGUN_WITH = "keys", "recalled"
 

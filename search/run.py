@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, check_least
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from .algorithms import Algorithm, load_algorithm
@@ -57,8 +57,8 @@ def search(
 
     Errors: an objective without a direction, unknown names, a storage of another search, no finite value at all.
     """
-    if evaluations < 1 or seed < 0:
-        raise UserError(f"evaluations={evaluations} and seed={seed} cannot be; at least 1 and at least 0 are right")
+    check_least(1, evaluations=evaluations)
+    check_least(0, seed=seed)
     check_workers(workers, ray)
     problem, chosen = make_problem(space, objectives, constraints), load_algorithm(algorithm)
     past = recall(storage, space, problem.objectives, name)

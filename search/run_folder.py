@@ -4,7 +4,9 @@ run.json              task, space, recipe and the run whose weights it starts fr
 checkpoints/          an unfinished (or the last) training state
 supernet.safetensors  the trained shared weights, and the learned steps of rounding, if any
 history.json          training curve and events
-study.db, front.csv, report.html, best/   of the newest search
+manifest.json         SHA-256 of these files: what does not fit together is refused
+study.db, front.csv, report.html, best/   of the newest search; answer.json lists the SHA-256 of the last three
+.lock                 who works in the folder now
 search.log            what every search of the run did, and when
 """
 
@@ -16,19 +18,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
-from torch import nn
+from pydantic import ValidationError
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from ..errors import UserError
-from ..files import cache_folder, write_atomic
+from ..files import cache_folder, check_finite, read_json, read_tensors, sha256_of, write_atomic
 from ..search_space.locate import Description, describe_space, space_from
 from ..search_space.quantization import Quantization, parse_scheme
 from ..search_space.space import SearchSpace
+from ..supernet.checkpoint import checkpoints
 from ..supernet.quantize.learned import is_few
-from ..supernet.recipe import Recipe
+from ..supernet.recipe import Recipe, make_recipe
 from ..supernet.store import Supernet
-from ..supernet.train import STEPS, History, Progress, make_recipe, train
+from ..supernet.train import STEPS, History, Progress, train
 from ..tasks import Task, load_task
+from .manifest import check_manifest, write_manifest
+
+CURVE, MANIFEST, DESCRIPTION = "history.json", "manifest.json", "run.json"
 
 
 @dataclass(frozen=True)
@@ -50,28 +57,54 @@ class Run:
 
     @cached_property
     def space(self) -> SearchSpace:
-        return space_from(self.description)
+        try:
+            return space_from(self.description)
+        except (KeyError, TypeError, ValidationError) as error:  # only who edits run.json can cause them
+            raise UserError(f"{self.folder / DESCRIPTION} describes no space: {error!r}; restore the file") from None
 
     @property
     def weights(self) -> Path:
         return self.folder / "supernet.safetensors"
 
+    def exists(self) -> bool:
+        return (self.folder / DESCRIPTION).exists()
+
     def is_trained(self) -> bool:
         return self.weights.exists()
+
+    def is_begun(self) -> bool:
+        """Whether there is anything that the recipe has made."""
+        return self.is_trained() or bool(checkpoints(self.folder / "checkpoints"))
 
     def check_trained(self) -> None:
         """Error: it has not been trained."""
         if not self.is_trained():
             raise UserError(f"{self.folder} holds no trained supernet; run `nas train --run {self.folder}` first")
 
+    def check_files(self) -> None:
+        """Error: what was trained is damaged, or of another run than run.json says."""
+        if not self.is_trained():
+            return
+        if not (self.folder / MANIFEST).exists():
+            raise UserError(
+                f"{self.folder} has a {self.weights.name} without {MANIFEST}, which says what it belongs to: it was "
+                "trained by an older version of nas, or is of another origin; train in another folder"
+            )
+        check_manifest(self.folder / MANIFEST)
+
     def supernet(self) -> Supernet:
-        """The trained supernet. Error: it has not been trained."""
+        """The trained supernet. Errors: it has not been trained; its files are damaged or of another run."""
         self.check_trained()
+        self.check_files()
         supernet = Supernet(self.space, seed=self.recipe.seed)
-        tensors = load_file(self.weights)
+        tensors = read_tensors(self.weights)
         steps = {n.removeprefix(STEPS): tensors.pop(n) for n in list(tensors) if n.startswith(STEPS)}
         supernet.steps = nn.ParameterDict({n: nn.Parameter(step) for n, step in steps.items()})
-        supernet.store.load_state_dict(dict(supernet.store.named_buffers()) | tensors)  # runs of old hold no buffers
+        try:
+            supernet.store.load_state_dict(tensors)
+        except RuntimeError as error:
+            first = " ".join(str(error).split())[:200]
+            raise UserError(f"{self.weights} does not fit the space of {self.folder / DESCRIPTION}: {first}") from None
         supernet.store.statistics_of = "several"  # each net's are measured on the task
         return supernet.eval()
 
@@ -90,13 +123,25 @@ class Run:
         if self.is_trained():
             return self.supernet()
         supernet = self._untrained()  # before anything is written: the space may be wrong
+        self.check()
         self.save()
         history = train(supernet, self.task, self.recipe, run=self.folder, progress=progress)
-        write_atomic(self.folder / "history.json", json.dumps({"rows": history.rows, "events": history.events}))
         state = {name: t.detach().contiguous() for name, t in supernet.store.state_dict().items()}
-        state |= {f"{STEPS}{n}": step.detach() for n, step in supernet.steps.items()}
-        write_atomic(self.weights, save(state))  # last: its presence says that all else is there
+        self._keep(history, state | {f"{STEPS}{n}": step.detach() for n, step in supernet.steps.items()})
         return supernet
+
+    def _keep(self, history: History, state: Mapping[str, Tensor]) -> None:
+        """Write the curve, what belongs together, and last the weights: their presence says that all else is there."""
+        check_finite(state, "the trained supernet")
+        write_atomic(self.folder / CURVE, json.dumps({"rows": history.rows, "events": history.events}))
+        weights = save(dict(state))
+        files = {name: sha256_of(self.folder / name) for name in (DESCRIPTION, CURVE)}
+        write_manifest(self.folder / MANIFEST, {**files, self.weights.name: hashlib.sha256(weights).hexdigest()})
+        write_atomic(self.weights, weights)
+
+    def check(self) -> None:
+        """Error: it cannot be trained so, which is known before anything is written."""
+        self.task.steps_per_epoch(self.recipe.batch_size)
 
     def _untrained(self) -> Supernet:
         if self.init is None:
@@ -105,23 +150,37 @@ class Run:
 
     def history(self) -> History:
         """The training curve (empty where there is none)."""
-        path = self.folder / "history.json"
-        return History(**json.loads(path.read_text())) if path.exists() else History()
+        path = self.folder / CURVE
+        try:
+            return History(**json.loads(path.read_text())) if path.exists() else History()
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path} is no training curve: {error}; restore the file") from None
 
     def save(self) -> None:
         """Write run.json."""
         content = {"task": self.task_name, "space": dict(self.description), "recipe": self.recipe.model_dump()}
         content |= {"init": self.init} if self.init is not None else {}
-        write_atomic(self.folder / "run.json", json.dumps(content, indent=1))
+        write_atomic(self.folder / DESCRIPTION, json.dumps(content, indent=1))
 
 
 def open_run(folder: Path) -> Run:
-    """The run that a folder holds. Error: it holds none."""
+    """The run that a folder holds. Errors: it holds none, or files of a trained one that do not fit together."""
+    path = folder / DESCRIPTION
+    if not path.exists():
+        raise UserError(f"{folder} holds no run ({DESCRIPTION}); make one with `nas train --run {folder}`")
+    run = _described(folder, read_json(path, "a run"))
+    run.check_files()
+    return run
+
+
+def _described(folder: Path, content: Mapping[str, Any]) -> Run:
+    task, space, recipe, init = (content.get(name) for name in ("task", "space", "recipe", "init"))
+    if not isinstance(task, str) or not isinstance(space, dict) or not isinstance(recipe, dict):
+        raise UserError(f"{folder / DESCRIPTION} is no description of a run: it needs task, space and recipe")
     try:
-        content = json.loads((folder / "run.json").read_text())
-        return Run(folder, content["task"], content["space"], Recipe(**content["recipe"]), content.get("init"))
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"{folder} holds no run (run.json); make one with `nas train --run {folder}`") from None
+        return Run(folder, task, space, make_recipe(None, recipe), None if init is None else str(init))
+    except UserError as error:
+        raise UserError(f"{folder / DESCRIPTION}: {error}") from None
 
 
 def prepare_run(
@@ -139,8 +198,10 @@ def prepare_run(
     space and knobs that are not stated are its own.
     quantize: the policies that nets are trained with, from the weights of `init`.
     """
-    if folder is not None and (folder / "run.json").exists():
+    if folder is not None and (folder / DESCRIPTION).exists():
         run = open_run(folder)
+        if not run.is_begun():
+            run = replace(run, recipe=make_recipe(run.recipe, knobs))
         _agree(run, task, space, make_recipe(run.recipe, knobs))
         _agree_on_start(run, init, quantize)
         return run

@@ -18,6 +18,7 @@ from ..files import write_atomic
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from . import pareto
+from .csv_text import csv_of
 from .evaluation import Asked, Evaluation
 from .problem import Problem
 from .storage import Store, open_store, quiet
@@ -27,7 +28,7 @@ class Study:
     """All that a search has evaluated so far, in the order of asking. Numbers have the user's own signs and units.
 
     seen: what was evaluated before, in that order. dropped: how many evaluations had changed in the storage since they
-    were stored, and were made again.
+    were stored, and were made again. read: the architectures whose evaluations are those of the storage.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Study:
         self._asked = [asked for asked, _ in seen]
         self._store = store
         self.dropped = 0
+        self.read = set(self.architectures)
 
     def __len__(self) -> int:
         return len(self.evaluations)
@@ -54,6 +56,7 @@ class Study:
         self.evaluations[:0] = evaluations
         self.times[:0] = [begun] * len(evaluations)
         self._asked[:0] = [Asked(0, place) for place in range(len(evaluations))]
+        self.read |= {e.architecture for e in evaluations}
 
     def add(self, evaluation: Evaluation, asked: Asked) -> None:
         """Keep one evaluation in its place, and write it to the storage if there is one."""
@@ -63,6 +66,10 @@ class Study:
         self._asked.insert(at, asked)
         self.evaluations.insert(at, evaluation)
         self.times.insert(at, datetime.now())
+
+    def replace(self, evaluation: Evaluation) -> None:
+        """Put another evaluation of the same architecture in the place of the known one; it is not stored."""
+        self.evaluations[self.architectures.index(evaluation.architecture)] = evaluation
 
     # Tables
 
@@ -96,7 +103,7 @@ class Study:
 
     def csv(self, path: str | os.PathLike[str]) -> Path:
         """Write `trials()` as CSV, whole or not at all."""
-        return write_atomic(path, self.trials().to_csv(index=False))
+        return write_atomic(path, csv_of(self.trials()))
 
     # Single answers
 

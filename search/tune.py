@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, check_least
 from ..search_space.architecture import Architecture
 from ..search_space.space import SearchSpace
 from ..supernet.population import evaluate_subnets
@@ -38,9 +38,10 @@ def tune(
     Recipes are drawn at random (`recipes`), the default one first; which of them are stopped depends on when they
     report, so that only `workers=1` gives the same table again.
     """
+    check_least(1, trials=trials)
+    check_least(RUNGS, steps=steps)
+    check_least(0, seed=seed)
     check_workers(max(2, workers), None)
-    if trials < 1 or steps < RUNGS:
-        raise UserError(f"trials={trials} and steps={steps} cannot be; at least 1 and at least {RUNGS} are right")
     with connected(workers, None) as ray, tempfile.TemporaryDirectory() as folder:
         from ray import tune as ray_tune  # slow to import
 

@@ -11,10 +11,9 @@ from scipy.stats import kendalltau
 from ..search_space.architecture import Architecture
 from ..tasks import Task
 from .evaluate import evaluate, outputs_of
-from .recipe import Recipe
+from .recipe import Recipe, make_recipe
 from .single import train_alone
 from .store import Supernet
-from .train import make_recipe
 
 Progress = Callable[[int, int], None]
 

@@ -1,26 +1,32 @@
 """How a supernet is trained: every knob of `nas.train`, and the learning-rate schedule."""
 
+from collections.abc import Mapping
 from math import cos, pi
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import UserError, unknown
+
+MOST = 10**9
+"""Of steps, samples and nets: more is a slip of the keyboard."""
 
 
 class Recipe(BaseModel):
     """Training knobs. Rates are per optimizer step; a step runs every pass of the sampling."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    steps: int = Field(default=1200, ge=1)
-    batch_size: int = Field(default=64, ge=1)
+    steps: int = Field(default=1200, ge=1, le=MOST)
+    batch_size: int = Field(default=64, ge=1, le=MOST)
     sampling: Literal["uniform", "sandwich", "matformer", "multi-arch"] = "sandwich"
     random_nets: int = Field(
-        default=2, ge=1, description="random nets in a sandwich; multi-arch has twice as many parts"
+        default=2, ge=1, le=1024, description="random nets in a sandwich; multi-arch has twice as many parts"
     )
     distill: Literal["kl", "alpha", "none"] = "kl"
     distill_weight: float = Field(default=0.5, ge=0, le=1, description="share of the distilled loss beside the task's")
-    lr: float = Field(default=4e-3, gt=0)
-    weight_decay: float = Field(default=0.05, ge=0)
+    lr: float = Field(default=4e-3, gt=0, le=1e3)
+    weight_decay: float = Field(default=0.05, ge=0, le=1e3)
     warmup: float = Field(default=0.1, ge=0, le=1, description="share of the steps with a rising rate")
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -30,7 +36,7 @@ class Recipe(BaseModel):
         default=False, description="nets round to few bits by their policies, and the steps are learned"
     )
     checkpoint_every: int = Field(default=100, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
@@ -51,3 +57,21 @@ class Recipe(BaseModel):
         if step < warm:
             return self.lr * (step + 1) / warm
         return self.lr * 0.5 * (1 + cos(pi * (step - warm) / max(self.steps - warm, 1)))
+
+
+def make_recipe(recipe: Recipe | None, knobs: Mapping[str, Any]) -> Recipe:
+    """`recipe` (or the default one) with some knobs set. A wrong knob is a UserError that says what is right."""
+    try:
+        return Recipe(**{**(recipe.model_dump(exclude_unset=True) if recipe else {}), **knobs})
+    except ValidationError as error:
+        first = error.errors()[0]
+        if not first["loc"]:
+            raise UserError(f"training knobs: {first['msg'].removeprefix('Value error, ')}") from None
+        raise _wrong(str(first["loc"][0]), first["msg"], first["input"]) from None
+
+
+def _wrong(name: str, message: str, given: object) -> UserError:
+    if name not in Recipe.model_fields:
+        return unknown("training knob", name, Recipe.model_fields)
+    text = repr(given) if len(repr(given)) <= 40 else f"{repr(given)[:40]}..."
+    return UserError(f"training knob {name}: {message[0].lower()}{message[1:]}, got {text}")

@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ..errors import UserError
 from ..tasks import Task
 from .alarm import Alarm
 from .aware import every_policy, start_rounding
-from .checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from .checkpoint import newest, save_checkpoint
 from .corner import Corner
 from .distill import distillation
 from .optimizer import CornerAdamW
 from .quantize.learned import keys_of, rounding
-from .recipe import Recipe
+from .recipe import Recipe, make_recipe
 from .sampling import Pass, sampling
 from .store import Supernet
 
@@ -67,16 +66,6 @@ def train(
     return trainer.history
 
 
-def make_recipe(recipe: Recipe | None, knobs: Mapping[str, Any]) -> Recipe:
-    """`recipe` (or the default one) with some knobs set. A wrong knob is a UserError that names it."""
-    try:
-        return Recipe(**{**(recipe.model_dump(exclude_unset=True) if recipe else {}), **knobs})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "recipe"
-        raise UserError(f"training knob {where}: {first['msg']} (got {first['input']!r})") from None
-
-
 def fingerprint(supernet: Supernet, task: Task, recipe: Recipe) -> str:
     """Identity of a training: recipe, names and shapes of the weights, genes, task."""
     genes = {n: g.options for n, g in supernet.space.genes.items()}
@@ -119,6 +108,9 @@ class Trainer:
         row = {"step": float(self.step), "loss": loss, "largest_loss": largest_loss, "lr": lr}
         self.history.rows.append(row)
         if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
+            if not all(bool(p.isfinite().all()) for p in self.parameters.values()):
+                self._roll_back(loss)
+                return row
             self._keep()
         return row
 
@@ -231,15 +223,16 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on from the newest checkpoint in the folder, if there is one."""
-        found = checkpoints(self.folder) if self.folder is not None else []
-        if not found:
+        found = newest(self.folder) if self.folder is not None else None
+        if found is None:
             return
-        tensors, state = load_checkpoint(found[-1])
+        tensors, state, damaged = found
         if state["fingerprint"] != fingerprint(self.supernet, self.task, self.recipe):
             raise UserError(f"{self.folder} holds a training of another recipe, space or task; name another run folder")
         self.history = History(**state["history"])
         self._restore(tensors, state)
         self.rollbacks, self.lr_scale = state["rollbacks"], state["lr_scale"]
+        self.history.events += [f"{sentence}; the training went on from step {self.step}" for sentence in damaged]
         self.good = self._state()
 
     @torch.no_grad()

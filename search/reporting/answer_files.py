@@ -4,15 +4,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ...hw_profiles import Latency
-from ..bundle import write_bundle, write_front
+from ..bundle import ANSWER, check_replaceable, write_bundle, write_front
 from ..candidates import Candidates
 from ..limits import Limits
+from ..manifest import files_in, write_manifest
 from ..pipeline import Answer
+from ..replaced import replaced
 from ..run_folder import Run
 from . import bits
 from .analysis import Analysis
 from .report import Report, write_report
 
+BEST, FRONT, REPORT = "best", "front.csv", "report.html"
 FORMATS = ("safetensors", "onnx", "onnx-fixed")
 
 
@@ -25,11 +28,32 @@ def write(
     analysis: Analysis | None = None,
     folder: Path | None = None,
 ) -> dict[str, str]:
-    """Write all files into `folder` (default: the run's); returns the facts about the net that they state."""
-    facts, folder = facts_of(run, candidates, answer, limits), folder or run.folder
+    """Write all files into `folder` (default: the run's); returns the facts about the net that they state.
+
+    They are written beside and put in place together, so that they are always of one answer. Error: `best/` there is
+    no bundle.
+    """
+    folder = folder or run.folder
+    check_replaceable(folder / BEST)
     folder.mkdir(parents=True, exist_ok=True)
-    write_front(folder / "front.csv", answer.front, answer.front_architectures)
-    net, best = answer.architecture, folder / "best"
+    with replaced(folder, [BEST, FRONT, REPORT, ANSWER]) as beside:
+        facts = _written(run, candidates, answer, limits, command, analysis, beside)
+        write_manifest(beside / ANSWER, files_in(beside))
+    return facts
+
+
+def _written(
+    run: Run,
+    candidates: Candidates,
+    answer: Answer,
+    limits: Limits,
+    command: str,
+    analysis: Analysis | None,
+    folder: Path,
+) -> dict[str, str]:
+    facts = facts_of(run, candidates, answer, limits)
+    write_front(folder / FRONT, answer.front, answer.front_architectures)
+    net, best = answer.architecture, folder / BEST
     parity = write_bundle(run, candidates.supernet, net, best, facts, FORMATS, batch=candidates.batch, split="test")
     facts |= {"parity": parity.text} if parity else {}
     history = run.history()
@@ -53,7 +77,7 @@ def write(
         metric=answer.metric,
         analysis=analysis,
     )
-    write_report(folder / "report.html", report)
+    write_report(folder / REPORT, report)
     return facts
 
 

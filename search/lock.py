@@ -1,0 +1,73 @@
+"""A folder has one writer at a time: others wait, and say for whom."""
+
+import fcntl
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+NAME = ".lock"
+
+
+@contextmanager
+def locked(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
+    """Hold `folder` (made where it does not exist) while the block runs; yields whether another process held it before.
+
+    The operating system releases the lock of a process that ends, however it ends. Where another process holds it, a
+    sentence that names it goes to `say`, and this one waits. A folder that is still empty in the end is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / NAME
+    handle, waited = _acquired(path, say)
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, json.dumps(_myself()).encode())
+        yield waited
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: who waits for it takes a new file
+        os.close(handle)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _acquired(path: Path, say: Callable[[str], None]) -> tuple[int, bool]:
+    waited = False
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not waited:
+                say(f"{path.parent} is in use by {_holder(path)}; waiting until it has finished")
+            waited = True
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_at(handle, path):
+            return handle, waited
+        os.close(handle)  # its holder has removed the file meanwhile
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _myself() -> dict[str, Any]:
+    since = datetime.now().isoformat(" ", "seconds")
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": " ".join(sys.argv)[:200]}
+
+
+def _holder(path: Path) -> str:
+    """In words; the holder may be about to write who it is."""
+    try:
+        known = json.loads(path.read_text())
+        return f"process {known['pid']} on {known['host']} since {known['since']} ({known['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
