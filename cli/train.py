@@ -50,13 +50,20 @@ def train(
 
     `nas train --init runs/fashion --quantize w8a8,w4a8,w2a8 --run runs/few-bits --steps 500`
     """
-    from ..search.run_folder import prepare_run
+    from ..search.run_folder import Run, prepare_run
     from ..search_space.quantization import quantization_of
 
     knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
     policies = quantization_of(quantize) if quantize is not None else None
     trusting(trust, run, init)
-    with alone(lambda: prepare_run(run, task, space, knobs, init=init, quantize=policies)) as chosen_run:
+
+    def prepared() -> Run:
+        """Errors are said here, before anything is written."""
+        chosen_run = prepare_run(run, task, space, knobs, init=init, quantize=policies)
+        chosen_run.check()
+        return chosen_run
+
+    with alone(prepared) as chosen_run:
         trained(chosen_run)
     console.print(f"Trained: {chosen_run.folder}")
 

@@ -64,6 +64,7 @@ class Job:
             raise UserError("a target that is this machine comes first: its nets are measured before the answer")
         for folder in self.folders:
             check_replaceable(folder / answer_files.BEST)
+        self.run.check()
         supernet = Supernet(self.run.space)
         for device, limits in self.targets:
             candidates = Candidates(supernet, self.run.task, device, self.batch)

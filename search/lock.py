@@ -19,9 +19,9 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
     """Hold `folder` (made where it does not exist) while the block runs; yields whether another process held it before.
 
     The operating system releases the lock of a process that ends, however it ends. Where another process holds it, a
-    sentence that names it goes to `say`, and this one waits. A folder that is still empty in the end is removed.
+    sentence that names it goes to `say`, and this one waits. What it made is removed if it is still empty in the end.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     path = folder / NAME
     handle, waited = _acquired(path, say)
     try:
@@ -32,7 +32,8 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
         path.unlink(missing_ok=True)  # while it is held: who waits for it takes a new file
         os.close(handle)
         with suppress(OSError):
-            folder.rmdir()
+            for each in made:
+                each.rmdir()
 
 
 def _acquired(path: Path, say: Callable[[str], None]) -> tuple[int, bool]:

@@ -22,7 +22,9 @@ def recheck(study: Study, objectives: Mapping[str, Objective]) -> int:
     """
     checked: set[Architecture] = set()
     wrong = 0
-    while doubtful := [e for e in study.front_evaluations() if e.architecture in study.read - checked]:
+    while doubtful := [
+        e for e in study.front_evaluations() if e.fidelity == 1 and e.architecture in study.read - checked
+    ]:
         nets = [e.architecture for e in doubtful]
         checked.update(nets)
         for known, metrics in zip(doubtful, _metrics(objectives, nets), strict=True):

@@ -122,8 +122,8 @@ class Run:
         """Train (or go on training) the supernet and keep it. A trained one is loaded."""
         if self.is_trained():
             return self.supernet()
-        supernet = self._untrained()  # before anything is written: the space may be wrong
         self.check()
+        supernet = self._untrained()  # before anything is written: the space may be wrong
         self.save()
         history = train(supernet, self.task, self.recipe, run=self.folder, progress=progress)
         state = {name: t.detach().contiguous() for name, t in supernet.store.state_dict().items()}
@@ -140,7 +140,8 @@ class Run:
         write_atomic(self.weights, weights)
 
     def check(self) -> None:
-        """Error: it cannot be trained so, which is known before anything is written."""
+        """Errors: a space that cannot be built; a batch that is larger than the data."""
+        _ = self.space
         self.task.steps_per_epoch(self.recipe.batch_size)
 
     def _untrained(self) -> Supernet:

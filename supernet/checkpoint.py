@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import UserError
-from ..files import check_seal, check_sha256, read_tensors, sealed, sha256_of, write_atomic
+from ..files import CHECKSUM, check_seal, check_sha256, read_tensors, sealed, sha256_of, write_atomic
 
 KEPT = 2
 TENSORS = "sha256"
@@ -67,6 +67,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise UserError(f"{path} holds no mapping")
         check_seal(state, path)
         check_sha256(path.with_suffix(".safetensors"), state[TENSORS])
-        return read_tensors(path.with_suffix(".safetensors")), state
+        tensors = read_tensors(path.with_suffix(".safetensors"))
+        return tensors, {name: value for name, value in state.items() if name not in (TENSORS, CHECKSUM)}
     except (OSError, ValueError, KeyError, RecursionError) as error:  # a UserError is a ValueError
         raise UserError(f"checkpoint {path.stem} in {path.parent} cannot be read ({error})") from None

@@ -25,8 +25,8 @@ class Recipe(BaseModel):
     )
     distill: Literal["kl", "alpha", "none"] = "kl"
     distill_weight: float = Field(default=0.5, ge=0, le=1, description="share of the distilled loss beside the task's")
-    lr: float = Field(default=4e-3, gt=0, le=1e3)
-    weight_decay: float = Field(default=0.05, ge=0, le=1e3)
+    lr: float = Field(default=4e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
     warmup: float = Field(default=0.1, ge=0, le=1, description="share of the steps with a rising rate")
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

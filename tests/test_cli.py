@@ -154,8 +154,8 @@ def test_a_broken_study_file_is_one_sentence(tmp_path):
     run.mkdir()
     (run / "study.db").write_bytes(b"this is no database" * 100)
     result = quick_search(tmp_path, "--run", run)
-    assert_one_sentence(result, 1)
-    assert "study.db" in result.err
+    assert_one_sentence(result, 2)
+    assert "study.db cannot be used as a study database: file is not a database" in result.err
 
 
 @pytest.mark.parametrize("command", [["extract", "--arch", "best", "--run"], ["health"]])

@@ -37,8 +37,8 @@ def test_an_objective_without_direction_is_refused(given: object) -> None:
     [
         ({"objectives": {}}, "at least one objective"),
         ({"algorithm": "nsga3"}, "unknown algorithm 'nsga3'; valid: nsga2"),
-        ({"evaluations": 0}, "evaluations=0"),
-        ({"seed": -1}, "seed=-1"),
+        ({"evaluations": 0}, "evaluations must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"objectives": {"a": nas.minimize(len)}}, "'a' is taken"),
         ({"objectives": {"id": nas.minimize(len)}}, "'id' is taken"),
         ({"constraints": [nas.Constraint("gian", lower=1)]}, "'gian'; valid: gain"),

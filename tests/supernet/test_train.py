@@ -215,7 +215,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_unknown_knobs_are_named():
-    with pytest.raises(UserError, match="training knob stepps"):
+    with pytest.raises(UserError, match="unknown training knob 'stepps'; valid: steps"):
         train(Supernet(MLP), TASK, stepps=3)
     with pytest.raises(UserError, match="no largest net in the step"):
         train(Supernet(MLP), TASK, sampling="uniform", distill="kl")
