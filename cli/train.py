@@ -89,6 +89,7 @@ def extract(
     from ..search.run_folder import open_run
     from ..supernet.evaluate import evaluate_subnet
     from ..supernet.export import check_formats
+    from ..tasks.metrics import quality_text
 
     kinds = formats.split(",")
     check_formats(kinds)
@@ -99,11 +100,12 @@ def extract(
     for name, (of, architecture) in named.items():
         supernet = trained_one if of is opened else trained_one.serving(of.space)
         folder = (out or run / "extracted") / folder_name(name, architecture)
-        quality = evaluate_subnet(supernet, opened.task, architecture)
-        facts = {f"validation {opened.task.metric_name}": f"{quality:.2%}"}
+        metric = opened.task.metric_name
+        quality = quality_text(evaluate_subnet(supernet, opened.task, architecture), metric)
+        facts = {f"validation {metric}": quality}
         with locked(folder.parent, say):
             write_bundle(of, supernet, architecture, folder, facts, kinds)
-        console.print(f"{name}: net {architecture.id}, {quality:.2%} on validation, in {folder}")
+        console.print(f"{name}: net {architecture.id}, {quality} on validation, in {folder}")
 
 
 @app.command()
@@ -125,6 +127,7 @@ def health(
     from ..search.reporting.terminal import progress_bar
     from ..search.run_folder import open_run
     from ..supernet.health import check_health
+    from ..tasks.metrics import quality_text
 
     trusting(trust, run)
     opened = open_run(run)
@@ -134,8 +137,8 @@ def health(
         )
     table = Table(*found.table.columns, title=f"{nets} nets, {steps} steps alone", title_justify="left")
     for _, row in found.table.iterrows():
-        values = (f"{row[c]:.2%}" for c in ("inherited", "alone", "agreement"))
-        table.add_row(row["id"], str(row["params"]), *values)
+        values = (quality_text(row[c], opened.task.metric_name) for c in ("inherited", "alone"))
+        table.add_row(row["id"], str(row["params"]), *values, f"{row['agreement']:.2%}")
     console.print(table)
     console.print(
         f"Kendall tau of inherited and alone: {found.tau:.2f} (p = {found.p_value:.2g}); "

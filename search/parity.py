@@ -16,6 +16,7 @@ from ..supernet.quantize.post_training import SAMPLES
 from ..supernet.quantize.quantized import Quantized
 from ..supernet.shipped import calibration_inputs
 from ..tasks import Task
+from ..tasks.metrics import quality_text
 
 NAME = "parity.json"
 
@@ -39,9 +40,10 @@ class Parity:
 
     @property
     def text(self) -> str:
-        found = f"in floats {self.floats:.2%}, quantized {self.twin:.2%}"
+        found = f"in floats {quality_text(self.floats, self.metric)}, quantized {quality_text(self.twin, self.metric)}"
         if self.file is not None and self.agreement is not None:
-            found += f", as model.onnx {self.file:.2%}, with the answer of the quantized net for {self.agreement:.2%}"
+            file = quality_text(self.file, self.metric)
+            found += f", as model.onnx {file}, with the answer of the quantized net for {self.agreement:.2%}"
         fewer = f", all that there are of the {SAMPLES} asked for" if self.calibrated < SAMPLES else ""
         return f"{found} (the same {self.samples} of {self.split}); calibrated on {self.calibrated} inputs{fewer}"
 

@@ -1,8 +1,8 @@
 """The main job: from a run, a device and a budget to the best net, verified and written to files."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf, isfinite, nan
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +11,12 @@ from ..errors import Infeasible
 from ..hw_profiles import Latency
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
+from ..tasks.metrics import name_of, quality_text
 from .calibration import prediction_notes
 from .candidates import Candidates
 from .costs import ALWAYS, COUNTED, Charge, check_known, of_latency, price_of
+from .evaluation import Evaluation
+from .failures import failure_notes
 from .limits import Bound, Limits, bound_of, bounds_of, check_limits, constraints_of
 from .question import Question
 from .recheck import recheck
@@ -25,10 +28,12 @@ from .verify import Verdict, as_latency, verify
 
 @dataclass(frozen=True)
 class Answer:
-    """The chosen net and how it came to be chosen. Accuracies from 0 to 1.
+    """The chosen net and how it came to be chosen. validation, test: its quality, in the unit of the metric.
 
     front and trials: what `Study.front()` and `.trials()` gave, with latency intervals, measurements and counted costs;
-    bound_ms: the latency budget in milliseconds; notes: what a user should know; study: all that was evaluated.
+    the front holds the chosen net, and `verdict` says of each net what came of its measurement. bound_ms: the latency
+    budget in milliseconds; notes: what a user should know; study: all that was evaluated. fallen: why nets fell out
+    when they were measured, by id.
     """
 
     architecture: Architecture
@@ -48,6 +53,12 @@ class Answer:
     """Of the other devices, by name: the latency there and its bound in milliseconds."""
     charges: list[Charge] = field(default_factory=list)
     """Costs of the chosen net beside the latency: those that were asked for, and what is known of every net."""
+    fallen: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sign(self) -> int:
+        """What turns a quality into a loss: -1 where more is better."""
+        return self.study.problem.objectives[self.metric].sign
 
 
 def find(
@@ -75,8 +86,8 @@ def find(
     if not study.front_evaluations():
         most = question.evaluations
         raise Infeasible(f"none of {most} nets keeps all limits; raise --evaluations or loosen the limits")
-    verdict = verify(candidates, _ranked(candidates, study, bounds), bound, limits.upper.get("latency_p95_ms"))
-    said = [*prediction_notes(candidates), *_about(study, question.evaluations), *notes, *verdict.notes]
+    verdict = _verified(candidates, limits, study, bounds, bound)
+    said = [*prediction_notes(candidates), *_about(candidates, study, question.evaluations), *notes, *verdict.notes]
     return _answer(candidates, limits, question, study, verdict, said)
 
 
@@ -109,23 +120,24 @@ def _searched(
 def _answer(
     candidates: Candidates, limits: Limits, question: Question, study: Study, verdict: Verdict, notes: list[str]
 ) -> Answer:
-    chosen, front = verdict.architecture, study.front()
+    chosen, metric = verdict.architecture, candidates.task.metric_name
     quality = candidates.quality(chosen)
+    front, trials = _front(study, chosen), study.trials()
     shown = tuple(dict.fromkeys((*question.objectives, *limits.upper, *ALWAYS)))
     return Answer(
         architecture=chosen,
-        metric=candidates.task.metric_name,
+        metric=metric,
         validation=quality,
         test=evaluate_subnet(candidates.supernet, candidates.task, chosen, "test"),
         latency=verdict.latency,
         predicted=candidates.latency(chosen),
-        front=_with_costs(candidates, front, [study.architecture(i) for i in front["id"]], shown, verdict),
-        front_architectures=[study.architecture(i) for i in front["id"]],
-        bound_ms=bound_of(candidates, limits.budget) if limits.budget else None,
+        front=_with_costs(candidates, trials.iloc[front], [study.architectures[i] for i in front], shown, verdict),
+        front_architectures=[study.architectures[i] for i in front],
+        bound_ms=verdict.bound_ms,
         study=study,
-        trials=_with_costs(candidates, study.trials(), study.architectures, shown, verdict),
+        trials=_with_costs(candidates, trials, study.architectures, shown, verdict),
         notes=notes,
-        bounded_by=_bounded_by(study, candidates.task.metric_name, quality, bounds_of(candidates, limits)),
+        bounded_by=_bounded_by(study, metric, quality, bounds_of(candidates, limits), verdict),
         elsewhere={
             other.candidates.device.name: (
                 other.candidates.latency(chosen),
@@ -134,13 +146,20 @@ def _answer(
             for other in limits.elsewhere
         },
         charges=_charges(candidates, limits, question.objectives, verdict),
+        fallen=verdict.fallen,
     )
 
 
-def _about(study: Study, evaluations: int) -> list[str]:
+def _front(study: Study, chosen: Architecture) -> list[int]:
+    """Rows of the front, and of the chosen net: as predicted it may be off the front, and was measured to be better."""
+    rows = {*study.front_rows(), study.architectures.index(chosen)}
+    return sorted(rows, key=lambda row: (study.evaluations[row].losses, row))
+
+
+def _about(candidates: Candidates, study: Study, evaluations: int) -> list[str]:
     """How the nets of the study were evaluated."""
     begun, early = len(study) - evaluations, sum(e.fidelity < 1 for e in study.evaluations)
-    said = []
+    said = [*_direction_notes(candidates), *failure_notes(study)]
     if study.dropped:
         said.append(
             f"{study.dropped} stored evaluations were not what these nets evaluate to, or had changed since they were "
@@ -153,23 +172,41 @@ def _about(study: Study, evaluations: int) -> list[str]:
     return said
 
 
-def _ranked(candidates: Candidates, study: Study, bounds: Sequence[Bound]) -> list[Architecture]:
-    """Nets that may be the answer, most accurate first: the front, in its order. Where nets are measured before one is
-    chosen, all whose interval reaches below the bounds; of equally accurate ones that of the lowest loss."""
+def _direction_notes(candidates: Candidates) -> list[str]:
+    """A direction that the name of the metric says, and not the task."""
+    task = candidates.task
+    if task.better is not None or task.direction == "max":
+        return []
+    return [
+        f"The search makes {task.metric_name} ({name_of(task.metric)}) small, as its name says that less is better; "
+        "if more is, state better='max' in the task."
+    ]
+
+
+def _verified(
+    candidates: Candidates, limits: Limits, study: Study, bounds: Sequence[Bound], bound: float | None
+) -> Verdict:
+    """The net that is the answer: of the front, in its order. Where nets are measured before one is chosen, of all
+    whose interval reaches below the bounds, best first; of equally good ones that which is predicted to be fastest."""
+    share, p95 = limits.budget.share if limits.budget else None, limits.upper.get("latency_p95_ms")
+    if not any(each.least for each in bounds):
+        return verify(candidates, [e.architecture for e in study.front_evaluations()], bound, p95, share=share)
+    may = [e for e in study.evaluations if not e.failed and all(each.may_keep(e.architecture) for each in bounds)]
+    losses = _losses(candidates, study, may)
+    ranked = [e.architecture for e in may if e.architecture.id in losses]
+    ranked.sort(key=lambda a: (losses[a.id], candidates.latency(a).mean_ms))
+    return verify(candidates, ranked, bound, p95, share=share, losses=losses)
+
+
+def _losses(candidates: Candidates, study: Study, evaluations: Sequence[Evaluation]) -> dict[str, float]:
+    """Quality by id, the smaller the better, where it is finite. Estimates are evaluated in full: a net that was given
+    up may be the answer if those that beat it turn out slower than predicted."""
     metric = candidates.task.metric_name
-    if not any(bound.least for bound in bounds):
-        return [e.architecture for e in study.front_evaluations()]
-    accuracies = study.trials().set_index("id")[metric].to_dict()
-    found = [a for a in study.architectures if all(bound.may_keep(a) for bound in bounds)]
-    # One that was given up may be the answer if those that beat it turn out slower than predicted.
-    estimated = [e.architecture for e in study.evaluations if e.fidelity < 1 and e.architecture in found]
-    accuracies |= dict(zip((a.id for a in estimated), candidates.qualities(estimated), strict=True))
-    tied = Counter(accuracies[a.id] for a in found)
-
-    def key(a: Architecture) -> tuple[float, float]:
-        return -accuracies[a.id], candidates.loss(a) if tied[accuracies[a.id]] > 1 else 0.0
-
-    return sorted(found, key=key)
+    found = {e.architecture.id: e.metrics[metric] for e in evaluations}
+    estimated = [e.architecture for e in evaluations if e.fidelity < 1]
+    found |= dict(zip((a.id for a in estimated), candidates.qualities(estimated), strict=True))
+    sign = study.problem.objectives[metric].sign
+    return {net: sign * quality for net, quality in found.items() if isfinite(quality)}
 
 
 def _with_costs(
@@ -182,11 +219,12 @@ def _with_costs(
         columns[price.name] = [x.value for x in amounts]
         if any(x.source != COUNTED for x in amounts):
             columns |= {price.column("low"): [x.low for x in amounts], price.column("high"): [x.high for x in amounts]}
-    return table.assign(
+    return table.reset_index(drop=True).assign(
         latency_low_ms=[x.low_ms for x in latencies],
         latency_high_ms=[x.high_ms for x in latencies],
-        measured_ms=table["id"].map({i: m.median_ms for i, m in verdict.measured.items()}),
+        measured_ms=[timed.median_ms if (timed := verdict.measured.get(a.id)) else nan for a in nets],
         latency_source=[x.source for x in latencies],
+        verdict=[verdict.of(net.id) for net in nets],
         **columns,
     )
 
@@ -201,16 +239,24 @@ def _charges(candidates: Candidates, limits: Limits, objectives: Sequence[str], 
         for price in (p for p in map(price_of, shown) if p.name != "latency_ms" and (first or p.local)):
             amount = price.of(on.candidates, verdict.architecture)
             if first and timed is not None and price.name == "latency_p95_ms":
-                amount = of_latency(as_latency(timed, verdict.latency.tier, p95=True))
+                amount = of_latency(as_latency(timed, verdict.latency.tier, p95=True, least=verdict.least))
             found.append(Charge(price, amount, on.upper.get(price.name), where))
     return found
 
 
-def _bounded_by(study: Study, metric: str, quality: float, bounds: Sequence[Bound]) -> str:
-    """The limits that kept a more accurate net from being chosen."""
-    trials = study.trials()
-    better = trials[(trials[metric] > quality) & ~trials["feasible"].astype(bool)]
-    names = [b.said for b in bounds if (better[b.name] > b.upper).any()]
+def _bounded_by(study: Study, metric: str, quality: float, bounds: Sequence[Bound], verdict: Verdict) -> str:
+    """The limits that kept a better net from being chosen."""
+    sign, more = study.problem.objectives[metric].sign, comparative(metric)
+    better = [e for e in study.evaluations if not e.failed and sign * e.metrics[metric] < sign * quality]
+    exceeding = [e for e in better if not e.feasible or e.architecture.id in verdict.fallen]
+    names = [b.said for b in bounds if any(e.metrics.get(b.name, -inf) > b.upper for e in exceeding)]
+    names += ["latency as measured"] if any(e.feasible for e in exceeding) else []
     if not names:
-        return "nothing: no net that was evaluated is more accurate"
-    return f"{', '.join(names)}; more accurate nets that exceed it: {len(better)}, up to {better[metric].max():.2%}"
+        return f"nothing: no net that was evaluated is {more}"
+    best = quality_text(max((e.metrics[metric] for e in exceeding), key=lambda value: -sign * value), metric)
+    return f"{', '.join(names)}; {more} nets that exceed it: {len(exceeding)}, up to {best}"
+
+
+def comparative(metric: str) -> str:
+    """How a net is called whose quality is better."""
+    return "more accurate" if metric == "accuracy" else "better"

@@ -36,8 +36,9 @@ class Question:
         """Quality; the latency on each device, and likewise the costs that are named."""
         quality = candidates.qualities
         fidelities = quality.fidelities if self.early_stop else (1.0,)
+        better = maximize if candidates.task.direction == "max" else minimize
         found = {
-            candidates.task.metric_name: maximize(
+            candidates.task.metric_name: better(
                 quality, batched=True, key=candidates.quality_key, fidelities=fidelities
             )
         }

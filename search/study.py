@@ -95,11 +95,15 @@ class Study:
 
     def front(self) -> pd.DataFrame:
         """The rows of `trials()` that are feasible and not dominated, sorted by the first objective, its best first."""
-        return self.trials().iloc[self._front_in_order()].reset_index(drop=True)
+        return self.trials().iloc[self.front_rows()].reset_index(drop=True)
+
+    def front_rows(self) -> list[int]:
+        """The places of the rows of `front()` in `trials()` and `evaluations`."""
+        return sorted(self._front(), key=lambda i: (self.evaluations[i].losses, i))
 
     def front_evaluations(self) -> list[Evaluation]:
         """The rows of `front()` as evaluations: quick enough to ask for while a search runs."""
-        return [self.evaluations[i] for i in self._front_in_order()]
+        return [self.evaluations[i] for i in self.front_rows()]
 
     def csv(self, path: str | os.PathLike[str]) -> Path:
         """Write `trials()` as CSV, whole or not at all."""
@@ -160,9 +164,6 @@ class Study:
         return store.study
 
     # Inside
-
-    def _front_in_order(self) -> list[int]:
-        return sorted(self._front(), key=lambda i: (self.evaluations[i].losses, i))
 
     def _front(self) -> list[int]:
         feasible = np.array([i for i, e in enumerate(self.evaluations) if e.feasible], dtype=np.int64)

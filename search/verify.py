@@ -1,12 +1,21 @@
-"""Nets of the front are measured before the answer is given, where the device is at hand."""
+"""Nets of the front are measured before the answer is given, where the device is at hand.
+
+Machines change their pace, by 1.3 to 1.9 times on shared ones. Each group of nets is therefore timed in turns with one
+reference, the largest net of the space, and what a net took is divided by how fast the reference shows the machine to
+be: nets that were timed in different moments are compared at one pace, and a budget in per cent is a share of what the
+largest net takes in the same moment.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import exp, hypot, log
+from statistics import median
 
 from ..errors import Infeasible
 from ..hw_profiles import Latency, Measurement
 from ..hw_profiles.models.latency import Tier
 from ..search_space.architecture import Architecture
+from .calibration import SLACK
 from .candidates import Candidates
 
 GROUP = 6
@@ -14,63 +23,226 @@ SECONDS = 1.0
 """Time limit of a measurement, per net."""
 REPEAT = 0.02
 """What a measurement moves from one process to the next: a net keeps a budget only with this much to spare."""
+OTHER_PACE = 0.09
+"""How much ratios of nets differ from one pace of a machine to another (`hw_profiles.measuring.timing`)."""
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a measurement has to keep, in milliseconds; share: of what the largest net takes, in the place of `ms`.
+
+    ms: of the median of the calls, p95_ms: of their 95th percentile.
+    """
+
+    ms: float | None = None
+    p95_ms: float | None = None
+    share: float | None = None
+
+    def at(self, reference_ms: float) -> "Bounds":
+        """In milliseconds alone, where the largest net takes so many."""
+        return self if self.share is None else replace(self, ms=self.share * reference_ms, share=None)
+
+    def excess(self, m: Measurement) -> tuple[float, float, str] | None:
+        """What was measured, what is allowed, and of what, where that is too little; None: the bounds are kept."""
+        for took, most, what in ((m.median_ms, self.ms, ""), (m.p95_ms, self.p95_ms, P95)):
+            if most is not None and took * (1 + max(m.noise, REPEAT)) > most:
+                return took, most, what
+        return None
+
+
+P95 = " in the 95th percentile of its calls"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The chosen net, its latency, and what was measured on the way, by the nets' ids."""
+    """The chosen net and its latency.
+
+    measured: what the nets took, by id, all at one pace of the machine. fallen: why nets fell out, by id. bound_ms: on
+    the latency, as it was compared with what was measured.
+    """
 
     architecture: Architecture
     latency: Latency
     measured: Mapping[str, Measurement] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    fallen: Mapping[str, str] = field(default_factory=dict)
+    bound_ms: float | None = None
+    least: float = REPEAT
+    """Half-width of a measured interval at least, as a share."""
+
+    def of(self, net: str) -> str:
+        """What came of the net of that id, in a word or a sentence; nothing: it was not measured."""
+        if net == self.architecture.id:
+            return "chosen"
+        return self.fallen.get(net, "fits" if net in self.measured else "")
 
 
 def verify(
-    candidates: Candidates, ranked: Sequence[Architecture], bound: float | None, p95_bound: float | None = None
+    candidates: Candidates,
+    ranked: Sequence[Architecture],
+    bound: float | None,
+    p95_bound: float | None = None,
+    *,
+    share: float | None = None,
+    losses: Mapping[str, float] | None = None,
 ) -> Verdict:
-    """The first of `ranked` (best first); on a device at hand, the first whose measured latency keeps the bounds.
+    """The first of `ranked` (best first); on a device at hand, the best of those that keep the bounds when measured.
 
-    bound: on the median of its calls, p95_bound: on their 95th percentile; milliseconds. Error: Infeasible, if none
-    does.
+    bound, p95_bound: on the median and the 95th percentile of calls, milliseconds. share: the budget as a share of
+    what the largest net takes, in the place of `bound`. losses: quality by id, the smaller the better; of equal nets
+    the fastest is chosen. Default: each net is better than those behind it. Error: Infeasible, if no net keeps them.
     """
-    device = candidates.device
-    if not device.measurable:
+    if not candidates.device.measurable:
         latency = candidates.latency(ranked[0])
-        return Verdict(ranked[0], latency, notes=[_unmeasured(candidates, latency, bound)])
-    measured: dict[str, Measurement] = {}
-    fallen: list[str] = []
+        return Verdict(ranked[0], latency, notes=[_unmeasured(candidates, latency, bound)], bound_ms=bound)
+    losses = losses or {net.id: float(place) for place, net in enumerate(ranked)}
+    trial = _Trial(candidates, Bounds(bound, p95_bound, share))
     for start in range(0, len(ranked), GROUP):
-        group = ranked[start : start + GROUP]
-        timed = candidates.measure(group, SECONDS)
-        measured |= {a.id: m for a, m in zip(group, timed, strict=True)}
-        for architecture, m in zip(group, timed, strict=True):
-            late = _late(candidates, architecture, m, bound, p95_bound)
-            if late is None:
-                return Verdict(architecture, as_latency(m, candidates.latency(architecture).tier), measured, fallen)
-            fallen.append(late)
-    raise Infeasible(
-        "every net of the front missed the budget when it was measured; loosen the limit or calibrate anew"
-    )
+        trial.measure(ranked[start : start + GROUP])
+        chosen = trial.best(ranked, losses)
+        rest = ranked[start + GROUP :]
+        if chosen is not None and not trial.undecided(chosen, rest, losses):
+            return trial.verdict(chosen, ranked)
+    raise Infeasible(trial.in_vain(ranked))
 
 
-def _late(
-    candidates: Candidates, net: Architecture, m: Measurement, bound: float | None, p95_bound: float | None
-) -> str | None:
-    """Why a net that was measured falls out; None: it keeps the bounds."""
-    for took, most, predicted, words in (
-        (m.median_ms, bound, candidates.latency, ""),
-        (m.p95_ms, p95_bound, candidates.p95, " in the 95th percentile of its calls"),
-    ):
-        if most is not None and took * (1 + max(m.noise, REPEAT)) > most:
-            guess = predicted(net).mean_ms
-            return f"Net {net.id} was predicted at {guess:.3g} ms{words}; it took {took:.3g} ms: too slow."
-    return None
+class _Trial:
+    """The measurements of one answer.
+
+    base: milliseconds that the reference takes at the pace at which all is compared. measured: at that pace, by id.
+    paces: of the machine in each group, as a multiple of that pace.
+    """
+
+    def __init__(self, candidates: Candidates, bounds: Bounds) -> None:
+        self.candidates, self.bounds = candidates, bounds
+        self.reference = candidates.supernet.space.largest
+        self.base = 0.0
+        self.measured: dict[str, Measurement] = {}
+        self.paces: list[float] = []
+
+    def measure(self, group: Sequence[Architecture]) -> None:
+        """Time the nets of a group in turns with the reference."""
+        nets = list(dict.fromkeys([self.reference, *group]))
+        timed = self.candidates.measure(nets, SECONDS)
+        if not self.paces:
+            self.base = self._base(nets, timed)
+            self.bounds = self.bounds.at(self.base)
+        pace = timed[0].median_ms / self.base
+        self.paces.append(pace)
+        for net, m in zip(nets, timed, strict=True):
+            noise = m.noise if net == self.reference else hypot(m.noise, timed[0].noise)
+            self.measured.setdefault(
+                net.id, replace(m, median_ms=m.median_ms / pace, p95_ms=m.p95_ms / pace, noise=noise)
+            )
+
+    def _base(self, nets: Sequence[Architecture], timed: Sequence[Measurement]) -> float:
+        """What the reference takes now; where all nets are off by one factor, what is predicted for it.
+
+        Then it is the machine that has changed since nets of the space were timed, and the predictions are right.
+        """
+        ratios = [log(m.median_ms / self.predicted(net)) for net, m in zip(nets, timed, strict=True)]
+        model = self.candidates.device.model
+        tolerance = max(log(SLACK), log(model.high_factor) if model else 0.0)
+        alike = median(abs(ratio - ratios[0]) for ratio in ratios[1:] or ratios) <= tolerance
+        return timed[0].median_ms if abs(ratios[0]) <= tolerance or not alike else self.predicted(nets[0])
+
+    def predicted(self, net: Architecture) -> float:
+        return self.candidates.latency(net).mean_ms
+
+    def keeps(self, net: Architecture) -> bool:
+        return net.id in self.measured and self.bounds.excess(self.measured[net.id]) is None
+
+    def best(self, ranked: Sequence[Architecture], losses: Mapping[str, float]) -> Architecture | None:
+        """The best net that keeps the bounds. One that is measured no slower than it keeps them as well."""
+        first = next((net for net in ranked if self.keeps(net)), None)
+        if first is None:
+            return None
+        own = self.measured[first.id]
+        fits = [
+            net
+            for net in ranked
+            if (m := self.measured.get(net.id)) and m.median_ms <= own.median_ms and self._p95_no_worse(m, own)
+        ]
+        return min(fits, key=lambda net: (losses[net.id], self.measured[net.id].median_ms))
+
+    def _p95_no_worse(self, m: Measurement, own: Measurement) -> bool:
+        return self.bounds.p95_ms is None or m.p95_ms <= own.p95_ms
+
+    def undecided(self, chosen: Architecture, rest: Sequence[Architecture], losses: Mapping[str, float]) -> bool:
+        """Whether a net that was not measured is as good and predicted to be faster."""
+        took = self.measured[chosen.id].median_ms
+        return any(losses[net.id] <= losses[chosen.id] and self.predicted(net) < took for net in rest)
+
+    def verdict(self, chosen: Architecture, ranked: Sequence[Architecture]) -> Verdict:
+        tier = self.candidates.latency(chosen).tier
+        least = OTHER_PACE if any(abs(log(pace)) > log(SLACK) for pace in self.paces) else REPEAT
+        latency = as_latency(self.measured[chosen.id], tier, least=least)
+        fallen = {net.id: why for net in ranked if net != chosen and (why := self._why(net))}
+        notes = [note for note in (self._pace_note(chosen), self._fallen_note(chosen, ranked, fallen)) if note]
+        return Verdict(chosen, latency, self.measured, notes, fallen, self.bounds.ms, least)
+
+    def _why(self, net: Architecture) -> str:
+        """Why a net fell out; nothing: it did not."""
+        excess = self.bounds.excess(self.measured[net.id]) if net.id in self.measured else None
+        if excess is None:
+            return ""
+        took, most, what = excess
+        guess = (self.candidates.p95 if what else self.candidates.latency)(net).mean_ms
+        return f"predicted at {guess:.3g} ms{what}; it took {took:.3g} ms: too slow for {most:.3g} ms"
+
+    def _fallen_note(
+        self, chosen: Architecture, ranked: Sequence[Architecture], fallen: Mapping[str, str]
+    ) -> str | None:
+        """Which nets would have been chosen as predicted, in one sentence."""
+        before = [net for net in ranked[: ranked.index(chosen)] if net.id in fallen]
+        if not before:
+            return None
+        named = "; ".join(f"net {net.id} was {fallen[net.id]}" for net in before[:MOST_NAMED])
+        more = f"; and {len(before) - MOST_NAMED} more" if len(before) > MOST_NAMED else ""
+        count = "1 net" if len(before) == 1 else f"{len(before)} nets"
+        return (
+            f"{count} that would come before the chosen one fell out when measured: {named}{more}.{self._off(before)}"
+        )
+
+    def _off(self, nets: Sequence[Architecture]) -> str:
+        """By how much predictions are off, where that is why nets are too slow."""
+        ratios = [self.measured[net.id].median_ms / self.predicted(net) for net in nets]
+        return f" They took {_span(ratios)} times the predicted latency." if min(ratios) > 1 + REPEAT else ""
+
+    def _pace_note(self, chosen: Architecture) -> str | None:
+        if all(abs(log(pace)) <= log(SLACK) for pace in self.paces):
+            return None
+        ms = self.measured[chosen.id].median_ms
+        now = ms * exp(median(map(log, self.paces)))
+        return (
+            "This machine changed its pace: while nets were measured for the answer, the largest net took "
+            f"{_span(self.paces)} times the {self.base:.3g} ms by which nets are compared. All nets change alike, so "
+            f"what was measured is divided by that; the chosen net, stated at {ms:.3g} ms, then took {now:.3g} ms. "
+            "A budget in per cent is a share of what the largest net took in the same moments."
+        )
+
+    def in_vain(self, ranked: Sequence[Architecture]) -> str:
+        """What to say where every net fell out."""
+        fastest = min(ranked, key=lambda net: self.measured[net.id].median_ms)
+        return (
+            f"every net of the front missed the budget when it was measured; the fastest, {fastest.id}, was "
+            f"{self._why(fastest)}.{self._off(ranked)} Loosen the limit, or calibrate anew"
+        )
 
 
-def as_latency(m: Measurement, tier: Tier, *, p95: bool = False) -> Latency:
-    """What was measured, with what it moves from one process to the next; p95: the 95th percentile."""
-    ms, spread = m.p95_ms if p95 else m.median_ms, max(m.noise, REPEAT)
+def _span(values: Sequence[float]) -> str:
+    """`1.75`, or `1.7 to 1.8`."""
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def as_latency(m: Measurement, tier: Tier, *, p95: bool = False, least: float = REPEAT) -> Latency:
+    """What was measured, with what it moves from one process to the next, at least the share `least`.
+
+    p95: the 95th percentile.
+    """
+    ms, spread = m.p95_ms if p95 else m.median_ms, max(m.noise, least)
     return Latency(ms, ms * (1 - spread), ms * (1 + spread), "measured", tier)
 
 

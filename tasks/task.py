@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from ..errors import UserError
+from .metrics import Better, inferred
 
 Augment = Callable[[Tensor, Generator], Tensor]
 """Raw samples (N, ...) and a generator to changed samples of the same shape."""
@@ -81,6 +82,7 @@ class Task:
 
     `space` names the default space preset, `source` says where the data come from, `preprocessing` how inputs are made
     of raw samples. `mean` and `std` (one value a channel, in the units of the raw samples) are the training split's.
+    `better`: whether the metric is to be made large ("max") or small ("min"); None: what its name says.
     """
 
     name: str
@@ -97,6 +99,16 @@ class Task:
     loss: Loss = cross_entropy
     metric: Callable[[Tensor, Tensor], float] = accuracy
     metric_name: str = "accuracy"
+    better: Better | None = None
+
+    def __post_init__(self) -> None:
+        if self.better not in (None, "max", "min"):
+            raise UserError(f"better={self.better!r} of task {self.name!r} cannot be; 'max' and 'min' are right")
+
+    @property
+    def direction(self) -> Better:
+        """Whether the metric is to be made large or small: as stated, or as its name says (`metrics.inferred`)."""
+        return self.better or inferred(self.metric_name, self.metric)
 
     @property
     def classes(self) -> int:

@@ -150,13 +150,14 @@ class Series:
         enough = sum(map(len, kept)) >= protocol.least_repeats and len(kept) >= protocol.least_turns
         return enough and _half_width(kept) <= protocol.precision
 
-    def summary(self) -> Measurement:
-        """Of the calls that count; of all where hardly any does."""
-        kept, every = self.kept(), [t.alone + t.others for t in self.turns]
-        calls = sum(map(len, every))
+    def summary(self, reference: float | None = None) -> Measurement:
+        """Of the calls that count; of all where hardly any does, brought to the pace at which the reference took
+        `reference` seconds by what it took beside each turn."""
+        kept, calls = self.kept(), sum(len(t.alone) + len(t.others) for t in self.turns)
         left_out = 1 - sum(map(len, kept)) / calls
         if sum(map(len, kept)) < min(FEWEST_KEPT, calls):
-            kept = every
+            paces = [reference / float(np.mean(t.beside)) if reference else 1.0 for t in self.turns]
+            kept = [[x * pace for x in t.alone + t.others] for t, pace in zip(self.turns, paces)]  # noqa: B905
         times = np.concatenate(kept)
         median, p95 = (1e3 * float(np.quantile(times, q)) for q in (0.5, 0.95))
         return Measurement(median, p95, _half_width(kept), len(times), left_out)
@@ -192,7 +193,7 @@ def time_in_turns(
     for net in [*nets, beside]:
         net.warm_up(protocol)
     pace = Pace(protocol.disturbed, protocol.quiet, fastest_ms / 1e3)
-    rng, waiting = np.random.default_rng(0), list(range(len(nets)))
+    rng, waiting, share = np.random.default_rng(0), list(range(len(nets))), 0.0
     while waiting:
         order = [waiting[i] for i in rng.permutation(len(waiting))]
         for start in range(0, len(order), GROUP):
@@ -200,10 +201,13 @@ def time_in_turns(
         bounds = pace.bounds()
         for net in [*nets, beside]:
             net.bounds = bounds
-        waiting = [i for i in waiting if not nets[i].done(protocol)]
+        # Where the machine has changed its pace for long, nets that were done at the old one have turns once more.
+        waiting = [i for i in range(len(nets)) if not nets[i].done(protocol)]
+        share = max(share, 1 - len(waiting) / len(nets))
         if progress is not None:
-            progress(1 - len(waiting) / len(nets))
-    return [net.summary() for net in nets], beside.summary()
+            progress(share)
+    taken = beside.summary()
+    return [net.summary(taken.median_ms / 1e3) for net in nets], taken
 
 
 def _group(nets: Sequence[Series], reference: Series, pace: Pace) -> None:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from ...tasks.metrics import quality_text
 from ..pipeline import Answer
 from ..study import Study
 from .curves import Curve, curve_of, frame_of
 from .importance import importances
 from .marginals import Marginal, marginals
-from .plots import quality
 from .why import why
 
 OURS = "this search"
@@ -32,6 +32,9 @@ class Analysis:
     curves: Mapping[str, Curve]
     comparison: pd.DataFrame
     fronts: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    metric: str = "accuracy"
+    sign: int = -1
+    """Of the metric: -1 where more is better, else 1."""
 
 
 def analyse(answer: Answer, baselines: Mapping[str, Study] | None = None) -> Analysis:
@@ -49,12 +52,15 @@ def analyse(answer: Answer, baselines: Mapping[str, Study] | None = None) -> Ana
         curves=curves,
         comparison=pd.DataFrame(rows),
         fronts={name: study.front() for name, study in (baselines or {}).items()},
+        metric=answer.metric,
+        sign=answer.sign,
     )
 
 
 def comparison_notes(analysis: Analysis) -> list[str]:
     """A sentence for each baseline that did as well as the search in its front, or better in its best net."""
     own, *others = analysis.comparison.to_dict("records")
+    metric, sign = analysis.metric, analysis.sign
     notes = [
         f"{row['search'].capitalize()} covers as much as this search or more: hypervolume {row['hypervolume']:.4f} "
         f"with {row['evaluations']} evaluations, against {own['hypervolume']:.4f} with {own['evaluations']}."
@@ -63,15 +69,17 @@ def comparison_notes(analysis: Analysis) -> list[str]:
     ]
     return notes + [
         f"{row['search'].capitalize()} found a net that keeps the limits, as predicted, and is better on validation "
-        f"than the best of this search: {row['id']}, {quality(row['best'])} against {quality(own['best'])}."
+        f"than the best of this search: {row['id']}, {quality_text(row['best'], metric)} against "
+        f"{quality_text(own['best'], metric)}."
         for row in others
-        if row["id"] is not None and row["best"] > own["best"]
+        if row["id"] is not None and sign * row["best"] < sign * own["best"]
     ]
 
 
 def _row(name: str, study: Study, curves: Mapping[str, Curve], metric: str) -> dict[str, object]:
     front = study.front_evaluations()
-    best = min(front, key=lambda e: (-e.metrics[metric], e.metrics["latency_ms"]), default=None)
+    sign = study.problem.objectives[metric].sign
+    best = min(front, key=lambda e: (sign * e.metrics[metric], e.metrics["latency_ms"]), default=None)
     share = curves[name].hypervolume[-1] if name in curves and curves[name].hypervolume else 0.0
     return {
         "search": name,

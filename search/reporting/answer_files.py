@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ...hw_profiles import Latency
+from ...tasks.metrics import quality_text
 from ..bundle import ANSWER, check_replaceable, write_bundle, write_front
 from ..candidates import Candidates
 from ..limits import Limits
@@ -76,6 +77,7 @@ def _written(
         events=history.events,
         metric=answer.metric,
         analysis=analysis,
+        sign=answer.sign,
     )
     write_report(folder / REPORT, report)
     return facts
@@ -86,8 +88,8 @@ def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Limits) -
     device, latency = candidates.device, answer.latency
     metric, task = run.task.metric_name, run.task
     return {
-        f"{metric} on validation": f"{answer.validation:.2%} of {len(task.validation)}",
-        f"{metric} on test": f"{answer.test:.2%} of {len(task.test)} (looked at once, for this net)",
+        f"{metric} on validation": f"{quality_text(answer.validation, metric)} of {len(task.validation)}",
+        f"{metric} on test": f"{quality_text(answer.test, metric)} of {len(task.test)} (looked at once, for this net)",
         "latency": (
             f"{latency.mean_ms:.3g} ms, {latency.low_ms:.3g} to {latency.high_ms:.3g} "
             f"({latency.source}, tier {latency.tier}, batch {candidates.batch})"

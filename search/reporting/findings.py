@@ -10,11 +10,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ...search_space.quantization import GENE, policy_genes
+from ...tasks.metrics import quality_text
 from .analysis import OURS, Analysis
 from .curves import Curve
 from .glyphs import HUES, share, shown
 from .marginals import ABSENT, Marginal
-from .plots import FRONT, OTHERS, quality, styled
+from .plots import FRONT, OTHERS, styled
 
 MOST_BARS, MOST_OF_POLICY = 12, 4
 POLICY = f"{GENE}* together"
@@ -40,13 +41,13 @@ def comparison_table(comparison: pd.DataFrame, metric: str) -> str:
     if len(comparison) < 2:
         return ""
     head = "".join(f"<th>{escape(n)}</th>" for n in ("", "nets", "hypervolume", "front", f"best {metric}", "latency"))
-    rows = "".join(_compared(row) for row in comparison.to_dict("records"))
+    rows = "".join(_compared(row, metric) for row in comparison.to_dict("records"))
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _compared(row: Mapping[Any, Any]) -> str:
+def _compared(row: Mapping[Any, Any], metric: str) -> str:
     best, latency = row["best"], row["latency_ms"]
-    found = ("none", "") if pd.isna(best) else (quality(best), f"{latency:.3g} ms")
+    found = ("none", "") if pd.isna(best) else (quality_text(best, metric), f"{latency:.3g} ms")
     texts = (row["search"], row["evaluations"], f"{row['hypervolume']:.4f}", f"{row['front']} nets", *found)
     return f"<tr>{''.join(f'<td>{escape(str(t))}</td>' for t in texts)}</tr>"
 

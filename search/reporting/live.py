@@ -13,11 +13,11 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ...tasks.metrics import quality_text
 from ..costs import price_in
 from ..evaluation import Evaluation
 from ..study import Study
 from .curves import frame_of
-from .plots import quality
 from .terminal import EVERY
 
 SHOWN = 5
@@ -55,7 +55,7 @@ def watching(console: Console, title: str) -> Iterator[Watch]:
 
 @contextmanager
 def _view(console: Console, title: str) -> Iterator[Watch]:
-    """A bar with an ETA, the speed, the hypervolume, and the most accurate nets of the front."""
+    """A bar with an ETA, the speed, the hypervolume, and the best nets of the front."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console)
     task, pace, seen = bar.add_task(title, total=None), Pace(), [0.0]
@@ -101,9 +101,9 @@ def front_rows(study: Study) -> Table:
 
 
 def number(evaluation: Evaluation, name: str) -> str:
-    """A metric as text: a cost as it is, in the unit of its name; a share in per cent."""
+    """A metric as text: a cost as it is, in the unit of its name; a quality that is a share in per cent."""
     value, price = evaluation.metrics[name], price_in(name)
-    return quality(value) if price is None else f"{value:.3g}" if price.unit else price.text(value)
+    return quality_text(value, name) if price is None else f"{value:.3g}" if price.unit else price.text(value)
 
 
 def hypervolume_now(study: Study) -> float:

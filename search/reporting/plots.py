@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ...tasks.metrics import quality_text
 from ..costs import Price, price_in
 from ..pareto import non_dominated
 from .drawing import groups
@@ -32,10 +33,11 @@ def pareto_figure(
     budget_ms: float | None,
     genes: Sequence[str],
     others: Mapping[str, pd.DataFrame] | None = None,
+    sign: int = -1,
 ) -> go.Figure:
-    """Accuracy against latency of every net that was evaluated; bars are the intervals of the latency.
+    """Quality against latency of every net that was evaluated; bars are the intervals of the latency.
 
-    others: fronts of other searches by name, drawn dotted.
+    others: fronts of other searches by name, drawn dotted. sign: -1 where more of the metric is better, else 1.
     """
     known = trials.dropna(subset=[metric, "latency_ms"])
     front = front.sort_values("latency_ms")
@@ -49,7 +51,7 @@ def pareto_figure(
         figure.add_trace(_points(rows, metric, told, name=name, marker=marker))
     line = {"color": FRONT, "width": 2, "shape": "hv"}
     marks = {"color": FRONT, "size": 8}
-    stairs = _stairs(front, metric)
+    stairs = _stairs(front, metric, sign)
     if len(stairs) < len(front):  # on the front by another objective than these two
         beside = front[~front["id"].isin(stairs["id"])]
         hollow = {"color": "rgba(0,0,0,0)", "line": {"color": FRONT, "width": 1.5}, "size": 8}
@@ -63,10 +65,12 @@ def pareto_figure(
     figure.add_trace(_points(best, metric, genes, name="chosen", marker=star).update(error_x=_interval(best, CHOSEN)))
     for (name, rows), colour in zip((others or {}).items(), OTHERS, strict=False):
         line, marks = {"color": colour, "width": 1.5, "shape": "hv", "dash": "dot"}, {"color": colour, "size": 5}
-        ordered = _stairs(rows.sort_values("latency_ms"), metric)
+        ordered = _stairs(rows.sort_values("latency_ms"), metric, sign)
         figure.add_trace(_points(ordered, metric, genes, name=name, mode="lines+markers", line=line, marker=marks))
     figure.update_xaxes(title="latency (ms)", range=_range(known, front, budget_ms))
-    figure.update_yaxes(title=metric, tickformat=".1~%" if known[metric].between(0, 1).all() else None)
+    figure.update_yaxes(
+        title=metric, tickformat=".1~%" if all(quality_text(v, metric).endswith("%") for v in known[metric]) else None
+    )
     if budget_ms is not None:
         _mark_budget(figure, budget_ms)
     return styled(figure, 460)
@@ -94,9 +98,9 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
     return styled(figure, 420).update_layout(hovermode="x unified")
 
 
-def _stairs(front: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _stairs(front: pd.DataFrame, metric: str, sign: int) -> pd.DataFrame:
     """The nets that are on the front by latency and metric alone; a line through others would go up and down."""
-    points = np.column_stack([front["latency_ms"], -front[metric]]) if len(front) else np.empty((0, 2))
+    points = np.column_stack([front["latency_ms"], sign * front[metric]]) if len(front) else np.empty((0, 2))
     return front[non_dominated(points)]
 
 
@@ -110,18 +114,17 @@ def _hover(row: Mapping[Any, Any], metric: str, genes: Sequence[str]) -> str:
     """Lines about one net: what was found out about it, then its genes, a line for each part."""
     part = row.get("fidelity", 1.0)
     estimate = "" if part == 1 else f" (estimated: beaten after {part:.0%} of an evaluation)"
-    lines = [f"<b>{escape(str(row['id']))}</b>", f"{escape(metric)} {quality(row[metric])}{estimate}", latency(row)]
+    lines = [
+        f"<b>{escape(str(row['id']))}</b>",
+        f"{escape(metric)} {quality_text(row[metric], metric)}{estimate}",
+        latency(row),
+    ]
     others = {c: price for c in row if c not in ("latency_ms", "params", "flops") and (price := price_in(str(c)))}
     lines += [escape(f"{p.title}{str(c).removeprefix(p.name)} {p.text(row[c])}") for c, p in others.items()]
     for group, names in groups(n for n in genes if n in row and row[n] is not None and not pd.isna(row[n])).items():
         told = [f"{name.removeprefix(group).removeprefix('.') or name} {shown(row[name])}" for name in names]
         lines.append(escape(f"{group + ': ' if group else ''}{', '.join(told)}"))
     return "<br>".join(lines)
-
-
-def quality(value: float) -> str:
-    """A metric as text: per cent where it is a share."""
-    return f"{value:.2%}" if 0 <= value <= 1 else f"{value:.4g}"
 
 
 def latency(row: Mapping[Any, Any]) -> str:

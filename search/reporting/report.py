@@ -17,12 +17,13 @@ from plotly.offline import get_plotlyjs
 from ...files import write_atomic
 from ...search_space.architecture import Architecture
 from ...search_space.trial import Gene
+from ...tasks.metrics import quality_text
 from ..costs import Price, price_in
 from ..units import human
 from . import bits, findings
 from .analysis import Analysis
 from .drawing import draw
-from .plots import latency, pareto_figure, price_text, quality, training_figure
+from .plots import latency, pareto_figure, price_text, training_figure
 
 LEADING_NUMBER = re.compile(r"[\d.,]*\d ?(?:%|[mµnu]?[sJ]\b|[KMGT]?i?B\b|[KMGT]\b)?(?=$|[\s,(])")
 NO_CURVE = "<p>No training curve was kept with this run.</p>"
@@ -37,7 +38,8 @@ class Report:
         `latency_high_ms`, `measured_ms` and the costs of `costs.PRICES` are shown where they are there.
     chosen: id of the net that is the answer, whose genes are `architecture`. space_genes: those of the space, by name.
     cost_by_kind: kind of kernel -> (FLOPs, bytes, number of kernels). history, events: of the training.
-    analysis: what can be said of the search; without it the page has no such sections.
+    analysis: what can be said of the search; without it the page has no such sections. sign: of the metric, -1 where
+    more is better, else 1.
     """
 
     title: str
@@ -54,6 +56,7 @@ class Report:
     events: Sequence[str] = ()
     metric: str = "accuracy"
     analysis: Analysis | None = None
+    sign: int = -1
 
 
 def write_report(path: str | PathLike[str], content: Report) -> Path:
@@ -72,6 +75,7 @@ def _parts(content: Report) -> dict[str, str]:
         budget_ms=content.budget_ms,
         genes=list(content.space_genes),
         others=content.analysis.fronts if content.analysis else None,
+        sign=content.sign,
     )
     return {
         **_findings(content),
@@ -143,22 +147,24 @@ def _share(text: str, percent: float) -> str:
 
 
 def _front(content: Report) -> str:
-    """The nets that no other beats; every column sorts."""
+    """The nets that no other beats, as predicted, and the chosen one; every column sorts."""
     columns = {c: price for c in map(str, content.front) if c != "latency_ms" and (price := price_in(c))}
     titles = (f"{price.title}{c.removeprefix(price.name)}" for c, price in columns.items())
-    head = _head(["", "net", content.metric, "latency", *titles])
+    verified = {"verdict", "measured_ms"} <= {*content.front} and bool(content.front["measured_ms"].notna().any())
+    head = _head(["", "net", content.metric, "latency", *(["verdict"] * verified), *titles])
     rows = content.front.to_dict("records")
-    body = "".join(_row(f"front:{i}", row, content, columns) for i, row in enumerate(rows, 1))
+    body = "".join(_row(f"front:{i}", row, content, columns, verified) for i, row in enumerate(rows, 1))
     return f'<table class="front">{head}<tbody>{body}</tbody></table>'
 
 
-def _row(number: str, row: Mapping[Any, Any], content: Report, columns: Mapping[str, Price]) -> str:
+def _row(number: str, row: Mapping[Any, Any], content: Report, columns: Mapping[str, Price], verified: bool) -> str:
     star, style = (" ★", ' class="chosen"') if row["id"] == content.chosen else ("", "")
     cells = [
         _cell(int(number.split(":")[1]), number),
         f"<td><code>{escape(str(row['id']))}</code>{star}</td>",
-        _cell(row[content.metric], quality(row[content.metric])),
+        _cell(row[content.metric], quality_text(row[content.metric], content.metric)),
         _cell(row["latency_ms"], latency(row)),
+        *([f"<td>{escape(row['verdict'])}</td>"] if verified else []),
         *(_cell(row[c], price_text(row, c, price)) for c, price in columns.items()),
     ]
     return f"<tr{style}>{''.join(cells)}</tr>"

@@ -1,21 +1,24 @@
 """What the terminal shows: progress with an ETA, and the answer of a search as tables."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isnan
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ...tasks.metrics import quality_text
 from ..costs import price_in
 from ..pipeline import Answer
 from ..units import human
 from .analysis import Analysis
-from .plots import quality
 
 SHOWN = 12
 SHOWN_ANYWAY = ("latency_ms", "params", "flops")
+LEFT = ("front:N", "id", "verdict")
 EVERY = 10.0
 """Seconds between two lines where there is no terminal."""
 
@@ -29,24 +32,43 @@ def facts_table(answer: Answer, facts: Mapping[str, str]) -> Table:
 
 
 def front_table(answer: Answer) -> Table:
-    """The first nets of the front, most accurate first; a star marks the chosen one."""
+    """The first nets of the front, best first, and the chosen one, with a star; what was measured beside what was
+    predicted, and what came of it."""
+    rows = [row for i, row in enumerate(answer.front.to_dict("records"), 1) if i <= SHOWN or _is_chosen(answer, row)]
     more = f", the first {SHOWN}" if len(answer.front) > SHOWN else ""
     table = Table(title=f"Front ({len(answer.front)} nets{more})", title_justify="left")
     minimised = {n: price for n in answer.study.problem.objectives if (price := price_in(n))}
     extra = {n: price.head(n) for n, price in minimised.items() if n not in SHOWN_ANYWAY}
-    for column in ("front:N", "id", answer.metric, "latency ms", "90 % interval", *extra.values(), "params", "FLOPs"):
-        table.add_column(column, justify="left" if column in ("front:N", "id") else "right", no_wrap=column == "id")
-    for i, (_, row) in enumerate(answer.front.head(SHOWN).iterrows()):
-        mark = f"{i + 1} *" if row["id"] == answer.architecture.id else str(i + 1)
-        interval = f"{row['latency_low_ms']:.3g} to {row['latency_high_ms']:.3g}"
-        cells = (mark, row["id"], f"{row[answer.metric]:.2%}", f"{row['latency_ms']:.3g}", interval)
-        table.add_row(*cells, *(f"{row[n]:.3g}" for n in extra), human(row["params"]), human(row["flops"]))
+    verified = ("measured ms", "verdict") if answer.front["measured_ms"].notna().any() else ()
+    for column in (
+        "front:N", "id", answer.metric, "latency ms", "90 % interval", *verified, *extra.values(), "params", "FLOPs"
+    ):  # fmt: skip
+        table.add_column(column, justify="left" if column in LEFT else "right", no_wrap=column == "id")
+    for row in rows:
+        table.add_row(*_cells(answer, row, bool(verified), list(extra)))
     return table
+
+
+def _is_chosen(answer: Answer, row: Mapping[Any, Any]) -> bool:
+    return bool(row["id"] == answer.architecture.id)
+
+
+def _cells(answer: Answer, row: Mapping[Any, Any], verified: bool, extra: Sequence[str]) -> list[str]:
+    place = [net.id for net in answer.front_architectures].index(row["id"]) + 1
+    mark = f"{place} *" if _is_chosen(answer, row) else str(place)
+    interval = f"{row['latency_low_ms']:.3g} to {row['latency_high_ms']:.3g}"
+    took = "" if not verified or isnan(row["measured_ms"]) else f"{row['measured_ms']:.3g}"
+    verdict = row["verdict"].rpartition(": ")[2] if verified else ""
+    return [
+        mark, row["id"], quality_text(row[answer.metric], answer.metric), f"{row['latency_ms']:.3g}", interval,
+        *((took, verdict) if verified else ()), *(f"{row[n]:.3g}" for n in extra), human(row["params"]),
+        human(row["flops"]),
+    ]  # fmt: skip
 
 
 def headline(answer: Answer) -> str:
     """The answer in one line."""
-    latency, found = answer.latency, f"{answer.validation:.2%} {answer.metric} on validation"
+    latency, found = answer.latency, f"{quality_text(answer.validation, answer.metric)} {answer.metric} on validation"
     return (
         f"net {answer.architecture.id}: {found}, {latency.mean_ms:.3g} ms "
         f"({latency.low_ms:.3g} to {latency.high_ms:.3g}, {latency.source}, tier {latency.tier})"
@@ -60,7 +82,7 @@ def comparison_table(analysis: Analysis, metric: str) -> Table:
         table.add_column(column, justify="left" if column == "search" else "right")
     for row in analysis.comparison.to_dict("records"):
         none = row["id"] is None
-        found = ("none fits", "") if none else (quality(row["best"]), f"{row['latency_ms']:.3g}")
+        found = ("none fits", "") if none else (quality_text(row["best"], metric), f"{row['latency_ms']:.3g}")
         counted = (str(row["evaluations"]), f"{row['hypervolume']:.4f}", str(row["front"]))
         table.add_row(str(row["search"]), *counted, *found)
     return table

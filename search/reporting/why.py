@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from ...search_space.architecture import Architecture
 from ...search_space.quantization import policy_genes
+from ...tasks.metrics import quality_text
 from ..costs import price_in
 from ..evaluation import Evaluation
-from ..pipeline import Answer
+from ..pipeline import Answer, comparative
 from .glyphs import shown
 
 MOST_NAMED = 4
@@ -20,13 +21,13 @@ def why(answer: Answer) -> list[str]:
 
 def _place(answer: Answer) -> str:
     metric, study = answer.metric, answer.study
-    feasible = [e for e in study.evaluations if e.feasible]
-    above = sum(e.metrics[metric] > answer.validation for e in feasible)
-    words = f"{answer.validation:.2%} {metric} on validation"
+    kept = [e for e in study.evaluations if e.feasible and e.architecture.id not in answer.fallen]
+    above, more = sum(_is_better(answer, e) for e in kept), "more" if answer.sign < 0 else "less"
+    words = f"{quality_text(answer.validation, metric)} {metric} on validation"
     if above:
-        found = f"{words}: {above} of {len(feasible)} evaluated nets that keep every limit have more"
+        found = f"{words}: {above} of {len(kept)} evaluated nets that keep every limit have {more}"
     else:
-        found = f"{words}: none of {len(feasible)} evaluated nets that keep every limit has more"
+        found = f"{words}: none of {len(kept)} evaluated nets that keep every limit has {more}"
     ids = [a.id for a in answer.front_architectures]
     if answer.architecture.id in ids:
         found += f"; it is net {ids.index(answer.architecture.id) + 1} of {len(ids)} on the front"
@@ -45,12 +46,13 @@ def _use(answer: Answer) -> str:
 
 
 def _beside(answer: Answer) -> str:
-    """What the front shares, and what differs in the next faster and the next more accurate net."""
+    """What the front shares, and what differs in the next faster and the next better net."""
     parts, on_front = [_shared(answer)], answer.study.front_evaluations()
-    for words, net in (("next faster", _faster(answer)), ("next more accurate", _better(answer))):
+    for words, net in (("next faster", _faster(answer)), (f"next {comparative(answer.metric)}", _better(answer))):
         if net is not None:
             beyond = "" if net.feasible else ", which exceeds a limit,"
-            numbers = ", ".join([f"{net.metrics[answer.metric]:.2%}", *_costs(answer, net)])
+            beyond = ", which was measured to be too slow," if net.architecture.id in answer.fallen else beyond
+            numbers = ", ".join([quality_text(net.metrics[answer.metric], answer.metric), *_costs(answer, net)])
             place = "net of the front" if net in on_front else "evaluated net"
             parts.append(
                 f"the {words} {place}, {net.architecture.id} ({numbers}){beyond} "
@@ -88,10 +90,14 @@ def _faster(answer: Answer) -> Evaluation | None:
 
 
 def _better(answer: Answer) -> Evaluation | None:
-    """The fastest net that is more accurate: of those that keep every limit, else of all; of equals, the most alike."""
-    known = [e for e in answer.study.evaluations if not e.failed and e.metrics[answer.metric] > answer.validation]
-    kept = [e for e in known if e.feasible]
+    """The fastest net that is better: of those that keep every limit, else of all; of equals, the most alike."""
+    known = [e for e in answer.study.evaluations if not e.failed and _is_better(answer, e)]
+    kept = [e for e in known if e.feasible and e.architecture.id not in answer.fallen]
     return min(kept or known, key=lambda e: (e.metrics["latency_ms"], len(_unlike(answer, e))), default=None)
+
+
+def _is_better(answer: Answer, other: Evaluation) -> bool:
+    return answer.sign * other.metrics[answer.metric] < answer.sign * answer.validation
 
 
 def _unlike(answer: Answer, other: Evaluation) -> list[str]:

@@ -90,6 +90,25 @@ def test_what_counts_is_the_machine_as_it_mostly_is(clock: Clock, other_speed: f
     assert all(m.left_out > 0 and m.p95_ms == pytest.approx(4.0) for m in found)
 
 
+def test_a_net_that_was_done_before_the_machine_changed_is_compared_at_the_same_pace(clock: Clock) -> None:
+    def mood() -> None:
+        clock.speed = 1.8 if len(clock.calls) > 400 else 1.0
+
+    clock.mood = mood  # type: ignore[method-assign]
+    rng = np.random.default_rng(3)
+    nets = [clock.net("steady", 4.0), *(clock.net(f"noisy {i}", 4.0, rng) for i in range(4))]
+    protocol = Protocol(precision=0.002, seconds=60)
+    found, beside = time_in_turns(nets, clock.net("r", 4.0), protocol)
+    assert [m.median_ms / beside.median_ms for m in found] == pytest.approx([1.0] * 5, rel=0.02)
+
+
+def test_a_net_without_a_turn_at_the_pace_that_counts_is_brought_to_it() -> None:
+    turns = [timing.Turn([0.008] * 4, [], (0.002, 0.004)), timing.Turn([0.004] * 4, [], (0.0015, 0.0015))]
+    series = timing.Series(lambda: None, turns=turns, bounds=(0.0009, 0.0011))
+    assert series.summary(0.001).median_ms == pytest.approx(8 / 3)
+    assert series.summary(0.001).left_out == 1
+
+
 def test_a_quiet_machine_is_waited_for(clock: Clock) -> None:
     def mood() -> None:
         clock.speed = 1.0 if len(clock.calls) % 1000 < 250 else 1.5
