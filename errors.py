@@ -21,9 +21,15 @@ def nearest(name: str, valid: Iterable[str]) -> list[str]:
     return sorted(valid, key=lambda v: (-SequenceMatcher(None, name.lower(), v.lower()).ratio(), v))
 
 
+def quoted(text: object, most: int = 120) -> str:
+    """`repr` for a message; the middle of a long one is left out."""
+    whole = repr(text[: 2 * most] + text[-most:] if isinstance(text, str) and len(text) > 3 * most else text)
+    return whole if len(whole) <= most else f"{whole[: most // 2]}...{whole[-most // 2 :]}"
+
+
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """The error for a name that does not exist: the nearest match first, then the others."""
-    return UserError(f"unknown {kind} {name!r}; valid: {', '.join(nearest(name, valid))}")
+    return UserError(f"unknown {kind} {quoted(name)}; valid: {', '.join(nearest(name[:200], valid))}")
 
 
 def check_least(least: int, **given: int) -> None:

@@ -5,9 +5,8 @@ from functools import lru_cache
 from os import PathLike, fspath
 from pathlib import Path
 
-import yaml
-
-from ..errors import UserError, unknown
+from ..documents import read_yaml
+from ..errors import unknown
 from .device import Device, parsed
 from .points import Validity
 
@@ -46,13 +45,7 @@ def _load(path: Path) -> Device:
 
 def read_device(path: Path) -> Device:
     """The device of a file as it stands there: nothing is fitted yet."""
-    try:
-        # JSON is YAML. `safe_load` with the parser in C, which is ten times faster; pyyaml's wheels have it.
-        content = yaml.CSafeLoader(path.read_text(encoding="utf-8")).get_single_data()
-    except OSError as error:
-        raise UserError(f"the device file {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"the device file {path} is no YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, "the device file")  # JSON is YAML
     device = parsed(lambda: Device.model_validate(content), f"the device file {path}")
     if device.calibration is None or device.validity is not None:
         return device

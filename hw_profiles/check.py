@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from math import log
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -10,11 +11,14 @@ from scipy.stats import binom
 from ..errors import UserError, unknown
 from .catalog import DEVICES, device_names, read_device
 from .device import Device, default_model
-from .holdout import error_of
+from .holdout import error_of, left_out
 from .points import Net, Point, Rate, Validity
 
 MACS_TOLERANCE = 0.35
 """Published MACs against the typed operators: some authors count attention or the classifier, some do not."""
+FAR_OFF = 30.0
+"""A point is a slip if it is so many times its prediction from the others, or so small a part of it. Of the profiles of
+the package the worst is at 7."""
 STATED_TOLERANCE = 1.25
 """A stated error may be exceeded by so much when it is found again from the points."""
 
@@ -37,7 +41,7 @@ def check_all(names: Sequence[str | PathLike[str]] = ()) -> dict[str, list[str]]
 
 def check(device: Device) -> list[str]:
     """What is wrong with one profile: points, model, and what the file states of both."""
-    rules = (_names, _duplicates, _roofline, _macs, _support, _stated, _interval)
+    rules = (_names, _duplicates, _roofline, _far_off, _macs, _support, _stated, _interval)
     return [finding for rule in rules for finding in rule(device)]
 
 
@@ -93,6 +97,18 @@ def _roofline(device: Device) -> Iterator[str]:
                 f"{_called(net)}: {net.period_ms:.4g} ms beats the roofline bound of {bound:.4g} ms: a slip, "
                 "or state under `implausible` why the value is kept"
             )
+
+
+def _far_off(device: Device) -> Iterator[str]:
+    """The worst point only: it spoils the predictions of the others."""
+    fitted = device.calibration.fitted if device.calibration else []
+    off = [(net.period_ms / time.mean_ms, net) for net, time in zip(fitted, left_out(device), strict=True)]
+    worst, net = max(off, key=lambda pair: abs(log(pair[0])), default=(1.0, None))
+    if net is not None and not 1 / FAR_OFF < worst < FAR_OFF:
+        yield (
+            f"{_called(net)}: {net.period_ms:.4g} ms is {worst:.3g} times what the other points predict: a slip (of the "
+            "unit?), or state under `implausible` why the value is not believed"
+        )
 
 
 def _macs(device: Device) -> Iterator[str]:

@@ -22,7 +22,7 @@ from .models.tail import FEWEST as FEWEST_TAILS
 from .models.tail import Tail, fit_tail, p95_of
 from .points import Calibration, Error, Point, Rate, Validity
 from .runtimes import runtime_names
-from .schema import Frozen, Precision, Runtime, Spec, Supports, Text, Value
+from .schema import Frozen, Name, Precision, Runtime, Spec, Supports, Text, Value, first_error
 
 __all__ = [
     "Calibration",
@@ -62,7 +62,7 @@ class Device(Frozen):
     `latency` is what it is for. A change of runtime or precision costs more than a change of device: another file.
     """
 
-    name: Text
+    name: Name
     title: Text
     sku: Text | None = None
     """The exact product or module; None: not stated by the authors of the points."""
@@ -76,7 +76,7 @@ class Device(Frozen):
     """The runtime runs element-wise operators inside their producers."""
     measurable: bool = False
     """This very machine: nets can be timed here (`measure`)."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=4096)
     """Of a CPU that is measured here; None: as many as PyTorch takes."""
     spec: Spec = Field(default_factory=Spec)
     supports: Supports = Field(default_factory=Supports)
@@ -294,6 +294,4 @@ def parsed(parse: Callable[[], Device], what: str) -> Device:
     try:
         return parse()
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "its content"
-        raise UserError(f"{what} is not valid: {where}: {first['msg']} ({error.error_count()} in all)") from error
+        raise UserError(f"{what} is not valid: {first_error(error)}") from error

@@ -9,14 +9,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from .cost.operators import PRECISION_BYTES, Cost, Kind, OperatorCost
-from .schema import Frozen, Text
+from .schema import Frozen, NotNegative, Positive, Text
 
 Trust = Literal["measured", "vendor", "paper", "community"]
 """Who says so: this project's own protocol, the maker, the authors of the net or a paper, a user or a web page."""
-Row = tuple[Kind, Annotated[int, Field(gt=0)], float, float, float]
+Kernels = Annotated[int, Field(gt=0, le=10**9)]
+Size = Annotated[int, Field(ge=0, le=10**12)]
+Row = tuple[Kind, Kernels, NotNegative, NotNegative, NotNegative]
 """Sum over alike kernels: (kind, kernels, MFLOPs, million elements read (weights included), million elements written).
 """
-NamedRow = tuple[Kind, Annotated[int, Field(gt=0)], float, float, float, str, int, int]
+NamedRow = tuple[Kind, Kernels, NotNegative, NotNegative, NotNegative, str, Size, Size]
 """The same and (name, length, channels) of `OperatorCost`, where they are known."""
 FEWEST = 3
 """Points of a calibration; fewer would fit the noise."""
@@ -25,7 +27,7 @@ FEWEST = 3
 class Conflict(Frozen):
     """Another published value for the same net on the same device: kept, and not averaged."""
 
-    value: float = Field(gt=0)
+    value: Positive
     """In the unit of the point: ms, or frames per second."""
     source: Text
     note: str | None = None
@@ -39,7 +41,7 @@ class Net(Frozen):
     family: str = ""
     """Nets of one family are alike; "" is the leading letters of the name."""
     input: str
-    batch: int = Field(default=1, ge=1)
+    batch: int = Field(default=1, ge=1, le=10**9)
     source: Text
     trust: Trust
     statistic: str | None = None
@@ -48,8 +50,8 @@ class Net(Frozen):
     warmup: str | None = None
     architecture: dict[str, Any] | None = None
     """The genes of a net of a search space."""
-    params_m: float | None = None
-    gmacs: float | None = None
+    params_m: NotNegative | None = None
+    gmacs: Positive | None = None
     """As published, to check the operators by."""
     note: str | None = None
     implausible: str | None = None
@@ -107,16 +109,16 @@ def _row(op: OperatorCost, width: float) -> NamedRow:
 class Point(Net):
     """One latency: of a single input, or (batch mode batch-step) of one step of a batch."""
 
-    latency_ms: float = Field(gt=0)
-    p95_ms: float | None = Field(default=None, gt=0)
+    latency_ms: Positive
+    p95_ms: Positive | None = None
     """95th percentile of single calls."""
-    noise: float | None = None
+    noise: NotNegative | None = None
     """Half-width of the median's 95 % interval, as a share of it."""
-    energy_mj: float | None = Field(default=None, gt=0)
+    energy_mj: Positive | None = None
     """Of one call."""
-    memory_mib: float | None = Field(default=None, gt=0)
+    memory_mib: Positive | None = None
     """Peak memory beyond that of the bare runtime."""
-    activation_mib: float = Field(default=0.0, ge=0)
+    activation_mib: NotNegative = 0.0
     """Largest sum of activations that live at once, as counted: what peak memory is predicted from."""
 
     def cost(self, precision: str) -> Cost:
@@ -135,7 +137,7 @@ class Point(Net):
 class Rate(Net):
     """One throughput. 1000 / rate is no latency: a pipelined chip works on several inputs at a time."""
 
-    throughput_per_s: float = Field(gt=0)
+    throughput_per_s: Positive
 
     @property
     def value(self) -> float:
@@ -175,8 +177,8 @@ class Calibration(Frozen):
     def _one_kind(self) -> Self:
         if bool(self.points) == bool(self.rates):
             raise ValueError("state either points (latencies) or rates (throughputs): kinds are never mixed")
-        if len(self.nets) < FEWEST:
-            raise ValueError(f"a calibration has {FEWEST} points or more; with fewer, leave it out")
+        if len(self.fitted) < FEWEST:
+            raise ValueError(f"a calibration has {FEWEST} points or more that are believed; with fewer, leave it out")
         return self
 
     @property
@@ -211,9 +213,9 @@ class Validity(Frozen):
     """The families and ranges of the nets that a model was fitted to; outside, its tier drops by one."""
 
     families: list[str]
-    gflops: tuple[float, float]
+    gflops: tuple[NotNegative, NotNegative]
     """FLOPs are 2 x multiply-adds, of the whole batch."""
-    params_m: tuple[float, float] | None = None
+    params_m: tuple[NotNegative, NotNegative] | None = None
 
     @classmethod
     def of(cls, calibration: Calibration) -> Self:
@@ -235,13 +237,13 @@ class Error(Frozen):
     """How far predictions are off, for nets that the model had not seen. Shares: 0.1 is 10 %."""
 
     tier: Literal["A", "B", "C", "D"]
-    leave_one_out: float | None = None
+    leave_one_out: NotNegative | None = None
     """Mean absolute error of each point, predicted from the others (above 30 points: in ten parts); None: no points."""
-    leave_family_out: float | None = None
+    leave_family_out: NotNegative | None = None
     """The same, predicted from the other families; None: there is one family only."""
-    rank: float | None = None
+    rank: Annotated[float, Field(ge=-1, le=1)] | None = None
     """Kendall tau of points left out, over pairs that measurements tell apart; None: too few of them."""
-    quantile_90: float
+    quantile_90: Positive
     """90 % quantile of true over predicted: a budget multiplied by its inverse is kept nine times out of ten."""
-    noise: float | None = None
+    noise: NotNegative | None = None
     """Median of the points' repeat noise, or half the spread of conflicting values; None: not stated."""

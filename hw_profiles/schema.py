@@ -3,22 +3,50 @@
 Every number stands beside its source. What is not known is absent; what was not stated says so.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ..errors import quoted
 from .cost.operators import Cost, Kind
 
-Text = Annotated[str, Field(min_length=2)]
+MOST = 1e15
+"""No number of a device is larger, in the unit of its field: what is has slipped by many digits."""
+
+
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("write a number, not true or false (YAML reads yes, no, on and off as such)")
+    return value
+
+
+def _file_name(name: str) -> str:
+    if not name.strip(".") or any(c in "/\\" or not c.isprintable() for c in name):
+        raise ValueError("files are named after it: write it without slashes and control characters")
+    return name
+
+
+Text = Annotated[str, Field(min_length=2, max_length=4000)]
+Name = Annotated[Text, AfterValidator(_file_name)]
+Positive = Annotated[float, BeforeValidator(_no_flag), Field(ge=1 / MOST, le=MOST)]
+NotNegative = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, le=MOST)]
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8"]
 """fp8: e4m3."""
 NOT_STATED = "not stated by the authors"
 
 
 class Frozen(BaseModel):
-    """A record of a device file: immutable, and a field that does not exist is an error."""
+    """A record of a device file: immutable; a field that does not exist is an error, and so is no finite number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def first_error(error: ValidationError) -> str:
+    """Pydantic's report in half a sentence: where, what, and how many more there are."""
+    first = error.errors()[0]
+    # a part with brackets names the alternative of a type, and no place in the file
+    where = ".".join(quoted(p, 60).strip("'") for p in first["loc"] if not str(p).endswith("]")) or "its content"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')} ({error.error_count()} in all)"
 
 
 class Runtime(Frozen):
@@ -39,7 +67,7 @@ class Runtime(Frozen):
 class Value(Frozen):
     """A number of the datasheet and who says so."""
 
-    value: float = Field(gt=0)
+    value: Positive
     kind: Literal["vendor", "derived", "unverified"]
     """From the maker; computed from stated numbers (`note` says how); from a third party."""
     source: Text
@@ -79,7 +107,7 @@ class Fallback(Frozen):
 
     unit: Text
     """What runs it instead."""
-    cost_factor: float = Field(ge=1)
+    cost_factor: float = Field(ge=1, le=MOST)
     """FLOPs and bytes count as so many times as much."""
     source: Text
 

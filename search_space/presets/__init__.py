@@ -3,8 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-import yaml
-
+from ...documents import parse_yaml, read_text
 from ...errors import UserError, unknown
 from ..transformer import TransformerSpace
 
@@ -23,18 +22,11 @@ def load_preset(name: str) -> TransformerSpace:
 
 def load_space_file(path: str | Path) -> TransformerSpace:
     """The space that a YAML file describes. Errors: the file and the field that is wrong, in one sentence."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"space file {path} cannot be read: {error}") from None
-    return _parse(str(path), text)
+    return _parse(str(path), read_text(path, "the space file"))
 
 
 def _parse(source: str, text: str) -> TransformerSpace:
-    try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{source} is no YAML: {' '.join(str(error).split())}") from None
+    fields = parse_yaml(text, source)
     if not isinstance(fields, dict):
         raise UserError(f"{source} must be a mapping of field: options, such as `width: [32, 64]`")
     try:
