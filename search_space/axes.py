@@ -3,19 +3,20 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from math import prod
 
 import torch
 from torch import Tensor
 
 from .architecture import Architecture
-from .layout import Layout
+from .layout import Layout, Segments, segments_of
 from .probe import Probe, Probed
 from .trial import Gene
 
 
 @dataclass(frozen=True)
 class Member:
-    """One factor of one dimension of one parameter."""
+    """One factor of one dimension of one parameter; the factors of its segments are counted on."""
 
     parameter: str
     dim: int
@@ -61,7 +62,8 @@ def _axes(space: Probed, gene: Gene, large: Probe) -> Iterator[Axis]:
 
 def _moves(name: str, large: Layout, small: Layout) -> Iterator[tuple[Member, tuple[int, int]]]:
     for dim, (a, b) in enumerate(zip(large, small, strict=False)):
-        for factor, sizes in enumerate(zip(a, b, strict=False)):
+        factors = zip(chain(*segments_of(a)), chain(*segments_of(b)), strict=False)
+        for factor, sizes in enumerate(factors):
             if sizes[0] != sizes[1]:
                 yield Member(name, dim, factor), sizes
 
@@ -87,8 +89,18 @@ def permute(
     entries = (order.unsqueeze(1) * axis.unit + torch.arange(axis.unit)).flatten()
     result = dict(parameters)
     for m in axis.members:
-        layout, tensor = layouts[m.parameter], result[m.parameter]
-        at = sum(len(factors) for factors in layout[: m.dim]) + m.factor
-        factored = tensor.reshape(list(chain(*layout)))
-        result[m.parameter] = factored.index_select(at, entries).reshape(tensor.shape)
+        places = _places(segments_of(layouts[m.parameter][m.dim]), m.factor, entries)
+        result[m.parameter] = result[m.parameter].index_select(m.dim, places)
     return result
+
+
+def _places(segments: Segments, factor: int, entries: Tensor) -> Tensor:
+    """The entries of a dimension, with one factor's permuted."""
+    places, start, passed = [], 0, 0
+    for factors in segments:
+        part = torch.arange(start, start + prod(factors)).reshape(factors)
+        if passed <= factor < passed + len(factors):
+            part = part.index_select(factor - passed, entries)
+        places.append(part.flatten())
+        start, passed = start + part.numel(), passed + len(factors)
+    return torch.cat(places)

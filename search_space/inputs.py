@@ -1,11 +1,13 @@
 """What a module is called with and what it gives back: one tensor, several, or a mapping, nested in any way."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -45,14 +47,61 @@ def tensors_in(outputs: Any) -> list[Tensor]:
     return [tensor for part in parts for tensor in tensors_in(part)]
 
 
-def random_like(inputs: Inputs, generator: Generator) -> Any:
-    """Inputs of the same form with random values: floats are normal, integers range over those of the example."""
+def random_like(inputs: Inputs, generator: Generator, module: nn.Module | None = None) -> Any:
+    """Inputs of the same form with random values: floats are normal, integers range over those of the example.
+
+    With a `module`, tokens (whatever it looks up in an embedding table) range over the rows of the table; other
+    integers (lengths, masks) stay as they are.
+    """
+    rows = {} if module is None else vocabularies(module, inputs, generator)
 
     def drawn(x: Tensor) -> Tensor:
+        if id(x) in rows:
+            return torch.randint(rows[id(x)], x.shape, generator=generator).to(x.dtype)
         if x.is_floating_point():
             return torch.randn(x.shape, generator=generator).to(x.dtype)
-        if x.dtype == torch.bool or x.numel() == 0:
+        if x.dtype == torch.bool or x.numel() == 0 or module is not None:
             return x
         return torch.randint(int(x.min()), int(x.max()) + 1, x.shape, generator=generator).to(x.dtype)
 
     return map_tensors(drawn, inputs)
+
+
+def vocabularies(module: nn.Module, inputs: Inputs, generator: Generator) -> dict[int, int]:
+    """Rows of the smallest embedding table that each whole-numbered input is looked up in, by the id of the tensor.
+
+    The module is called with random bits in the place of those inputs, and its look-ups of the same bits are theirs.
+    """
+    originals: dict[int, Tensor] = {}
+
+    def bits(x: Tensor) -> Tensor:
+        if x.dtype == torch.bool or x.is_complex() or not torch.equal(x, x.round()):
+            return x
+        originals[id(x)] = torch.randint(2, x.shape, generator=generator).to(x.dtype)
+        return originals[id(x)]
+
+    trial = map_tensors(bits, inputs)
+    with torch.no_grad(), _Lookups() as lookups, suppress(Exception):  # a net may refuse such inputs
+        call(module, trial)
+    rows: dict[int, int] = {}
+    for key, drawn in originals.items():
+        sizes = [n for n, index in lookups.seen if index.numel() == drawn.numel() and _same(index, drawn)]
+        rows |= {key: min(sizes)} if sizes else {}
+    return rows
+
+
+def _same(index: Tensor, drawn: Tensor) -> bool:
+    return torch.equal(index.flatten().double(), drawn.flatten().double())
+
+
+class _Lookups(TorchDispatchMode):
+    """Notes the rows and the indices of every embedding that is looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, Tensor]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket is torch.ops.aten.embedding:
+            self.seen.append((len(args[0]), args[1]))
+        return func(*args, **(kwargs or {}))

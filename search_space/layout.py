@@ -3,6 +3,12 @@
 A query projection of 4 key/value heads x 2 query heads each x 16 channels has 128 rows, but its axes are (4, 2, 16).
 The corner of a smaller net is taken axis by axis, so every dimension knows its factors. A *layout* is one tuple of
 factors for each dimension; the product of the factors is the size.
+
+A dimension that concatenates parts of unequal size is a list of *segments*, each with its own factors: the input of the
+third layer of a DenseNet is the stem's 16 channels, then 2 layers of `growth` channels, `[(16,), (2, growth)]`, and a
+smaller growth keeps the stem and the first channels of each layer. The rule of all such layers, whose own outputs are
+the growth: `{"layers.*.weight": lambda conv: {1: [(16,), (-1, conv.out_channels)]}}`. Parts of equal size are one
+segment, `(2, -1)`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +21,12 @@ from torch import Tensor, nn
 from ..errors import UserError
 
 Factors = tuple[int, ...]
-Layout = tuple[Factors, ...]
-Rule = Sequence[int] | Mapping[int, Sequence[int]] | Callable[[nn.Module], Mapping[int, Sequence[int]]]
-"""Factors of dimension 0 (`(3, -1)`; one -1 is inferred), of several (`{0: (3, -1)}`), or a function of the module."""
+Segments = tuple[Factors, ...]
+Layout = tuple[Factors | Segments, ...]
+DimRule = Sequence[int] | Sequence[Sequence[int]]
+Rule = DimRule | Mapping[int, DimRule] | Callable[[nn.Module], DimRule | Mapping[int, DimRule]]
+"""Factors or segments of dimension 0 (`(3, -1)`, `[(16,), (2, -1)]`; one -1 is inferred), those of several dimensions
+(`{0: (3, -1)}`), or a function of the module that returns either."""
 
 
 @runtime_checkable
@@ -64,17 +73,33 @@ def module_layouts(module: nn.Module) -> Mapping[str, Layout]:
     return module.layouts if isinstance(module, Factored) else {}
 
 
-def _apply_rule(name: str, parameter: Tensor, rule: Mapping[int, Sequence[int]]) -> Layout:
-    layout: list[Factors] = [(n,) for n in parameter.shape]
-    for dim, factors in rule.items():
-        if dim >= parameter.dim():
-            continue  # the rule of a weight also meets its bias
-        size, known = parameter.shape[dim], prod(f for f in factors if f != -1)
-        filled = tuple(size // known if f == -1 else f for f in factors)
-        if prod(filled) != size:
-            raise UserError(f"layout rule {tuple(factors)} does not divide dimension {dim} of {name} (size {size})")
-        layout[dim] = filled
+def segments_of(dim: DimRule) -> Segments:
+    """The segments of a dimension: one, unless it lists several."""
+    parts = [part for part in dim if not isinstance(part, int)]
+    return tuple(tuple(part) for part in parts) if parts else (tuple(dim),)  # type: ignore[arg-type]
+
+
+def apply_rule(name: str, shape: Sequence[int], rule: Rule, declared: Layout) -> Layout:
+    """`declared` with the dimensions that `rule` (no function) speaks of replaced. Errors: factors that do not divide."""
+    layout = list(declared)
+    for dim, factors in (rule if isinstance(rule, Mapping) else {0: rule}).items():  # type: ignore[dict-item]
+        if dim < len(shape):  # the rule of a weight also meets its bias
+            segments = _filled(name, dim, shape[dim], segments_of(factors))
+            layout[dim] = segments if len(segments) > 1 else segments[0]
     return tuple(layout)
+
+
+def _filled(name: str, dim: int, size: int, rule: Segments) -> Segments:
+    """The rule with its one -1 inferred."""
+    rest = size - sum(prod(part) for part in rule if -1 not in part)
+    segments = []
+    for part in rule:
+        known = prod(f for f in part if f != -1)
+        segments.append(tuple(max(rest, 0) // max(known, 1) if f == -1 else f for f in part))
+    if sum(map(prod, segments)) != size:
+        text = rule[0] if len(rule) == 1 else list(rule)
+        raise UserError(f"layout rule {text} does not divide dimension {dim} of {name} (size {size})")
+    return tuple(segments)
 
 
 def _owners(root: nn.Module) -> Iterator[tuple[str, str, nn.Module, Tensor]]:
@@ -95,7 +120,6 @@ def layouts_of(root: nn.Module, rules: Mapping[str, Rule]) -> dict[str, Layout]:
         layout = module_layouts(module).get(local, plain)
         for pattern, rule in rules.items():
             if fnmatchcase(name, pattern):
-                found = rule(module) if callable(rule) else rule
-                layout = _apply_rule(name, parameter, found if isinstance(found, Mapping) else {0: found})
+                layout = apply_rule(name, parameter.shape, rule(module) if callable(rule) else rule, plain)
         result[name] = layout
     return result

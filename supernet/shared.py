@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..search_space.architecture import Architecture
 from ..search_space.buffers import buffer_layouts, persistent_buffers
+from ..search_space.corner import Corner, corner, cut, fits
 from ..search_space.layout import Layout
 from ..search_space.probe import Probe
 from ..search_space.space import SearchSpace
-from .corner import Corner, corner, cut, fits
 
 
 @dataclass(frozen=True, eq=False)

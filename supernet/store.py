@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from ..errors import UncalibratedWarning, UserError
 from ..search_space.architecture import Architecture, GeneValue
+from ..search_space.corner import Corner, corner, cut, fits
 from ..search_space.layout import Layout
 from ..search_space.probe import Probe
 from ..search_space.quantization import policy_genes
 from ..search_space.space import SearchSpace, replace_parameters
 from ..tasks import Task
-from .corner import Corner, corner, cut, fits
 from .shared import Buffer, buffers_in, largest_buffers, shared_buffers
 from .statistics import calibrated, with_statistics
 from .tree import Prepared, Store, Where, aliases_of, filled, home, moved, slots_of

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..search_space.corner import Corner
 from ..tasks import Task
 from .alarm import Alarm
 from .aware import every_policy, start_rounding
 from .checkpoint import newest, save_checkpoint
-from .corner import Corner
 from .distill import distillation
 from .optimizer import CornerAdamW
 from .quantize.learned import keys_of, rounding
