@@ -75,6 +75,7 @@ def extract(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the models. Default: RUN/extracted.")] = None,
     formats: Annotated[str, typer.Option("--format", help="safetensors,onnx,torch.")] = "safetensors,onnx",
     trust: TrustOption = False,
+    target: Annotated[str | None, typer.Option(help="Device of the 8-bit ONNX file. Default: any processor.")] = None,
 ) -> None:
     """Extract nets from a trained supernet as files: no training, the weights are shared.
 
@@ -84,6 +85,7 @@ def extract(
 
     `nas extract --run runs/fashion --arch smallest --format safetensors,onnx,torch --out models`
     """
+    from ..hw_profiles import load_device
     from ..search.bundle import folder_name, named_nets, write_bundle
     from ..search.lock import locked
     from ..search.run_folder import open_run
@@ -94,6 +96,7 @@ def extract(
     kinds = formats.split(",")
     check_formats(kinds)
     trusting(trust, run)
+    device = load_device(target) if target else None
     opened = open_run(run)
     named = named_nets(opened, arch)
     trained_one = opened.supernet()
@@ -104,7 +107,7 @@ def extract(
         quality = quality_text(evaluate_subnet(supernet, opened.task, architecture), metric)
         facts = {f"validation {metric}": quality}
         with locked(folder.parent, say):
-            write_bundle(of, supernet, architecture, folder, facts, kinds)
+            write_bundle(of, supernet, architecture, folder, facts, kinds, target=device)
         console.print(f"{name}: net {architecture.id}, {quality} on validation, in {folder}")
 
 

@@ -16,6 +16,7 @@ TIERS = {
     "C": "published points",
     "D": "datasheet only: it ranks nets and bounds them by a factor, and promises no milliseconds",
 }
+WITHOUT_VNNI = "saturate at 16 bits: files hold unsigned weights"
 MEASURE = "measure your own: nas profile"
 
 
@@ -65,6 +66,7 @@ def support_rows(device: Device) -> list[tuple[str, str]]:
             "shapes",
             {None: "", True: "static: every input shape is compiled apart", False: "dynamic"}[supports.static_shapes],
         ),
+        ("sums of 8-bit products", {None: "", True: "exact", False: WITHOUT_VNNI}[supports.exact_sums]),
         ("source", supports.source),
     ]
     return [(label, text) for label, text in rows if text]

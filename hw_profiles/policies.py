@@ -1,15 +1,27 @@
-"""Which quantization policies the targets of a search run: by the precisions that their files state."""
+"""Which quantization policies the targets of a search run, and in which form: by what their files state."""
 
 from collections.abc import Sequence
 
 from ..errors import UserError
 from ..search_space.quantization import USUAL, Quantization, Scheme, parse_scheme, quantization_of
 from .device import Device
+from .runtimes.onnxruntime import exact_sums
 
 
 def runs(device: Device, scheme: Scheme) -> bool:
     """Whether a part of a net can have this scheme there."""
     return any(device.supports.has(precision, device.spec) for precision in scheme.precisions)
+
+
+def unsigned_weights(device: Device) -> bool:
+    """Whether ONNX files for it hold weights of 8 bits as unsigned codes: sums of signed ones lose something there.
+
+    Where its file does not say so, the CPU of this machine is tried; of another CPU nothing is known.
+    """
+    stated = device.supports.exact_sums
+    if stated is None and device.kind == "cpu":
+        return not (device.measurable and exact_sums())
+    return stated is False
 
 
 def policies_for(text: str, devices: Sequence[Device]) -> Quantization:

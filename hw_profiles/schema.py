@@ -120,6 +120,9 @@ class Supports(Frozen):
     precisions: list[Precision] | None = None
     static_shapes: bool | None = None
     """Every input shape is compiled apart."""
+    exact_sums: bool | None = None
+    """Sums of products of unsigned inputs and signed weights of 8 bits lose nothing. They do on x86 processors without
+    VNNI, where two products are added in 16 bits: files for them hold unsigned weights."""
     source: str | None = None
 
     def refused(self, cost: Cost) -> list[Kind]:

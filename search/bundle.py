@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..errors import UserError, unknown
 from ..files import write_atomic
+from ..hw_profiles import Device
 from ..search_space.architecture import Architecture
 from ..search_space.quantization import Quantization, policy_genes, policy_of
 from ..supernet.export import export, save_bundle
@@ -20,7 +21,7 @@ from ..supernet.shipped import quantized_for
 from ..supernet.store import Supernet
 from .csv_text import csv_of
 from .manifest import check_manifest
-from .parity import Parity, parity, write_parity
+from .parity import Parity, codes_in_file, parity, write_parity
 from .run_folder import Run
 
 ANSWER = "answer.json"
@@ -38,10 +39,12 @@ def write_bundle(
     *,
     batch: int = 1,
     split: str = "validation",
+    target: Device | None = None,
 ) -> Parity | None:
     """Extract `architecture` into `folder`, whole or not at all; an older bundle there is replaced.
 
     batch: of the format "onnx-fixed". split: on which a quantized net is compared with its other forms (`parity.json`).
+    target: where the ONNX file will run (see `export`).
     Returns that comparison, if there is one.
 
     Error: the folder holds something else.
@@ -53,10 +56,11 @@ def write_bundle(
     beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     _remove(beside, old)  # what a killed call left
     try:
-        export(shipped, run.task.example.repeat(batch, *(1 for _ in run.task.input_shape)), beside, formats)
+        example = run.task.example.repeat(batch, *(1 for _ in run.task.input_shape))
+        export(shipped, example, beside, formats, target=target)
         if shipped.parts:
             found = parity(module, shipped, run.task, split, beside / "model.onnx")
-            facts = {**facts, "parity": found.text}
+            facts = {**facts, "parity": found.text, **codes_in_file(shipped, target)}
             write_parity(found, beside)
             write_atomic(beside / "policy.json", json.dumps(shipped.policy(), indent=1))
         save_bundle(beside, architecture, run.description, {"task": run.task_name, **facts})

@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from ..files import write_atomic
+from ..hw_profiles import Device
+from ..hw_profiles.policies import unsigned_weights
+from ..hw_profiles.runtimes.onnxruntime import exact_session
 from ..supernet.evaluate import outputs_of
 from ..supernet.quantize.post_training import SAMPLES
 from ..supernet.quantize.quantized import Quantized
@@ -66,9 +68,24 @@ def parity(floats: nn.Module, net: Quantized, task: Task, split: str, file: Path
 
 
 def _runner(file: Path) -> Callable[[Tensor], Tensor]:
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    session = exact_session(file)
     name = session.get_inputs()[0].name
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+def codes_in_file(net: Quantized, target: Device | None) -> dict[str, str]:
+    """The fact of a bundle that says on which processors its 8-bit ONNX file computes what was evaluated."""
+    schemes = [part.scheme for part in net.parts.values() if part.scheme.format is None]
+    if not any((scheme.weights, scheme.activations) == (8, 8) for scheme in schemes):
+        return {}
+    if target is None or unsigned_weights(target):
+        said = "unsigned: sums are exact on every processor"
+    else:
+        said = (
+            f"signed, for {target.name}: on an x86 processor without VNNI sums saturate, and outputs are not those "
+            "that were evaluated, unless the session option session.x64quantprecision is 1"
+        )
+    return {"weights of 8 bits in model.onnx": said}
 
 
 def write_parity(found: Parity, folder: Path) -> None:

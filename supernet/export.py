@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -16,6 +15,9 @@ from torch import Tensor, nn
 from ..errors import UserError, unknown
 from ..files import write_atomic
 from ..hw_profiles.cost.onnx_file import exported, quantized_onnx, quiet, to_onnx
+from ..hw_profiles.device import Device
+from ..hw_profiles.policies import unsigned_weights
+from ..hw_profiles.runtimes.onnxruntime import exact_session
 from ..search_space.architecture import Architecture
 from ..search_space.locate import Description, net_from
 from ..search_space.quantization import policy_of
@@ -30,13 +32,21 @@ CODES_TOLERANCE = 0.1
 
 
 def export(
-    net: nn.Module | Quantized, example: Tensor, folder: str | Path, formats: Sequence[str] = ("safetensors", "onnx")
+    net: nn.Module | Quantized,
+    example: Tensor,
+    folder: str | Path,
+    formats: Sequence[str] = ("safetensors", "onnx"),
+    *,
+    target: Device | None = None,
 ) -> dict[str, Path]:
     """Write `net` to `folder` in every format; the first dimension of `example` is the batch and stays free.
 
     formats: "safetensors" (weights), "onnx" (ONNX Runtime must agree within 1e-4), "torch" (torch.export program);
     "onnx-fixed" is "onnx" for exactly the example's batch, 3 to 20 % faster in ONNX Runtime (`model-fixed.onnx`).
     A quantized net is written with packed codes, and as an ONNX file that runs in integer kernels ("torch" has none).
+    target: where that file will run (`load_device`). None: it computes what was evaluated on every processor that ONNX
+    Runtime has; a device of which more is known may get signed weights, which other runtimes need and x86 with VNNI
+    multiplies faster (see `quantized_onnx`).
     Returns the file of each format.
     """
     check_formats(formats)
@@ -48,8 +58,9 @@ def export(
         )
     was_training = quantized.twin.training
     quantized.twin.eval()
+    unsigned = target is None or unsigned_weights(target)
     try:
-        return {name: WRITERS[name](quantized, example, Path(folder)) for name in formats}
+        return {name: WRITERS[name](quantized, example, Path(folder), unsigned) for name in formats}
     finally:
         quantized.twin.train(was_training)
 
@@ -61,8 +72,8 @@ def check_formats(formats: Sequence[str]) -> None:
             raise unknown("format", name, WRITERS)
 
 
-def _write_safetensors(net: Quantized, example: Tensor, folder: Path) -> Path:
-    del example
+def _write_safetensors(net: Quantized, example: Tensor, folder: Path, unsigned: bool) -> Path:
+    del example, unsigned
     return write_atomic(folder / "model.safetensors", save(stored(net)))
 
 
@@ -73,12 +84,10 @@ def stored(net: Quantized) -> dict[str, Tensor]:
     return {name: t.detach().contiguous().cpu().clone() for name, t in named_tensors(net.twin).items()}
 
 
-def _write_onnx(net: Quantized, example: Tensor, folder: Path, *, free_batch: bool = True) -> Path:
+def _write_onnx(net: Quantized, example: Tensor, folder: Path, unsigned: bool, *, free_batch: bool = True) -> Path:
     if net.parts:
-        content, tolerance = (
-            quantized_onnx(net.floats(), example, net.integers(), free_batch=free_batch),
-            CODES_TOLERANCE,
-        )
+        floats, codes, tolerance = net.floats(), net.integers(), CODES_TOLERANCE
+        content = quantized_onnx(floats, example, codes, free_batch=free_batch, unsigned=unsigned)
     else:
         content, tolerance = to_onnx(net.twin, example, free_batch=free_batch), ONNX_TOLERANCE
     error = _onnx_error(content, net.twin, (3 if free_batch else len(example), *example.shape[1:]))
@@ -87,14 +96,15 @@ def _write_onnx(net: Quantized, example: Tensor, folder: Path, *, free_batch: bo
     return write_atomic(folder / ("model.onnx" if free_batch else "model-fixed.onnx"), content)
 
 
-def _write_torch(net: Quantized, example: Tensor, folder: Path) -> Path:
+def _write_torch(net: Quantized, example: Tensor, folder: Path, unsigned: bool) -> Path:
+    del unsigned
     buffer = io.BytesIO()
     with quiet():
         torch.export.save(exported(net.twin, (example,)), buffer)
     return write_atomic(folder / "model.pt2", buffer.getvalue())
 
 
-WRITERS: Mapping[str, Callable[[Quantized, Tensor, Path], Path]] = {
+WRITERS: Mapping[str, Callable[[Quantized, Tensor, Path, bool], Path]] = {
     "safetensors": _write_safetensors,
     "onnx": _write_onnx,
     "onnx-fixed": partial(_write_onnx, free_batch=False),
@@ -107,7 +117,7 @@ def _onnx_error(model: bytes, module: nn.Module, shape: Sequence[int]) -> float:
     x = torch.rand(*shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = module(x).numpy()
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = exact_session(model)
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     return float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
 

@@ -15,6 +15,7 @@ from ...tasks import load_task
 from ..catalog import load_device
 from ..device import Device
 from ..nearest import nearest
+from ..policies import unsigned_weights
 from ..runtimes import load_runtime
 from ..schema import Runtime
 from .choosing import AGAIN, Plan, chosen_of, nets_again, next_nets, pool_of, reference_of
@@ -129,6 +130,7 @@ def described(device: Device, setting: Setting) -> Device:
         "batch_mode": "latency" if setting.batch == 1 else "batch-step",
         "threads": setting.threads,
         "fuses": setting.runtime != "torch",
+        "supports": device.supports.model_copy(update={"exact_sums": not unsigned_weights(device)}),
         "notes": [f"The process could run on the cores {', '.join(map(str, cores()))}."],
     }
     nothing = dict.fromkeys(("calibration", "validity", "error", "model", "energy_model", "memory_model", "p95_model"))

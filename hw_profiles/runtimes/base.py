@@ -62,14 +62,14 @@ def version_of(package: str) -> str:
         return "unknown"
 
 
-def onnx_bytes(model: Model, arguments: Arguments, standard: str = "") -> bytes:
+def onnx_bytes(model: Model, arguments: Arguments, standard: str = "", *, unsigned: bool = False) -> bytes:
     """The ONNX file of a model.
 
-    standard: name of a runtime that knows the operators of the standard only. Errors: the file cannot be read; a
-    policy that needs others.
+    standard: name of a runtime that knows the operators of the standard only. unsigned: weights of 8 bits are unsigned
+    codes. Errors: the file cannot be read; a policy that needs others.
     """
     if isinstance(model, nn.Module):
-        content = to_onnx(model.eval(), arguments)
+        content = to_onnx(model.eval(), arguments, unsigned=unsigned)
         if standard and policy_of(model) and b"MatMulNBits" in content:
             raise UserError(
                 f"runtime {standard} has no MatMulNBits, which weights of 4 bits or less beside activations of 16 "

@@ -54,8 +54,8 @@ def _written(
 ) -> dict[str, str]:
     facts = facts_of(run, candidates, answer, limits)
     write_front(folder / FRONT, answer.front, answer.front_architectures)
-    net, best = answer.architecture, folder / BEST
-    parity = write_bundle(run, candidates.supernet, net, best, facts, FORMATS, batch=candidates.batch, split="test")
+    net, best, batch, target = answer.architecture, folder / BEST, candidates.batch, candidates.device
+    parity = write_bundle(run, candidates.supernet, net, best, facts, FORMATS, batch=batch, split="test", target=target)
     facts |= {"parity": parity.text} if parity else {}
     history = run.history()
     by_kind = candidates.cost(answer.architecture).by_kind()
