@@ -34,6 +34,7 @@ class TransformerSpace(BaseModel):
 
     summary: str = Field("", description="What the space is for, in one sentence.")
     stem: Names = Field(("patch",), description="How input becomes tokens.")
+    vocabulary: int = Field(0, ge=0, description="Number of distinct input tokens (stem `tokens`).")
     patch: Count = Field(4, description="Edge of a square patch in pixels (stem `patch`).")
     width: Integers = Field((64,), description="Channels of a token.")
     layers: Count = Field(4, description="Number of layers of the deepest net.")
@@ -98,9 +99,12 @@ class TransformerSpace(BaseModel):
         names: Sequence[str] = getattr(self, kind)
         return (operator(kind, name) for name in names)
 
-    def bind(self, input_shape: Sequence[int], classes: int, vocabulary: int = 0) -> "TransformerFunction":
-        """The space function for inputs of that shape without batch ((C, H, W) or (length,)), and `classes` outputs."""
-        return TransformerFunction(self, tuple(input_shape), classes, vocabulary)
+    def bind(self, input_shape: Sequence[int], classes: int, vocabulary: int | None = None) -> "TransformerFunction":
+        """The space function for inputs of that shape without batch ((C, H, W) or (length,)), and `classes` outputs.
+
+        vocabulary: None for the space's own.
+        """
+        return TransformerFunction(self, tuple(input_shape), classes, vocabulary or self.vocabulary)
 
 
 @dataclass(frozen=True)

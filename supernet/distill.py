@@ -1,12 +1,17 @@
-"""In-place distillation: smaller subnets learn from the outputs of the largest in the same step."""
+"""In-place distillation: smaller subnets learn from the outputs of the largest in the same step.
+
+What is compared follows the kind of the outputs: distributions over classes by a divergence, any other values by their
+mean squared difference.
+"""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import kl_div, log_softmax, softmax
+from torch.nn.functional import kl_div, log_softmax, mse_loss, softmax
 
 from ..errors import unknown
+from ..tasks.task import Loss, cross_entropy
 
 Distillation = Callable[[Tensor, Tensor], Tensor]
 """(student logits, teacher logits), both (batch, ..., classes), to a scalar. The teacher gets no gradient."""
@@ -51,3 +56,30 @@ def distillation(name: str) -> Distillation:
     if name not in DISTILLATIONS:
         raise unknown("distillation", name, DISTILLATIONS)
     return DISTILLATIONS[name]
+
+
+def distilled(name: str, student: Tensor, teacher: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+    """The divergence `name` over the classes; of outputs that are no classes the mean squared error.
+
+    targets, loss: of the task; they tell what the outputs are.
+    """
+    axis = class_axis(student, targets, loss)
+    if axis is None:
+        return mse_loss(student.float(), teacher.detach().float())
+    return distillation(name)(student.movedim(axis, -1), teacher.movedim(axis, -1))
+
+
+def class_axis(outputs: Tensor, targets: Tensor, loss: Loss) -> int | None:
+    """The dimension of `outputs` that holds the logits of classes; None if they are other values.
+
+    Targets that are whole numbers have the shape of the outputs without the classes, which come second, as in torch's
+    losses and in (N, K, H, W), or last, as in (N, T, K). One output for each target is no distribution.
+    """
+    if targets.is_floating_point() or targets.is_complex():
+        soft = loss is cross_entropy and targets.shape == outputs.shape  # a probability of each class
+        return 1 if soft and outputs.shape[1] > 1 else None
+    shape = outputs.shape
+    for axis in dict.fromkeys((1, outputs.dim() - 1)):
+        if 0 < axis < len(shape) and (*shape[:axis], *shape[axis + 1 :]) == tuple(targets.shape):
+            return axis if shape[axis] > 1 else None
+    return None

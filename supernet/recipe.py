@@ -23,7 +23,9 @@ class Recipe(BaseModel):
     random_nets: int = Field(
         default=2, ge=1, le=1024, description="random nets in a sandwich; multi-arch has twice as many parts"
     )
-    distill: Literal["kl", "alpha", "none"] = "kl"
+    distill: Literal["kl", "alpha", "none"] = Field(
+        default="kl", description="divergence of classes from the largest net's; of other outputs the squared error"
+    )
     distill_weight: float = Field(default=0.5, ge=0, le=1, description="share of the distilled loss beside the task's")
     lr: float = Field(default=4e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..tasks import Task
 from .alarm import Alarm
 from .aware import every_policy, start_rounding
 from .checkpoint import newest, save_checkpoint
-from .distill import distillation
+from .distill import distilled
 from .optimizer import CornerAdamW
 from .quantize.learned import keys_of, rounding
 from .recipe import Recipe, make_recipe
@@ -73,6 +74,18 @@ def fingerprint(supernet: Supernet, task: Task, recipe: Recipe) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def smoothing(task: Task, amount: float) -> dict[str, float]:
+    """The keyword for the task's loss. Error: it is not 0, and the loss takes none."""
+    if amount == 0:
+        return {}
+    parameters = signature(task.loss).parameters.values()
+    if not any(p.name == "label_smoothing" or p.kind is p.VAR_KEYWORD for p in parameters):
+        raise UserError(
+            f"label_smoothing is {amount:g}, but the loss of task {task.name!r} takes no label_smoothing; leave it at 0"
+        )
+    return {"label_smoothing": amount}
+
+
 class Trainer:
     """The state of one training. All randomness of a step is a function of (seed, step, rollbacks): none is stored."""
 
@@ -85,6 +98,7 @@ class Trainer:
         self.optimizer = CornerAdamW(self.parameters, recipe.weight_decay)
         self.buffers = dict(supernet.store.named_buffers())
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if recipe.ema else {}
+        self._smoothing = smoothing(task, recipe.label_smoothing)
         self.history, self.alarm = History(), Alarm()
         self.sampling = sampling(recipe.sampling)
         self.step, self.rollbacks, self.lr_scale = 0, 0, 1.0
@@ -153,11 +167,11 @@ class Trainer:
         return outputs.float()
 
     def _loss(self, outputs: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
-        hard = self.task.loss(outputs, targets, label_smoothing=self.recipe.label_smoothing)
+        hard = self.task.loss(outputs, targets, **self._smoothing)
         if teacher is None or self.recipe.distill == "none":
             return hard
         share = self.recipe.distill_weight
-        return (1 - share) * hard + share * distillation(self.recipe.distill)(outputs, teacher)
+        return (1 - share) * hard + share * distilled(self.recipe.distill, outputs, teacher, targets, self.task.loss)
 
     def _corners(self, passes: list[Pass]) -> dict[str, list[Corner]]:
         used: dict[str, list[Corner]] = {}

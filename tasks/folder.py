@@ -1,25 +1,24 @@
 """A user's own images: a folder with one sub-folder for each class."""
 
+import warnings
+from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..errors import UserError, unknown
 from .augment import chain, half_of, mirror, shift
 from .images import ImageSplits, Samples, image_task
+from .pixels import ENDINGS, read_pixels
 from .registry import register
 from .task import Task
-
-ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-_MODES = {1: "L", 3: "RGB"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Options:
 @dataclass(frozen=True)
 class Images:
     """Loaded images with their `places` (N,) in [0, 1), drawn by each file's content: renaming or adding files moves no
-    image from one split to another, and copies of an image never end up on two sides."""
+    image from one split to another (but those of rare classes, see `divided`), and copies never end up on two sides."""
 
     samples: Samples
     places: Tensor
@@ -42,6 +41,32 @@ class Images:
         """The images whose place is in [low, high)."""
         chosen = (self.places >= low) & (self.places < high)
         return self.samples[0][chosen], self.samples[1][chosen]
+
+    def divided(self, *edges: float) -> list[Samples]:
+        """The images between each two edges, with every class in every part that it has images enough for.
+
+        Parts that come first are served first. Where chance left a class out of one, the nearest of its images moves.
+        """
+        parts = list(pairwise(edges))
+        places = self.places.clone()
+        for target in self.samples[1].unique().tolist():
+            _serve(places, self.samples[1] == target, parts)
+        return [replace(self, places=places).between(low, high) for low, high in parts]
+
+
+def _serve(places: Tensor, members: Tensor, parts: list[tuple[float, float]]) -> None:
+    """Change `places` until each part holds one of the `members`, as far as there are enough; copies go together."""
+    for index, (low, high) in enumerate(parts):
+        own = places[members].unique()
+        inside = [int(((own >= a) & (own < b)).sum()) for a, b in parts]
+        # A part that comes later gives its last one.
+        donors = [i for i, count in enumerate(inside) if count > (1 if i < index else 0) and i != index]
+        if inside[index] or not donors:
+            continue
+        a, b = parts[max(donors, key=lambda i: inside[i])]
+        given = own[(own >= a) & (own < b)]
+        nearest = given[(given - (low + high) / 2).abs().argmin()]
+        places[places == nearest] = (low + high) / 2
 
 
 @register("image-folder")
@@ -53,7 +78,6 @@ def load(argument: str | None) -> Task:
     if not root.is_dir():
         raise UserError(f"image-folder: {root} is not a folder")
     labels, splits, made = _read_splits(root, options)
-    _check(labels, splits)
     augment = chain(shift(options.size // 16, edge="replicate"), half_of(mirror))
     source = f"images in {root.name}, {made}"
     return image_task(f"image-folder:{argument}", labels, splits, space="vit-image", source=source, augment=augment)
@@ -76,7 +100,7 @@ def parse_argument(argument: str) -> tuple[Path, Options]:
 
 def read_images(folder: Path, labels: tuple[str, ...], options: Options) -> Images:
     """Every image below `folder`/`label`, in the order of the labels and then of the paths."""
-    found = [(path, target) for target, label in enumerate(labels) for path in _files(folder / label)]
+    found = [(path, target) for target, label in enumerate(labels) for path in _images(folder / label)]
     shape = options.channels, options.size, options.size
     pixels = torch.empty(len(found), *shape, dtype=torch.uint8)
     places = torch.empty(len(found), dtype=torch.float64)
@@ -84,26 +108,38 @@ def read_images(folder: Path, labels: tuple[str, ...], options: Options) -> Imag
     def read(index: int) -> None:
         data = found[index][0].read_bytes()
         places[index] = int.from_bytes(sha256(data).digest()[:6], "big") / 2**48
-        pixels[index] = _decode(data, found[index][0], options)
+        pixels[index] = read_pixels(data, found[index][0], options.size, options.channels)
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside of the interpreter lock
         list(pool.map(read, range(len(found))))
     return Images((pixels, torch.tensor([target for _, target in found], dtype=torch.int64)), places)
 
 
-def _decode(data: bytes, path: Path, options: Options) -> Tensor:
-    """(C, size, size) uint8: upright, the largest centred square, scaled."""
-    try:
-        with Image.open(BytesIO(data)) as image:
-            upright = ImageOps.exif_transpose(image).convert(_MODES[options.channels])
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"image-folder: cannot read the image {path} ({error}); repair or remove it") from error
-    square = ImageOps.fit(upright, (options.size, options.size), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(square)).view(options.size, options.size, options.channels).permute(2, 0, 1)
-
-
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.name[0] != ".")
+    """Every file below `folder` that is not hidden, nor in a hidden folder."""
+    below = ((path, path.relative_to(folder).parts) for path in folder.rglob("*"))
+    return sorted(path for path, parts in below if not any(part[0] == "." for part in parts) and path.is_file())
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in _files(folder) if _is_image(path)]
+
+
+def _is_image(path: Path) -> bool:
+    return path.name[0] != "." and path.suffix.lower() in ENDINGS
+
+
+def _skipped(folders: Iterable[Path], labels: tuple[str, ...]) -> str:
+    """What lies in the class folders and is not read, or is an image outside of them; empty if nothing is."""
+    others = [
+        *(path for folder in folders for name in labels for path in _files(folder / name) if not _is_image(path)),
+        *(path for folder in folders for path in folder.iterdir() if path.is_file() and _is_image(path)),
+    ]
+    if not others:
+        return ""
+    counts = Counter(path.suffix.lower() or "no ending" for path in others)
+    kinds = ", ".join(f"{count} x {ending}" for ending, count in sorted(counts.items()))
+    return f"{len(others)} file{'s' * (len(others) > 1)} skipped ({kinds}, such as {min(others)})"
 
 
 def _subfolders(folder: Path) -> tuple[str, ...]:
@@ -128,8 +164,14 @@ def _read_splits(root: Path, options: Options) -> tuple[tuple[str, ...], ImageSp
     for folder in parts.values():
         if surplus := set(_subfolders(folder)) - set(labels):
             raise UserError(f"image-folder: {folder} has classes that train lacks: {', '.join(sorted(surplus))}")
+    skipped = _skipped(parts.values(), labels)
     read = {part: read_images(folder, labels, options) for part, folder in parts.items()}
-    return labels, *_split(read["train"], read.get("validation"), read.get("test"))
+    splits, made = _split(read["train"], read.get("validation"), read.get("test"))
+    _check(labels, splits, skipped)
+    remarks = [skipped, *_absent(labels, splits)]
+    for remark in filter(None, remarks):
+        warnings.warn(f"image-folder: {root}: {remark}", stacklevel=4)
+    return labels, splits, "; ".join([made, *filter(None, remarks)])
 
 
 def _split(train: Images, validation: Images | None, test: Images | None) -> tuple[ImageSplits, str]:
@@ -137,20 +179,33 @@ def _split(train: Images, validation: Images | None, test: Images | None) -> tup
     if validation and test:
         return ImageSplits(train=train.samples, validation=validation.samples, test=test.samples), "splits as given"
     if validation:
-        halves = validation.between(0, 0.5), validation.between(0.5, 1)
+        halves = validation.divided(0, 0.5, 1)
         return ImageSplits(train=train.samples, validation=halves[0], test=halves[1]), "test: half of validation"
     if test:
-        parts = train.between(0, 0.9), train.between(0.9, 1)
+        parts = train.divided(0, 0.9, 1)
         return ImageSplits(train=parts[0], validation=parts[1], test=test.samples), "validation: a tenth of train"
-    thirds = train.between(0, 0.8), train.between(0.8, 0.9), train.between(0.9, 1)
+    thirds = train.divided(0, 0.8, 0.9, 1)
     return ImageSplits(train=thirds[0], validation=thirds[1], test=thirds[2]), "split 80/10/10 by content"
 
 
-def _check(labels: tuple[str, ...], splits: ImageSplits) -> None:
+def _without(labels: tuple[str, ...], samples: Samples) -> list[str]:
+    """The classes that have no image there."""
+    seen = set(samples[1].tolist())
+    return [label for target, label in enumerate(labels) if target not in seen]
+
+
+def _absent(labels: tuple[str, ...], splits: ImageSplits) -> list[str]:
+    lists = {"validation": _without(labels, splits.validation), "test": _without(labels, splits.test)}
+    return [f"no image of {', '.join(absent)} for the {name} split" for name, absent in lists.items() if absent]
+
+
+def _check(labels: tuple[str, ...], splits: ImageSplits, skipped: str) -> None:
     """Every class can be learnt and every split says something."""
-    seen = set(splits.train[1].tolist())
-    if absent := [label for target, label in enumerate(labels) if target not in seen]:
-        raise UserError(f"image-folder: no training image of {', '.join(absent)}; add images or remove the folder")
+    if absent := _without(labels, splits.train):
+        also = f" ({skipped})" if skipped else ""
+        raise UserError(
+            f"image-folder: no training image of {', '.join(absent)}{also}; add images or remove the folder"
+        )
     for name, samples in (("validation", splits.validation), ("test", splits.test)):
         if len(samples[1]) == 0:
             raise UserError(f"image-folder: no image for the {name} split; add images or a folder {name}/")

@@ -6,7 +6,6 @@ Letters: N samples, C channels, H height, W width, K classes.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,10 +21,8 @@ Augment = Callable[[Tensor, Generator], Tensor]
 _SHUFFLE, _AUGMENT, _SUBSET = range(3)  # one random stream for each use of a seed
 
 
-class Loss(Protocol):
-    """Outputs (N, K) and targets (N,) to a scalar."""
-
-    def __call__(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor: ...
+Loss = Callable[..., Tensor]
+"""Outputs and targets to a scalar, as `F.mse_loss`; a training with label smoothing gives it as a keyword."""
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -128,7 +125,9 @@ class Task:
     def steps_per_epoch(self, batch_size: int) -> int:
         """Whole batches in the training split; the tail of an epoch is dropped."""
         if not 1 <= batch_size <= len(self.train):
-            raise UserError(f"batch size {batch_size} must be between 1 and {len(self.train)}, the training samples")
+            raise UserError(
+                f"batch size {batch_size} must be between 1 and the {len(self.train)} training samples; set batch_size"
+            )
         return len(self.train) // batch_size
 
     def batch(self, step: int, batch_size: int, seed: int, augment: bool = True) -> tuple[Tensor, Tensor]:

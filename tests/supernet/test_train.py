@@ -20,7 +20,6 @@ from nas.supernet.health import check_health
 from nas.supernet.optimizer import CornerAdamW, region
 from nas.supernet.recipe import Recipe
 from nas.supernet.sampling import SAMPLINGS, granularities, sampling
-from nas.supernet.statistics import extract_for
 from nas.supernet.store import Supernet
 from nas.supernet.train import Trainer, train
 from nas.tasks import load_task
@@ -308,7 +307,7 @@ def test_running_statistics_are_measured_for_every_extracted_net():
     supernet = Supernet(space)
     train(supernet, TASK, steps=40, batch_size=64, lr=1e-2)
     for architecture in space.enumerate():
-        net = extract_for(supernet, TASK, architecture)
+        net = supernet.extract(architecture, TASK)
         x = torch.cat([TASK.batch(i, 256, 0, augment=False)[0] for i in range(8)])
         hidden = net.inp(x.flatten(1))
         torch.testing.assert_close(net.norm.running_mean, hidden.mean(0), atol=1e-4, rtol=1e-3)

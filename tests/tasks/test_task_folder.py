@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -102,7 +103,8 @@ def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "cat" / "notes.txt").write_text("no image")
     (tmp_path / "cat" / "._1.png").write_bytes(b"not an image")
     (tmp_path / ".cache").mkdir()
-    assert sum(_sizes(_load(tmp_path))) == 60
+    with pytest.warns(UserWarning, match=r"1 file skipped \(1 x .txt"):
+        assert sum(_sizes(_load(tmp_path))) == 60
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
@@ -157,3 +159,85 @@ def test_classes_are_counted_right(tmp_path: Path) -> None:
     task = _load(tmp_path)
     total = Counter(task.train.targets.tolist() + task.validation.targets.tolist() + task.test.targets.tolist())
     assert total == {0: 31, 1: 30}
+
+
+def _given(root: Path) -> Path:
+    """A folder whose splits are given; the first training image is `0.*` of class cat."""
+    for part in ("train", "val", "test"):
+        _fill(root / part, 4)
+    (root / "train" / "cat" / "0.png").unlink()
+    return root / "train" / "cat"
+
+
+@pytest.mark.parametrize("name", ["0.png", "0.tif", "0.pgm"])
+def test_pixels_of_16_bits_are_scaled(tmp_path: Path, name: str) -> None:
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    path = _given(tmp_path) / name
+    if name.endswith("pgm"):
+        path.write_bytes(b"P5 8 8 65535\n" + ramp.astype(">u2").tobytes())
+    else:
+        Image.fromarray(ramp).save(path)
+    image = _load(tmp_path, "?size=8&channels=1").train.raw[0, 0]
+    assert torch.equal(image, torch.from_numpy((ramp / 257).round().astype(np.uint8)))
+
+
+@pytest.mark.parametrize(("kind", "word"), [(np.float32, "floats"), (np.int32, "32-bit integers")])
+def test_pixels_of_unknown_range_are_refused_by_name(tmp_path: Path, kind: type, word: str) -> None:
+    Image.fromarray(np.ones((8, 8), kind)).save(_given(tmp_path) / "0.tif")
+    with pytest.raises(UserError, match=rf"0\.tif are {word}"):
+        _load(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+def test_what_is_transparent_is_white(tmp_path: Path, mode: str) -> None:
+    """A black logo: its left half is opaque, its right half transparent."""
+    alpha = Image.fromarray(np.repeat([[255] * 4 + [0] * 4], 8, 0).astype(np.uint8))
+    logo = Image.new("RGBA", (8, 8))
+    logo.putalpha(alpha)
+    path = _given(tmp_path) / "0.png"
+    if mode == "P":
+        indices = Image.fromarray((np.array(alpha) == 0).astype(np.uint8), "P")
+        indices.putpalette([0, 0, 0, 0, 0, 0])
+        indices.save(path, transparency=1)
+    else:
+        logo.convert(mode).save(path if mode != "PA" else path.with_suffix(".tif"))
+    image = _load(tmp_path).train.raw[0]
+    assert not image[..., :4].any()
+    assert (image[..., 4:] == 255).all()
+
+
+def test_hidden_folders_in_a_class_hold_no_images(tmp_path: Path) -> None:
+    _fill(tmp_path, 60)
+    _paint(tmp_path / "cat" / ".thumbnails" / "1.png", 7)
+    assert sum(_sizes(_load(tmp_path))) == 60
+
+
+def test_what_is_skipped_is_said(tmp_path: Path) -> None:
+    _fill(tmp_path, 60)
+    (tmp_path / "dog" / "photo.HEIC").write_bytes(b"")
+    shutil.copy(tmp_path / "cat" / "0.png", tmp_path / "loose.png")
+    Image.open(tmp_path / "cat" / "0.png").convert("L").save(tmp_path / "cat" / "read.jfif", "JPEG")
+    with pytest.warns(UserWarning, match=r"2 files skipped \(1 x .heic, 1 x .png, such as .*photo.HEIC\)"):
+        task = _load(tmp_path)
+    assert sum(_sizes(task)) == 61
+    assert "2 files skipped" in task.source
+
+
+@pytest.mark.parametrize("count", [3, 4, 6])
+def test_a_rare_class_is_in_every_split(tmp_path: Path, count: int) -> None:
+    _fill(tmp_path, 60)
+    for seed in range(5):
+        for index in range(count):
+            _paint(tmp_path / "rare" / f"{seed}-{index}.png", 10_000 + 100 * seed + index)
+        task = _load(tmp_path)
+        for split in (task.train, task.validation, task.test):
+            assert (split.targets == 2).any()
+        shutil.rmtree(tmp_path / "rare")
+
+
+def test_a_class_too_rare_for_a_split_is_said(tmp_path: Path) -> None:
+    _fill(tmp_path, 60)
+    _paint(tmp_path / "rare" / "0.png", 5)
+    with pytest.warns(UserWarning, match="no image of rare for the validation split"):
+        task = _load(tmp_path)
+    assert (task.train.targets == 2).sum() == 1

@@ -14,7 +14,8 @@ class Tokens(nn.Module):
         super().__init__()
         if len(input_shape) != 1 or vocabulary < 1:
             raise UserError(
-                f"stem 'tokens' needs input of shape (length,) and a vocabulary, not {tuple(input_shape)}, {vocabulary}"
+                f"stem 'tokens' needs input of shape (length,) and a vocabulary of at least 1 token, got "
+                f"{tuple(input_shape)} and {vocabulary}; state `vocabulary: N` in the space"
             )
         self.grid: tuple[int, int] | None = None
         self.tokens = input_shape[0]
