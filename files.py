@@ -39,6 +39,8 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(beside, path)
+    except OSError as error:  # a write knows no name
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
     return path

@@ -86,7 +86,7 @@ def extract(
     `nas extract --run runs/fashion --arch smallest --format safetensors,onnx,torch --out models`
     """
     from ..hw_profiles import load_device
-    from ..search.bundle import folder_name, named_nets, write_bundle
+    from ..search.bundle import folder_names, named_nets, write_bundle
     from ..search.lock import locked
     from ..search.run_folder import open_run
     from ..supernet.evaluate import evaluate_subnet
@@ -99,10 +99,11 @@ def extract(
     device = load_device(target) if target else None
     opened = open_run(run)
     named = named_nets(opened, arch)
+    folders = folder_names({name: architecture for name, (_, architecture) in named.items()})
     trained_one = opened.supernet()
     for name, (of, architecture) in named.items():
         supernet = trained_one if of is opened else trained_one.serving(of.space)
-        folder = (out or run / "extracted") / folder_name(name, architecture)
+        folder = (out or run / "extracted") / folders[name]
         metric = opened.task.metric_name
         quality = quality_text(evaluate_subnet(supernet, opened.task, architecture), metric)
         facts = {f"validation {metric}": quality}

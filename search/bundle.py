@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -165,9 +166,14 @@ def check_answer(folder: Path) -> None:
     check_manifest(folder / ANSWER)
 
 
-def folder_name(name: str, architecture: Architecture) -> str:
-    """The folder of an extracted net is called as the net; one from a file has its id too, so that no two meet."""
-    return f"{Path(name).stem}-{architecture.id}" if name.endswith(".json") else name.replace(":", "-")
+def folder_names(named: Mapping[str, Architecture]) -> dict[str, str]:
+    """How the folder of each net is called: as the net, and with its id where a file of genes would meet another."""
+    plain = {name: Path(name).stem if name.endswith(".json") else name.replace(":", "-") for name in named}
+    often = Counter(stem.casefold() for stem in plain.values())
+    return {
+        name: f"{stem}-{named[name].id}" if name.endswith(".json") and often[stem.casefold()] > 1 else stem
+        for name, stem in plain.items()
+    }
 
 
 def _read(run: Run, name: str) -> tuple[Quantization | None, Architecture]:
@@ -179,6 +185,10 @@ def _read(run: Run, name: str) -> tuple[Quantization | None, Architecture]:
     if name != "best" and not name.endswith(".json"):
         raise unknown("architecture", name, [*NAMED, "FILE.json"])
     path = run.folder / "best" / "architecture.json" if name == "best" else Path(name)
+    if not path.exists():
+        raise UserError(
+            f"{path} does not exist; search first (`nas search --run {run.folder} ...`) or name a JSON file"
+        )
     try:
         return _with_policies(run, path.read_text(), path.parent)
     except (OSError, UnicodeDecodeError) as error:

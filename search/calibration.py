@@ -14,6 +14,7 @@ from ..hw_profiles.measuring.profile import Progress, Setting, profile
 from ..predictors.latency import Timed
 from ..search_space.quantization import GENE
 from .candidates import Candidates
+from .manifest import check_kept, keep
 from .storage import space_id
 
 CALIBRATION_NETS = 60
@@ -50,6 +51,8 @@ def _measured(candidates: Candidates, folder: Path, progress: Progress | None) -
         setting = Setting(device.local_runtime, device.threads or 1, candidates.batch)
         nets = min(CALIBRATION_NETS, space.size)
         profile(device, space, int(nets), setting=setting, input_shape=shape, out=path, progress=progress)
+        keep(path)
+    check_kept(path)
     return load_device(path)  # as the next call will find it: it goes on with the same study
 
 
@@ -62,6 +65,8 @@ def _compared(timed: Timed, folder: Path) -> pd.DataFrame | None:
         if table is None:
             return None
         write_atomic(path, table.to_csv(float_format="%.4g"))
+        keep(path)
+    check_kept(path)
     return pd.read_csv(path, index_col=0)
 
 

@@ -26,3 +26,18 @@ def check_manifest(path: Path) -> None:
 def files_in(folder: Path) -> dict[str, str]:
     """All files in `folder` and below it, with their SHA-256."""
     return {str(p.relative_to(folder)): sha256_of(p) for p in folder.rglob("*") if p.is_file()}
+
+
+def keep(path: Path) -> None:
+    """Remember a file that a later call reads again, for `check_kept`."""
+    write_manifest(_beside(path), {path.name: sha256_of(path)})
+
+
+def check_kept(path: Path) -> None:
+    """Error: the file has changed since `keep`."""
+    if _beside(path).exists():
+        check_manifest(_beside(path))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.manifest.json")

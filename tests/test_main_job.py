@@ -47,7 +47,7 @@ def test_the_run_folder_is_complete(searched):
     best = {f"best/{n}" for n in names}
     assert files == best | {
         *("front.csv", "study.db", "report.html", "run.json", "search.log"),
-        *("supernet.safetensors", "history.json"),
+        *("supernet.safetensors", "history.json", "manifest.json", "answer.json"),
     }
 
 

@@ -84,9 +84,11 @@ def test_extract_knows_the_policies_of_the_last_search(quantized, tmp_path):
 def test_extract_says_where_a_policy_cannot_be_known(quantized, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(quantized[0], run, ignore=shutil.ignore_patterns("best", "checkpoints"))
-    result = nas_command("extract", "--run", run, "--arch", "front:1", "--out", tmp_path / "out")
+    net = tmp_path / "net.json"
+    net.write_bytes((quantized[0] / "best" / "architecture.json").read_bytes())
+    result = nas_command("extract", "--run", run, "--arch", net, "--out", tmp_path / "out")
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "best/model.json, which would say what it chose from, is missing or of another search" in result.err
+    assert "model.json, which would say what it chose from, is missing or of another search" in result.err
     assert not (tmp_path / "out").exists()
 
 

@@ -18,11 +18,18 @@ NAME = "search.log"
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
+class _File(logging.FileHandler):
+    """A line that cannot be written (a full disk) is left out: the log is not what the search is for."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        del record
+
+
 @contextmanager
 def journal(folder: Path, command: str) -> Iterator[None]:
     """Append what this package logs to the file while the block runs: its command first, how it ended last."""
     folder.mkdir(parents=True, exist_ok=True)
-    handler, level = logging.FileHandler(folder / NAME, encoding="utf-8"), LOG.level
+    handler, level = _File(folder / NAME, encoding="utf-8"), LOG.level
     handler.setFormatter(logging.Formatter(FORMAT))
     LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)
