@@ -21,9 +21,9 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
     The operating system releases the lock of a process that ends, however it ends. Where another process holds it, a
     sentence that names it goes to `say`, and this one waits. What it made is removed if it is still empty in the end.
     """
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    made: list[Path] = []
     path = folder / NAME
-    handle, waited = _acquired(path, say)
+    handle, waited = _acquired(path, made, say)
     try:
         os.ftruncate(handle, 0)
         os.write(handle, json.dumps(_myself()).encode())
@@ -36,9 +36,11 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
                 each.rmdir()
 
 
-def _acquired(path: Path, say: Callable[[str], None]) -> tuple[int, bool]:
+def _acquired(path: Path, made: list[Path], say: Callable[[str], None]) -> tuple[int, bool]:
+    """The locked file, and whether another process held it; folders that had to be made are added to `made`."""
     waited = False
     while True:
+        made += [each for each in path.parents if not each.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:

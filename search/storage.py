@@ -109,8 +109,11 @@ class Store:
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Its trials that a `Store` wrote, in the order in which they finished."""
-    trials = study.get_trials(deepcopy=False, states=FINISHED)
+    """Its trials that a `Store` wrote, in the order in which they finished. Error: they cannot be read."""
+    try:
+        trials = study.get_trials(deepcopy=False, states=FINISHED)
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:  # Optuna's, of damaged rows
+        raise _unusable(f"study {study.study_name!r}", f"its trials cannot be read ({error})") from None
     return [t for t in trials if ARCHITECTURE in t.user_attrs and ASKED_AFTER in t.user_attrs]
 
 
@@ -243,8 +246,12 @@ def readable(storage: str | os.PathLike[str] | None) -> Iterator[None]:
         _check_file(Path(storage).expanduser())
     try:
         yield
+    except UserError:
+        raise
     except RuntimeError as error:  # Optuna's, of the version of its tables
         raise UserError(f"{storage} was written by another version of Optuna: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:  # Optuna's, of damaged rows
+        raise _unusable(storage, f"{type(error).__name__}: {error}") from None
     except (SQLAlchemyError, StorageInternalError) as error:
         if _is_full(error):
             raise

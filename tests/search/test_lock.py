@@ -1,0 +1,55 @@
+"""A folder has one writer; the next one says for whom it waits."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+from nas.search.lock import locked
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from nas.search.lock import locked
+with locked(Path(sys.argv[1]), print):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_second_waits_and_says_for_whom(tmp_path):
+    said, order, waiting = [], [], threading.Event()
+
+    def say(sentence):
+        said.append(sentence)
+        waiting.set()
+
+    def second():
+        with locked(tmp_path / "run", say) as waited:
+            order.append(("second", waited))
+
+    thread = threading.Thread(target=second)
+    with locked(tmp_path / "run", said.append) as waited:
+        thread.start()
+        assert waiting.wait(60)
+        order.append(("first", waited))
+    thread.join(60)
+    assert order == [("first", False), ("second", True)]
+    assert len(said) == 1
+    assert f"run is in use by process {os.getpid()} on " in said[0]
+    assert not (tmp_path / "run").exists()  # nothing was written
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    folder = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert (folder / ".lock").exists()
+    said = []
+    with locked(folder, said.append) as waited:
+        assert (waited, said) == (False, [])
+    assert list(folder.iterdir()) == []
