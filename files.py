@@ -39,7 +39,7 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(beside, path)
-    except OSError as error:  # a write knows no name
+    except OSError as error:  # a full disk does not say of which file
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)

@@ -7,31 +7,97 @@ One file for each group of commands, imported in the order in which `nas --help`
 from . import search, train, tune, profile, devices, space  # noqa: F401  (each registers its commands)
 
 # isort: on
+import os
+import sys
+from typing import NoReturn
+
+import typer
 from rich.console import Console
+from rich.text import Text
 
 from ..errors import Infeasible, UserError
 from .common import app
+from .plain import degrade, one_line
 
 INTERRUPTED = 130
+NO_READER = 141
+"""As of a process that the signal SIGPIPE ends."""
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # in which module depends on the version of Typer
+OUT_OF_MEMORY = "can't allocate memory", "out of memory", "not enough memory"
 
 
 def main() -> None:
-    """Entry point: errors become one sentence and an exit code (1 disk, 2 input, 3 infeasible, 130 interrupted)."""
+    """Entry point: errors become one sentence and an exit code.
+
+    1: disk or memory; 2: input; 3: infeasible; 130: interrupted. What is none of these is a fault of this package, and keeps its traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        degrade(stream)
     try:
-        app()
-    except UserError as error:
-        _fail(str(error), 2)
-    except Infeasible as error:
-        _fail(str(error), 3)
-    except OSError as error:
-        named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _fail(f"a file cannot be read or written: {named}", 1)
-    except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # Typer makes an exit code of Ctrl-C
-            raise
-        _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _without_reader()
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        _explain(error)
+    else:
+        if code == INTERRUPTED:  # Typer makes an exit code of Ctrl-C
+            _explain(KeyboardInterrupt())
+        raise SystemExit(code or 0)
 
 
-def _fail(message: str, code: int) -> None:
-    Console(stderr=True).print(f"[red]nas:[/] {message}", highlight=False, soft_wrap=True)
+def _explain(error: BaseException) -> NoReturn:
+    """Say in one sentence what is wrong, if a user can mend it."""
+    match error:
+        case UserError():
+            _fail(str(error), 2)
+        case Infeasible():
+            _fail(str(error), 3)
+        case KeyboardInterrupt() | typer.Abort():
+            _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+        case SystemExit():
+            _ended(error)
+        case OSError():
+            named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            _fail(f"a file cannot be read or written: {named}", 1)
+        case RecursionError():
+            _fail("what was given is nested too deeply, or a function of a space file calls itself without end", 2)
+    if isinstance(error, UsageError):
+        _misused(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _is_memory(str(error))):
+        _fail(f"the memory of this machine does not suffice; take smaller nets or batches ({error})", 1)
+    raise error
+
+
+def _is_memory(message: str) -> bool:
+    return any(words in message.lower() for words in OUT_OF_MEMORY)
+
+
+def _misused(error: Exception) -> NoReturn:
+    """An option or command that does not exist, or a value that it does not take."""
+    context = getattr(error, "ctx", None)
+    said = error.format_message()  # type: ignore[attr-defined]
+    if not said:  # a group without a command: its help was printed
+        raise SystemExit(2)
+    _fail(f"{said.rstrip('.')}; see `{context.command_path if context else 'nas'} --help`", 2)
+
+
+def _ended(error: SystemExit) -> NoReturn:
+    """An end that this command did not ask for: it is no success, so that what depends on it does not go on."""
+    if isinstance(error.__context__, BrokenPipeError):
+        _without_reader()
+    if any(name.endswith("_COMPLETE") for name in os.environ):  # a shell asks for completions
+        raise error
+    _fail(f"code of the space or task called sys.exit({error.code!r}); let it return, or raise an error", 2)
+
+
+def _without_reader() -> NoReturn:
+    """Whoever read the output has gone (`nas devices | head`): there is nobody to tell."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(NO_READER)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    text = Text.assemble(("nas:", "red"), " ", one_line(message))
+    Console(stderr=True, markup=False, emoji=False).print(text, soft_wrap=True, highlight=False)
     raise SystemExit(code)

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-console = Console()
+console = Console(markup=False, emoji=False, highlight=False)
+"""What users and their files say is text, never markup; styles are given beside the text (`say`)."""
 app = typer.Typer(
     name="nas",
     no_args_is_help=True,
@@ -21,9 +23,15 @@ app = typer.Typer(
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder. Default: one in ~/.cache/nas.")]
 TaskOption = Annotated[str | None, typer.Option("--task", help="digits, fashion-mnist[:FOLDER], image-folder:PATH.")]
 SpaceOption = Annotated[str | None, typer.Option("--space", help="PRESET, FILE.yaml or FILE.py:FUNCTION.")]
-StepsOption = Annotated[int | None, typer.Option("--steps", help="Optimizer steps of the supernet's training.")]
+MOST_BATCH = 2**16
+MOST_NETS = 1_000_000
+MOST_PROCESSES = 4096
+MOST_STEPS = 10**9
+"""No sensible number is larger; it is a slip, and would only be noticed when the memory or the day has gone."""
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", max=MOST_STEPS, help="Optimizer steps of the supernet's training.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of all that is random.")]
-
 TrustOption = Annotated[bool, typer.Option("--trust", help="Run the Python file that the run folder names.")]
 
 
@@ -40,6 +48,11 @@ def trusting(trust: bool, *folders: Path | None) -> None:
 def stated(**named: Any) -> dict[str, Any]:
     """The training knobs that the user stated."""
     return {name: value for name, value in named.items() if value is not None}
+
+
+def say(text: str, label: str = "", style: str = "yellow") -> None:
+    """Print a sentence, whole: a path or a command in it can be copied. label: a word before it, in that style."""
+    console.print(Text.assemble((f"{label} ", style), text) if label else Text(text), soft_wrap=True)
 
 
 @contextmanager
@@ -63,12 +76,12 @@ def alone(prepare: Callable[[], Any], run_of: Callable[[Any], Any] = lambda run:
     prepared = prepare()
     run = run_of(prepared)
     existed = run.exists()
-    with locked(run.folder, say) as waited:
+    with locked(run.folder, remark) as waited:
         yield prepare() if waited or run.exists() != existed else prepared
 
 
-def say(sentence: str) -> None:
-    """A sentence that is not part of what a command prints."""
+def remark(sentence: str) -> None:
+    """Print a sentence that is no part of the command's output, on the error stream."""
     Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -78,9 +91,9 @@ def trained(run: Any) -> Any:
         return run.supernet()
     from ..search.reporting.terminal import progress_bar
 
-    console.print(f"Training the supernet of [bold]{run.task_name}[/] once, kept in {run.folder}")
+    say(f"Training the supernet of {run.task_name} once, kept in {run.folder}")
     with progress_bar(console, "Training") as progress:
         supernet = run.train(lambda done, total, row: progress(done, total, f"loss {row['loss']:.3f}"))
     for event in run.history().events:
-        console.print(f"[yellow]{event}[/]")
+        say(str(event), "Note:")
     return supernet

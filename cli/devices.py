@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from .common import app, console
+from .common import app, console, say
 
 if TYPE_CHECKING:
     from ..hw_profiles.facts import Compared
@@ -79,7 +78,7 @@ def show(
     device = load_device(name)
     if html is not None:
         write_atomic(html, device_page(device))
-        console.print(f"Written to {html}", soft_wrap=True)
+        say(f"Written to {html}")
         return
     with console.status("Leaving out each net in turn"):
         error, compared = error_of(device), facts.compare(device)
@@ -91,7 +90,7 @@ def show(
     _rows("Values that disagree", facts.conflict_rows(device))
     _rows("Error", facts.error_rows(device, error))
     for note in device.notes:
-        console.print(f"[yellow]Note:[/] {escape(note)}")
+        say(note, "Note:")
 
 
 @devices_app.command("check")
@@ -110,7 +109,7 @@ def check(names: Names = None) -> None:
         found = check_all(names or ())
     for name, findings in found.items():
         for finding in findings:
-            console.print(f"[red]{escape(name)}:[/] {escape(finding)}", soft_wrap=True, highlight=False)
+            say(finding, f"{name}:", "red")
     wrong = sum(bool(findings) for findings in found.values())
     console.print(f"{len(found)} profiles, {len(found) - wrong} sound, {wrong} with findings")
     if wrong:
@@ -135,14 +134,14 @@ def _rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
         return
     table = Table(title=title, title_justify="left", show_header=False)
     for label, text in rows:
-        table.add_row(escape(label), escape(text))
+        table.add_row(label, text)
     console.print(table)
 
 
 def _spec(rows: Sequence[tuple[str, str, str]]) -> None:
     table = Table("what", "value", "says who", title="Datasheet", title_justify="left")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     console.print(table if rows else "Datasheet: nothing is stated")
 
 
@@ -155,7 +154,7 @@ def _points(compared: Sequence["Compared"], unit: str) -> None:
         off = c.predicted / c.published - 1
         size = f"batch {c.net.batch} x {c.net.input}" if c.net.batch > 1 else c.net.input
         numbers = f"{c.published:.4g}", f"{c.predicted:.4g}"
-        table.add_row(escape(c.net.model), escape(size), *numbers, f"{_bar(off)} {100 * off:+.0f} %")
+        table.add_row(c.net.model, size, *numbers, f"{_bar(off)} {100 * off:+.0f} %")
     if compared:
         console.print(table)
 

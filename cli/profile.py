@@ -1,5 +1,7 @@
 """`nas profile`: nets timed on this machine or elsewhere, and the device profile that follows."""
 
+import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,23 +12,25 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .common import app, console
+from .common import MOST_BATCH, MOST_NETS, MOST_PROCESSES, app, console, say
 
 if TYPE_CHECKING:
     from ..hw_profiles import Device
     from ..hw_profiles.measuring.pool import Inputs
 
+MOST_NUMBERS = 2**28
+"""Of one input: a GiB in floats."""
 profile_app = typer.Typer(help="Make a device profile: time nets and fit a latency model to them.")
 app.add_typer(profile_app, name="profile")
 
-NetsOption = Annotated[int, typer.Option("--nets", help="Nets to time.")]
+NetsOption = Annotated[int, typer.Option("--nets", max=MOST_NETS, help="Nets to time.")]
 SpacesOption = Annotated[
     list[str] | None, typer.Option("--space", help="PRESET, FILE.yaml or FILE.py:FUNCTION; may be repeated.")
 ]
 TaskOption = Annotated[str, typer.Option("--task", help="The task whose inputs the nets take.")]
 InputOption = Annotated[str | None, typer.Option("--input", help="Shape of one input instead: 3x224x224.")]
-BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Inputs in one call.")]
-ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads that run a net.")]
+BatchOption = Annotated[int, typer.Option("--batch", min=1, max=MOST_BATCH, help="Inputs in one call.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=MOST_PROCESSES, help="Threads that run a net.")]
 LikeOption = Annotated[
     str | None, typer.Option("--like", help="A device like the target: its datasheet, and its profile to start from.")
 ]
@@ -104,11 +108,8 @@ def pack_bundle(
     `nas profile pack --like jetson-orin --nets 40 --out orin.zip`
     """
     _pack(out, like, (space, task, input_shape, batch, nets, threads))
-    console.print(
-        f"{out}, {out.stat().st_size / 2**20:.1f} MiB. On the target: unpack it, `python3 run.py`; at home:\n"
-        f"nas profile ingest results.json --bundle {out} --out my-board.yaml",
-        soft_wrap=True,
-    )
+    say(f"{out}, {out.stat().st_size / 2**20:.1f} MiB. On the target: unpack it, `python3 run.py`; at home:")
+    say(f"nas profile ingest results.json --bundle {out} --out my-board.yaml")
 
 
 @profile_app.command("ingest")
@@ -150,8 +151,10 @@ def _pack(out: Path, like: str | None, choice: Choice) -> None:
 def _on_host(host: str, out: Path, like: str | None, spec: Path | None, choice: Choice) -> None:
     """The bundle stays beside the profile: a run that was stopped goes on with it."""
     from ..hw_profiles import load_device
-    from ..hw_profiles.remote import ingest, run_on_host
+    from ..hw_profiles.measuring.profile import profile_path
+    from ..hw_profiles.remote import check_host, ingest, read_spec, run_on_host
 
+    profile_path(out), read_spec(spec), check_host(host)  # before the minutes of packing
     bundle, results = (out.with_name(f"{out.stem}.{name}") for name in ("bundle.zip", "results.json"))
     if not bundle.exists():
         _pack(bundle, like, choice)
@@ -166,14 +169,18 @@ def _inputs(task: str, input_shape: str | None, batch: int) -> "Inputs":
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:
-    from ..errors import UserError
+    from ..errors import UserError, quoted
 
     if text is None:
         return None
     parts = text.split("x")
-    if not all(part.isdigit() and int(part) for part in parts):
-        raise UserError(f"--input {text!r} is no shape; give sizes without the batch, as in 3x224x224")
-    return tuple(map(int, parts))
+    shape = tuple(int(part) for part in parts if re.fullmatch("[0-9]{1,9}", part))
+    if len(shape) < len(parts) or not 0 < math.prod(shape) <= MOST_NUMBERS:
+        raise UserError(
+            f"--input {quoted(text)} is no shape of at most {MOST_NUMBERS:,} numbers; give sizes without the batch, as "
+            "in 3x224x224"
+        )
+    return shape
 
 
 def _spaces(spaces: list[str] | None, task: str) -> list[str]:
@@ -194,7 +201,7 @@ def _bar(title: str) -> Iterator[Callable[[float, float, str], None]]:
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
     with Progress(*columns, console=console, auto_refresh=False, transient=not console.is_terminal) as bar:
         task = bar.add_task("", total=1)
@@ -250,5 +257,5 @@ def _show(device: "Device", path: Path) -> None:
         table.add_row(name, str(value))
     console.print(table)
     for note in device.notes:
-        console.print(f"[dim]{note}[/]")
-    console.print(f"Written to {path}: `nas search --target {path}`", soft_wrap=True)
+        say(note, "Note:", "dim")
+    say(f"Written to {path}: `nas search --target {path}`")

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .common import (
+    MOST_BATCH,
+    MOST_NETS,
+    MOST_PROCESSES,
     RunOption,
     SpaceOption,
     StepsOption,
@@ -17,6 +20,7 @@ from .common import (
     app,
     console,
     hushed,
+    say,
     stated,
     trained,
     trusting,
@@ -56,16 +60,20 @@ def search(
     objective: Annotated[
         list[str] | None, typer.Option("--objective", help="To be small, too: energy_mj, params ...; may be repeated.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Batch size of the deployed net.")] = 1,
-    evaluations: Annotated[int, typer.Option(min=1, help="Architectures to evaluate.")] = 200,
+    batch: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Batch size of the deployed net.")] = 1,
+    evaluations: Annotated[int, typer.Option(min=1, max=MOST_NETS, help="Architectures to evaluate.")] = 200,
     algorithm: Annotated[str, typer.Option(help="auto, or one of nas.algorithms(): nsga2, random ...")] = "auto",
     early_stop: Annotated[
         bool, typer.Option("--early-stop", help="Give nets up that a part of the validation split shows to be beaten.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that evaluate nets at a time.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Processes that evaluate nets at a time.")
+    ] = None,
     ray: Annotated[str | None, typer.Option(help="Ray cluster that they run on: auto or HOST:PORT.")] = None,
     steps: StepsOption = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the search; the training's is that of `nas train`.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the search; the training's is that of `nas train`.")
+    ] = 0,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Compare with random search and uniform scaling, evaluated alike.")
     ] = False,
@@ -159,9 +167,9 @@ def _print(found: "list[Found]", folder: Path, quiet: bool, as_json: bool) -> No
         if len(findings.comparison) > 1:
             console.print(terminal.comparison_table(findings, answer.metric))
         for sentence in findings.why:
-            console.print(f"- {sentence}", soft_wrap=True, highlight=False)
+            say(f"- {sentence}")
         for note in answer.notes:
-            console.print(f"[yellow]Note:[/] {note}")
-        console.print(f"Written to {one.folder}: best/, front.csv, report.html", soft_wrap=True)
+            say(note, "Note:")
+        say(f"Written to {one.folder}: best/, front.csv, report.html")
     if not quiet:
-        console.print(f"All evaluations: {folder}/study.db; what was done: search.log", soft_wrap=True)
+        say(f"All evaluations: {folder}/study.db; what was done: search.log")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .common import app, console
+from .common import app, console, say
 
 space_app = typer.Typer(no_args_is_help=True, help="Look at search spaces.")
 app.add_typer(space_app, name="space")
@@ -39,9 +39,7 @@ def space_show(
     )
     shared = sum(p.numel() for p in Supernet(space).parameters())
     size = f"{space.size:,}" if space.size < 10**9 else f"{space.size:.3g}"
-    console.print(
-        f"{'' if space.size_is_exact else 'at most '}{size} architectures, {smallest:,} to {largest:,} parameters"
-    )
-    console.print(f"The supernet holds {shared:,} parameters.")
+    say(f"{'' if space.size_is_exact else 'at most '}{size} architectures, {smallest:,} to {largest:,} parameters")
+    say(f"The supernet holds {shared:,} parameters.")
     for finding in space.check(loaded.example.repeat(2, *(1 for _ in loaded.input_shape))):
-        console.print(f"[yellow]Doubt:[/] {finding.message}")
+        say(finding.message, "Doubt:")

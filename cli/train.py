@@ -16,7 +16,7 @@ from .common import (
     alone,
     app,
     console,
-    say,
+    remark,
     stated,
     trained,
     trusting,
@@ -65,7 +65,7 @@ def train(
 
     with alone(prepared) as chosen_run:
         trained(chosen_run)
-    console.print(f"Trained: {chosen_run.folder}")
+    say(f"Trained: {chosen_run.folder}")
 
 
 @app.command()
@@ -107,9 +107,9 @@ def extract(
         metric = opened.task.metric_name
         quality = quality_text(evaluate_subnet(supernet, opened.task, architecture), metric)
         facts = {f"validation {metric}": quality}
-        with locked(folder.parent, say):
+        with locked(folder.parent, remark):
             write_bundle(of, supernet, architecture, folder, facts, kinds, target=device)
-        console.print(f"{name}: net {architecture.id}, {quality} on validation, in {folder}")
+        say(f"{name}: net {architecture.id}, {quality} on validation, in {folder}")
 
 
 @app.command()

@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .common import RunOption, SeedOption, SpaceOption, TaskOption, TrustOption, alone, app, console, trusting
+from .common import (
+    MOST_PROCESSES,
+    MOST_STEPS,
+    RunOption,
+    SeedOption,
+    SpaceOption,
+    TaskOption,
+    TrustOption,
+    alone,
+    app,
+    console,
+    say,
+    trusting,
+)
 
 
 @app.command()
@@ -14,9 +27,11 @@ def tune(
     run: RunOption = None,
     task: TaskOption = None,
     space: SpaceOption = None,
-    trials: Annotated[int, typer.Option(min=1, help="Recipes to try.")] = 8,
-    steps: Annotated[int, typer.Option(min=4, help="Optimizer steps of those that are not stopped early.")] = 300,
-    workers: Annotated[int, typer.Option(min=1, help="Recipes that are tried at a time.")] = 2,
+    trials: Annotated[int, typer.Option(min=1, max=10_000, help="Recipes to try.")] = 8,
+    steps: Annotated[
+        int, typer.Option(min=4, max=MOST_STEPS, help="Optimizer steps of those that are not stopped early.")
+    ] = 300,
+    workers: Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="Recipes that are tried at a time.")] = 2,
     seed: SeedOption = 0,
     trust: TrustOption = False,
 ) -> None:
@@ -42,5 +57,5 @@ def tune(
         shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
     best = rows[0]
     console.print(shown)
-    console.print(f"Best: --lr {best['lr']:g} --sampling {best['sampling']} --distill {best['distill']}")
-    console.print(f"Written to {chosen.folder / 'tune.json'}", soft_wrap=True)
+    say(f"Best: --lr {best['lr']:g} --sampling {best['sampling']} --distill {best['distill']}")
+    say(f"Written to {chosen.folder / 'tune.json'}")

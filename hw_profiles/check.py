@@ -106,8 +106,8 @@ def _far_off(device: Device) -> Iterator[str]:
     worst, net = max(off, key=lambda pair: abs(log(pair[0])), default=(1.0, None))
     if net is not None and not 1 / FAR_OFF < worst < FAR_OFF:
         yield (
-            f"{_called(net)}: {net.period_ms:.4g} ms is {worst:.3g} times what the other points predict: a slip (of the "
-            "unit?), or state under `implausible` why the value is not believed"
+            f"{_called(net)}: {net.period_ms:.4g} ms is {worst:.3g} times what the other points predict: a slip, "
+            "perhaps of the unit, or state under `implausible` why the value is not believed"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, quoted
 
 MILLISECONDS: Mapping[str, float] = {"ms": 1.0, "us": 1e-3, "s": 1e3}
 MILLIJOULES: Mapping[str, float] = {"mJ": 1.0, "uJ": 1e-3, "J": 1e3}
@@ -21,6 +21,8 @@ MEBIBYTES: Mapping[str, float] = {
 }
 
 
+MOST = 1e18
+"""Of a number that a user writes: beyond, a unit would carry it out of what a float holds."""
 T = TypeVar("T")
 
 
@@ -38,7 +40,7 @@ def parse_budget(text: str) -> Budget:
     number, unit = _split(text, "budget", [*MILLISECONDS, "%"], "5ms or 60%")
     if unit == "%":
         if number > 100:
-            raise UserError(f"budget {text!r} is more than the largest net takes; at most 100% is right")
+            raise UserError(f"budget {quoted(text)} is more than the largest net takes; at most 100% is right")
         return Budget(text, share=number / 100)
     return Budget(text, ms=number * MILLISECONDS[unit])
 
@@ -61,15 +63,19 @@ def parse_number(text: str, what: str, units: Mapping[str, float], example: str)
 
 
 def _split(text: str, what: str, units: Mapping[str, float] | list[str], example: str) -> tuple[float, str]:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-z%]*)\s*", text)
+    match = re.fullmatch(r" *([0-9]+(?:\.[0-9]+)?|\.[0-9]+) *([A-Za-z%]*) *", text)
     by_case = {u.lower(): u for u in units}
     if match is None or match[2].lower() not in by_case:
         given = "" if match is None else match[2]
         named = ", ".join(u or "none" for u in (nearest(given, units) if given else units))
-        raise UserError(f"{what} {text!r} is not understood; write a number and a unit ({named}), as in {example}")
-    if float(match[1]) <= 0:
-        raise UserError(f"{what} {text!r} must be more than zero, as in {example}")
-    return float(match[1]), by_case[match[2].lower()]
+        raise UserError(
+            f"{what} {quoted(text)} is not understood; write a number and a unit ({named}), as in {example}"
+        )
+    number = float(match[1])
+    if not 0 < number < MOST:
+        bound = "more than zero" if number < 1 else f"below {MOST:g}"
+        raise UserError(f"{what} {quoted(text)} must be {bound}, as in {example}")
+    return number, by_case[match[2].lower()]
 
 
 def human(value: float, unit: str = "") -> str:

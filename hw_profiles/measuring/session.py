@@ -11,9 +11,11 @@ from pydantic import Field, ValidationError
 
 from ...errors import UserError
 from ...files import write_atomic
-from ..schema import Frozen
+from ..schema import Frozen, NotNegative
 from .timing import Measurement, Protocol
 
+MOST_MS = 1e8
+"""A day. Nobody waits longer for a call."""
 MOST_SLOW = 12
 """Batches that are measured again, at most."""
 Key = tuple[str, str]
@@ -26,10 +28,10 @@ class Timed(Frozen):
     family: str
     net: str
     """The architecture's id."""
-    median_ms: float = Field(gt=0, allow_inf_nan=False)
-    p95_ms: float = Field(gt=0, allow_inf_nan=False)
-    noise: float = Field(ge=0, allow_inf_nan=False)
-    repeats: int = Field(ge=1)
+    median_ms: float = Field(gt=0, le=MOST_MS)
+    p95_ms: float = Field(gt=0, le=MOST_MS)
+    noise: NotNegative
+    repeats: int = Field(ge=1, le=10**12)
     left_out: float = Field(default=0.0, ge=0, le=1)
 
     @property
@@ -45,8 +47,8 @@ class Batch(Frozen):
     """Nets timed in turns, and what the reference took between them."""
 
     nets: list[Timed] = Field(min_length=1)
-    reference_ms: float = Field(gt=0, allow_inf_nan=False)
-    seconds: float = 0.0
+    reference_ms: float = Field(gt=0, le=MOST_MS)
+    seconds: NotNegative = 0.0
     again: bool = False
     """The nets were timed before: for the repeat noise."""
 

@@ -1,29 +1,38 @@
 """What a bundle says of itself: `manifest.json`, read by the target's script and by `ingest`."""
 
-import json
+import lzma
+import struct
+import zlib
 from dataclasses import asdict
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 from zipfile import BadZipFile, ZipFile
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ...errors import UserError
 from ..cost import Cost
 from ..measuring.timing import Protocol
-from ..schema import Frozen, Precision
+from ..points import Point
+from ..schema import Frozen, Precision, first_error
 
 MANIFEST = "manifest.json"
+MOST_MANIFEST = 64 * 2**20
+MOST_NET = 4 * 2**30
+"""Bytes, unpacked: what a zip says of its files is looked at before they are read."""
+UNREADABLE = (BadZipFile, RuntimeError, EOFError, ValueError, struct.error, zlib.error, lzma.LZMAError)
+"""What `zipfile` raises for a file that is no zip, is damaged, encrypted or packed in a way that it does not know."""
+Id = Annotated[str, Field(min_length=1, max_length=400)]
 
 
 class PackedNet(Frozen):
     """One ONNX file, what it costs, and what a calibration's point will say of it."""
 
-    id: str
-    family: str
-    file: str
-    sha256: str
+    id: Id
+    family: Id
+    file: Id
+    sha256: Id
     shape: list[int]
     dtype: str
     top: int = 2
@@ -32,6 +41,15 @@ class PackedNet(Frozen):
     cost: dict[str, Any]
     """`Cost.from_operators` reads it back."""
 
+    @model_validator(mode="after")
+    def _costs_something(self) -> Self:
+        """The facts and the cost are those of a calibration's point."""
+        try:
+            Point.of(self.traced(), **self.facts, latency_ms=1.0, source="results", trust="measured")
+        except (TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+            raise ValueError(f"what it says of net {self.id} is not as `nas profile pack` writes it: {error}") from None
+        return self
+
     def traced(self) -> Cost:
         return Cost.from_operators(**self.cost)
 
@@ -39,7 +57,7 @@ class PackedNet(Frozen):
 class PackedBatch(Frozen):
     """Ids of nets that are timed in turns."""
 
-    nets: list[str] = Field(min_length=1)
+    nets: list[Id] = Field(min_length=1)
     again: bool = False
 
 
@@ -48,7 +66,7 @@ class Manifest(Frozen):
 
     format: Literal[1] = 1
     precision: Precision
-    threads: int
+    threads: int = Field(ge=1, le=4096)
     protocol: Protocol
     reference: str
     batches: list[PackedBatch]
@@ -69,13 +87,32 @@ def read_bundle(path: Path) -> tuple[Manifest, str]:
     """The manifest of a bundle and the bundle's id. Errors: no bundle; a file in it is not the one that was packed."""
     try:
         with ZipFile(path) as bundle:
+            _check_size(bundle, MANIFEST, MOST_MANIFEST)
             raw = bundle.read(MANIFEST)
             manifest = Manifest.model_validate_json(raw)
             for net in manifest.nets:
-                if sha256(bundle.read(net.file)).hexdigest() != net.sha256:
-                    raise UserError(f"{path} is damaged: {net.file} is not the file that was packed; pack it again")
+                _check_file(path, bundle, net)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"the bundle {path} cannot be read: {error.strerror or error}") from None
-    except (BadZipFile, KeyError, ValidationError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is no bundle of `nas profile pack`: {str(error).splitlines()[0]}") from None
+    except ValidationError as error:
+        raise UserError(f"{path} is no bundle of `nas profile pack`: {MANIFEST}: {first_error(error)}") from None
+    except KeyError as error:
+        raise UserError(f"{path} is no bundle of `nas profile pack`: {error.args[0]}") from None
+    except UNREADABLE as error:
+        raise UserError(f"{path} is no bundle of `nas profile pack`: {error or type(error).__name__}") from None
     return manifest, sha256(raw).hexdigest()
+
+
+def _check_file(path: Path, bundle: ZipFile, net: PackedNet) -> None:
+    _check_size(bundle, net.file, MOST_NET)
+    with bundle.open(net.file) as content:
+        if file_digest(content, "sha256").hexdigest() != net.sha256:  # type: ignore[arg-type]
+            raise UserError(f"{path} is damaged: {net.file} is not the file that was packed; pack it again")
+
+
+def _check_size(bundle: ZipFile, name: str, most: int) -> None:
+    size = bundle.getinfo(name).file_size
+    if size > most:
+        raise UserError(f"{bundle.filename} is no bundle of `nas profile pack`: {name} would be {size / 2**30:.1f} GiB")

@@ -6,21 +6,23 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
-from ...errors import UserError
+from ...documents import read_json, read_yaml
+from ...errors import UserError, quoted
 from ..check import bound_ms
 from ..device import Device
 from ..measuring.profiled import TimedNet, device_of, write_device
 from ..measuring.session import Batch, Session, Timed
 from ..nearest import nearest
 from ..points import Point
-from ..schema import Frozen, Runtime, Spec
+from ..schema import Frozen, Runtime, Spec, first_error
 from .bundle import Manifest, PackedNet, read_bundle
 
 PHYSICAL_FLOPS_PER_S = {"cpu": 3e13, "npu": 5e14, "embedded-gpu": 5e14, "server-gpu": 1e16}
 """No chip of the kind computes faster, densely and at any precision: a bound where no datasheet is at hand."""
+MOST_TOLD = 64 * 1024
+"""Characters of all that the script saw of the machine."""
 SHORTEST_MS = 1e-3
 """No runtime takes less for a call."""
 
@@ -31,13 +33,20 @@ class Results(Frozen):
     format: Literal[1]
     bundle: str
     runtime: Literal["onnxruntime", "tensorrt"]
-    version: str = Field(min_length=1)
+    version: str = Field(min_length=1, max_length=200)
     threads: int
-    precision: str
+    precision: str = Field(max_length=20)
     environment: dict[str, Any]
     batches: list[Batch] = Field(min_length=1)
     sha256: dict[str, str]
     checksum: str
+
+    @field_validator("environment")
+    @classmethod
+    def _short(cls, told: dict[str, Any]) -> dict[str, Any]:
+        if len(json.dumps(told)) > MOST_TOLD:
+            raise ValueError(f"it is longer than {MOST_TOLD:,} characters, which run.py does not write")
+        return told
 
 
 def ingest(
@@ -62,7 +71,7 @@ def ingest(
     manifest, bundle_id = read_bundle(Path(bundle))
     found = read_results(Path(results))
     _agree(found, manifest, bundle_id)
-    base = _base(found, path.stem, like, _spec(spec))
+    base = _base(found, path.stem, like, read_spec(spec))
     session = Session(key={}, slow=manifest.protocol.slow, batches=found.batches)
     timed = session.timed()
     nets = [_net(net, timed[net.family, net.id], base) for net in manifest.nets if (net.family, net.id) in timed]
@@ -76,12 +85,7 @@ def ingest(
 
 def read_results(path: Path) -> Results:
     """Errors: it cannot be read, is cut off, has changed since it was written, or holds what is no number."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"the results {path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no whole results.json (cut off on its way?): {error}") from None
+    content = read_json(path, "the file of results")
     if not isinstance(content, dict) or "checksum" not in content:
         raise UserError(f"{path} has no checksum; bring results.json, which run.py writes when it has timed all nets")
     plain = json.dumps({k: v for k, v in content.items() if k != "checksum"}, sort_keys=True).encode()
@@ -90,15 +94,19 @@ def read_results(path: Path) -> Results:
     try:
         return Results.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path} is not valid: {where}: {first['msg']} ({error.error_count()} in all)") from None
+        raise UserError(f"{path} is not valid: {first_error(error)}") from None
 
 
 def _agree(found: Results, manifest: Manifest, bundle_id: str) -> None:
     """The results are of this bundle, of its very files, and of each net once."""
     if found.bundle != bundle_id:
         raise UserError("the results are of another bundle; give the --bundle that was run")
+    for name, run, asked in (
+        ("threads", found.threads, manifest.threads),
+        ("precision", found.precision, manifest.precision),
+    ):
+        if run != asked:
+            raise UserError(f"the results are of {name} {quoted(run)}; the bundle asks for {quoted(asked)}")
     packed = {net.id: net.sha256 for net in manifest.nets}
     changed = sorted(i for i in {*packed, *found.sha256} if packed.get(i) != found.sha256.get(i))
     if changed:
@@ -113,18 +121,15 @@ def _agree(found: Results, manifest: Manifest, bundle_id: str) -> None:
             raise UserError(f"the results are of {len(timed)} of {len(wanted)} nets; let run.py finish")
 
 
-def _spec(path: str | os.PathLike[str] | None) -> Spec | None:
+def read_spec(path: str | os.PathLike[str] | None) -> Spec | None:
+    """The datasheet in a YAML file: the fields of a device's `spec`, or a whole device. Error: it is none."""
     if path is None:
         return None
+    content = read_yaml(path, "the datasheet")
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         return Spec.model_validate(content.get("spec", content) if isinstance(content, dict) else content)
-    except OSError as error:
-        raise UserError(f"the datasheet {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValidationError) as error:
-        raise UserError(
-            f"{path} is no datasheet (the fields of a device's `spec`): {str(error).splitlines()[0]}"
-        ) from None
+    except ValidationError as error:
+        raise UserError(f"{path} is no datasheet (the fields of a device's `spec`): {first_error(error)}") from None
 
 
 def _base(found: Results, name: str, like: Device | None, spec: Spec | None) -> Device:

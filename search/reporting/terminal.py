@@ -108,7 +108,7 @@ def progress_bar(console: Console, title: str) -> Iterator[Callable[..., None]]:
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[remark]}"),
+        TextColumn("{task.fields[remark]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(title, total=None, remark="")
