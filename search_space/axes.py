@@ -51,13 +51,22 @@ def axes_of(space: Probed) -> list[Axis]:
 
 def _axes(space: Probed, gene: Gene, large: Probe) -> Iterator[Axis]:
     small = space.probe({**large.architecture, gene.name: gene.options[0]})
+    for (size, less), members in grouped(large.layouts, small.layouts).items():
+        yield Axis(gene.name, large.architecture, size, less, _unit(gene, size, less), members)
+
+
+def grouped(
+    large: Mapping[str, Layout], small: Mapping[str, Layout]
+) -> dict[tuple[int, int], tuple[Member, ...]]:
+    """The factors that differ between two nets, by their sizes in both."""
     groups: dict[tuple[int, int], list[Member]] = {}
-    for name in large.layouts.keys() & small.layouts.keys():
-        for member, sizes in _moves(name, large.layouts[name], small.layouts[name]):
+    for name in large.keys() & small.keys():
+        for member, sizes in _moves(name, large[name], small[name]):
             groups.setdefault(sizes, []).append(member)
-    for (size, less), members in sorted(groups.items()):
-        ordered = tuple(sorted(members, key=lambda m: (m.parameter, m.dim, m.factor)))
-        yield Axis(gene.name, large.architecture, size, less, _unit(gene, size, less), ordered)
+    return {
+        sizes: tuple(sorted(members, key=lambda m: (m.parameter, m.dim, m.factor)))
+        for sizes, members in sorted(groups.items())
+    }
 
 
 def _moves(name: str, large: Layout, small: Layout) -> Iterator[tuple[Member, tuple[int, int]]]:

@@ -1,64 +1,61 @@
-"""What cannot be seen from shapes, checked: is every derived axis really one axis?"""
+"""What cannot be seen from shapes, checked: is every small net really a sub-network of the large one?"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-
-from .architecture import Architecture
-from .axes import Axis, axes_of, permute
-from .layout import Layout
+from .axes import Axis, axes_of
+from .inputs import Inputs
+from .layout import DimRule
+from .nesting.judge import Fault, judge, prepare
+from .nesting.pairs import Step, kind, steps
+from .nesting.propose import propose, written
 from .probe import Probed
 
-TOLERANCE = 1e-6
 MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A doubt about weight sharing: the gene, and one sentence that says what was seen and what to do."""
+    """A doubt about weight sharing: the gene, and one sentence that says what was seen and what to do.
+
+    parameter: where it shows, if one could be named. layouts: rules for `SearchSpace(..., layouts=...)` that mend it,
+    tried on the nets; empty where none of those tried does.
+    """
 
     gene: str
     message: str
+    parameter: str | None = None
+    layouts: Mapping[str, DimRule | Mapping[int, DimRule]] | None = None
 
 
-def check(space: Probed, example: Tensor | None = None, seed: int = 0) -> list[Finding]:
-    """Doubts about the nesting of `space`; an empty list means that every axis passed.
+def check(space: Probed, example: Inputs | None = None) -> list[Finding]:
+    """Doubts about the nesting of `space`; an empty list means that every gene passed.
 
-    Two tests for each axis. Some tensor must consume it as its input, else the dimension probably stacks several
-    projections (a fused qkv) whose layout was not declared. And, where `example` (an input of the nets) is given, its
-    members are permuted together: that must not change the outputs, or the axis is not one.
+    example: an input of the nets (a tensor, a tuple of arguments or a mapping of keywords); tokens and floats are
+    drawn anew. Every gene is set to its top and below it, and the small net must compute what the large one does whose
+    other parameters are zero (`nesting.mask`), in random weights, without what legitimately depends on the width.
+    Where that cannot decide, the units of the axis must be exchangeable. Without an example only the shapes are looked
+    at: some tensor must consume every axis. Error: an example that the nets do not take.
     """
-    rigs: dict[Architecture, _Rig] = {}
-    found: list[Finding] = []
-    for axis in axes_of(space):
-        rig = rigs.get(axis.architecture) or rigs.setdefault(axis.architecture, _rig(space, axis, example, seed))
-        found += [Finding(axis.gene, f"{_what(axis)}, but {doubt}") for doubt in _doubts(axis, rig)]
-    return found
+    if example is None:
+        return [Finding(a.gene, f"{_what(a)}, but {_UNUSED.format(a.size)}") for a in axes_of(space) if _unused(space, a)]
+    ready = prepare(space, example)
+    found: dict[tuple[str, str | None], Finding] = {}
+    for step in steps(space):
+        result = judge(space, step, ready)
+        if result is not None:
+            finding = _unchecked(step, result) if isinstance(result, str) else _finding(step, result)
+            found.setdefault((kind(finding.gene), finding.parameter and kind(finding.parameter)), finding)
+    return list(found.values())
 
 
-@dataclass(frozen=True)
-class _Rig:
-    """A net with random weights, ready to be permuted: all in float64."""
-
-    module: nn.Module
-    parameters: dict[str, Tensor]
-    layouts: dict[str, Layout]
-    inputs: Tensor | None
-    outputs: Tensor
-    generator: torch.Generator
+_UNUSED = "no tensor consumes {} inputs; declare the layout of a fused projection"
 
 
-def _rig(space: Probed, axis: Axis, example: Tensor | None, seed: int) -> _Rig:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = space.build(axis.architecture).double().eval()
-    parameters = {n: torch.randn(p.shape, generator=generator).double() * 0.3 for n, p in module.named_parameters()}
-    inputs = None if example is None else _random_like(example, generator)
-    outputs = torch.zeros(1) if inputs is None else _outputs(module, parameters, inputs)
-    return _Rig(module, parameters, space.layouts(module), inputs, outputs, generator)
+def _unused(space: Probed, axis: Axis) -> bool:
+    """Whether matrices make the axis and none consumes it (a scale does neither)."""
+    layouts = space.probe(axis.architecture).layouts
+    return all(m.dim == 0 for m in axis.members) and any(len(layouts[m.parameter]) > 1 for m in axis.members)
 
 
 def _what(axis: Axis) -> str:
@@ -67,37 +64,43 @@ def _what(axis: Axis) -> str:
     return f"gene {axis.gene!r} moves {', '.join(names[:MOST_NAMED])}{more} from {axis.size} to {axis.small}"
 
 
-def _doubts(axis: Axis, rig: _Rig) -> list[str]:
-    doubts = []
-    matrices = any(
-        len(rig.layouts[m.parameter]) > 1 for m in axis.members
-    )  # a scale consumes nothing and makes nothing
-    if matrices and all(m.dim == 0 for m in axis.members):
-        doubts.append(f"no tensor consumes {axis.size} inputs; declare the layout of a fused projection")
-    moved = permutation_error(axis, rig)
-    if moved > TOLERANCE:
-        doubts.append(f"permuting them together moves the outputs by {moved:.1e}; the units are not one axis")
-    return doubts
+def _finding(step: Step, fault: Fault) -> Finding:
+    rules = propose(fault)
+    return Finding(step.gene.name, f"{_between(step)}: {_sentence(fault)}{_advice(fault, rules)}", fault.parameter, rules)
 
 
-def permutation_error(axis: Axis, rig: _Rig) -> float:
-    """How much the outputs move, relative to their scale, when `axis` is permuted at random (0 without an input)."""
-    if rig.inputs is None:
-        return 0.0
-    order = torch.randperm(axis.size // axis.unit, generator=rig.generator)
-    permuted = permute(rig.parameters, rig.layouts, axis, order)
-    after = _outputs(rig.module, permuted, rig.inputs)
-    return float((rig.outputs - after).abs().max() / rig.outputs.abs().max().clamp_min(1e-12))
+def _unchecked(step: Step, reason: str) -> Finding:
+    return Finding(step.gene.name, f"{_between(step)}: could not be checked, for of the outputs {reason}")
 
 
-@torch.no_grad()
-def _outputs(module: nn.Module, parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
-    found = functional_call(module, parameters, (inputs,))
-    return found if isinstance(found, Tensor) else found[0]
+def _between(step: Step) -> str:
+    large, small = step.values
+    return f"gene {step.gene.name!r}, {large!r} against {small!r}"
 
 
-def _random_like(example: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise in the shape of a real-valued example; integer examples (tokens) are used as they are."""
-    if not example.is_floating_point():
-        return example
-    return torch.randn(example.shape, generator=generator, dtype=torch.float32).double()
+def _sentence(fault: Fault) -> str:
+    name = fault.parameter
+    if fault.what == "renamed":
+        return (
+            f"parameter {name} exists in the small net only, so names move with the gene, and layers of one name may "
+            "play different parts; give every layer a name that does not depend on the gene"
+        )
+    if fault.what == "regrouped":
+        return (
+            "both nets have the same parameters but split the units of a layer otherwise (as heads do at a fixed "
+            "width); weights are shared, yet the small net is not a part of the large one"
+        )
+    where = f", first at {name}" if name else ""
+    far = "in shape" if fault.error == float("inf") else f"by {fault.error:.1e}"
+    return (
+        "the small net is not a sub-network of the large one: with all its other parameters at zero the large net's "
+        f"outputs differ {far}{where}"
+    )
+
+
+def _advice(fault: Fault, rules: Mapping[str, Mapping[int, DimRule]] | None) -> str:
+    if rules:
+        return f"; layouts={written(rules)} mends it"
+    if fault.what == "moved":
+        return "; its units are not one axis: declare a layout, or let the gene not move them"
+    return "; layers behind those that it lacks play another part" if fault.what == "absent" else ""

@@ -14,6 +14,7 @@ from .buffers import buffer_layouts
 from .check import Finding, check
 from .construction import Created, bytes_of, construct
 from .gene_space import GeneSpace
+from .inputs import Inputs
 from .layout import Layout, Rule, layouts_of
 from .probe import Probe
 from .quantization import Granularity, Quantization, canonical, policy_of, schemes_of
@@ -97,8 +98,11 @@ class SearchSpace(GeneSpace):
         """The layout of every parameter of a module of this space."""
         return layouts_of(module, self.layout_rules)
 
-    def check(self, example: Tensor | None = None) -> list[Finding]:
-        """Doubts about the nesting of the space (see `check.check`); none when every shared axis is really one."""
+    def check(self, example: Inputs | None = None) -> list[Finding]:
+        """Doubts about the nesting of the space (see `check.check`); none when every small net is part of a large one.
+
+        example: an input of the nets: a tensor, a tuple of arguments, or a mapping of keywords.
+        """
         return check(self, example)
 
     # Transforms

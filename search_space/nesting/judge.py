@@ -1,0 +1,142 @@
+"""The judgement of one pair of nets."""
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+from ...errors import UserError
+from ..inputs import Inputs, map_tensors, random_like
+from ..probe import Probed
+from .mask import Pair, gap, mask_error
+from .nets import Run, build, difference, random_values, run, share_constants
+from .pairs import Step, kind
+from .permute import is_symmetric
+from .regroup import regrouped
+
+SEEDS = (0, 1)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a pair. parameter: where it shows; error: how far the outputs differ, 0 where none was."""
+
+    pair: Pair
+    what: str
+    parameter: str | None = None
+    error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Inputs that the nets take, and the number format in which they do."""
+
+    inputs: Inputs
+    dtype: torch.dtype
+
+
+def judge(space: Probed, step: Step, ready: Ready) -> Fault | str | None:
+    """The fault of a step; or the reason why it could not be checked; or None: the small net is a sub-network."""
+    reason = ""
+    for seed in SEEDS:
+        for positive in (False, True):
+            pair = make_pair(space, step, ready, seed, positive)
+            if pair.added:
+                return _renamed(pair, step)
+            small = run(pair.small, pair.small_values(), pair.inputs)
+            if not small.unreadable and any(bool(t.ne(0).any()) for t in small.outputs):
+                return _judged(pair, step, small)
+            numbers = "they are all zero" if not small.unreadable else "some are not numbers"
+            reason = f"{numbers} with random weights" if small.outputs else "there are none of real numbers"
+    return reason
+
+
+def make_pair(space: Probed, step: Step, ready: Ready, seed: int, positive: bool) -> Pair:
+    """Both nets with random values."""
+    large, small = (build(space, p.architecture, ready.dtype, seed) for p in (step.large, step.small))
+    share_constants(small.module, large.module)
+    values = random_values(large.module, seed, positive)
+    return Pair(step.gene.name, large, small, values, ready.inputs, ready.dtype)
+
+
+def _renamed(pair: Pair, step: Step) -> Fault | None:
+    """Names that only the small net has: alternatives may have them, a smaller number may not.
+
+    Unless the names say the number, as those of alternatives do (`convs.k3` in the place of `convs.k5`).
+    """
+    top, low = map(str, step.values)
+    says = all(top in _numbers(n) for n in pair.absent) and all(low in _numbers(n) for n in pair.added)
+    if not step.gene.nested or not pair.shared or (says and {*map(kind, pair.absent)} == {*map(kind, pair.added)}):
+        return None
+    return Fault(pair, "renamed", pair.added[0])
+
+
+def _numbers(name: str) -> list[str]:
+    return re.findall(r"\d+", name)
+
+
+def _judged(pair: Pair, step: Step, small: Run) -> Fault | None:
+    if not pair.moved and not pair.absent:
+        return Fault(pair, "regrouped") if regrouped(pair, small) else None
+    error, large = mask_error(pair, small)
+    if error < pair.tolerance or (not step.gene.nested and not _one_program(pair, small, large)):
+        return None
+    if pair.moved and not pair.absent and is_symmetric(pair, step.gene, small):
+        return None
+    if not pair.moved and not _removable(pair):
+        return None
+    return Fault(pair, "moved" if pair.moved else "absent", first_break(pair, small, large), error)
+
+
+def _one_program(pair: Pair, small: Run, large: Run) -> bool:
+    """Whether two alternatives are sizes of one model: the same classes and the same operators."""
+    classes = pair.large.classes
+    same = all(classes.get(n) is c for n, c in pair.small.classes.items())
+    return same and set(small.trace.names) == set(large.trace.names)
+
+
+def _removable(pair: Pair) -> bool:
+    """Whether what the small net lacks are whole modules: the layers inside of an LSTM are not seen one by one."""
+    return all(any(n.startswith(m + ".") for m in pair.skipped) for n in pair.absent)
+
+
+def first_break(pair: Pair, small: Run, large: Run) -> str | None:
+    """The parameter of the first layer whose output differs in the two runs."""
+    at = break_index(pair, small, large)
+    if at is None:
+        return None
+    owner = small.calls[at][0]
+    return next((n for n in pair.shared if n.rpartition(".")[0] == owner), None)
+
+
+def break_index(pair: Pair, small: Run, large: Run) -> int | None:
+    """The first call of a layer in the small net whose output differs from that of the large net."""
+    theirs: dict[str, list[torch.Tensor]] = {}
+    for name, output in large.calls:
+        theirs.setdefault(name, []).append(output)
+    for index, (name, output) in enumerate(small.calls):
+        others = theirs.get(name)
+        if others and output.is_floating_point() and difference(output, others.pop(0)) > pair.tolerance:
+            return index
+    return None
+
+
+def prepare(space: Probed, example: Inputs) -> Ready:
+    """Random inputs of the form of the example if the nets take them, else the example itself.
+
+    Error: the largest net takes neither.
+    """
+    architecture = space.probes[0].architecture
+    net = build(space, architecture, torch.float32)
+    drawn = random_like(example, torch.Generator().manual_seed(0), net.module)
+    for dtype in (torch.float64, torch.float32):
+        for inputs in (drawn, example):
+            cast = map_tensors(lambda x: x.to(dtype) if x.is_floating_point() else x, inputs)  # noqa: B023
+            net = build(space, architecture, dtype)
+            try:
+                run(net, random_values(net.module, 0, False), cast)
+            except Exception as error:  # whatever the user's module raises
+                reason = error
+            else:
+                return Ready(cast, dtype)
+    raise UserError(f"the nets do not take the example: {type(reason).__name__}: {reason}") from reason

@@ -1,0 +1,166 @@
+"""Two nets side by side: the same random values in both, and what a run of each shows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..architecture import Architecture
+from ..inputs import Inputs, call, map_tensors, tensors_in
+from ..layout import Layout
+from ..probe import Probed
+from .neutral import Neutral
+
+Values = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Net:
+    """One architecture, built: its module in evaluation mode and the layouts of its parameters."""
+
+    architecture: Architecture
+    module: nn.Module
+    layouts: Mapping[str, Layout]
+
+    @property
+    def classes(self) -> dict[str, type[nn.Module]]:
+        """The class of every submodule by its name."""
+        return {name: type(module) for name, module in self.module.named_modules()}
+
+
+def build(space: Probed, architecture: Architecture, dtype: torch.dtype, seed: int = 0) -> Net:
+    """The net of an architecture, its constants (buffers) drawn by `seed` where the constructor draws them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = space.build(architecture)
+    return Net(architecture, module.to(dtype).eval(), space.layouts(module))
+
+
+def random_values(module: nn.Module, seed: int, positive: bool) -> dict[str, Tensor]:
+    """A value for every parameter: matrices keep the scale of what they are applied to."""
+    generator = torch.Generator().manual_seed(seed)
+    values = {}
+    for name, p in module.named_parameters():
+        scale = 0.5 if p.dim() < 2 else (p[0].numel() or 1) ** -0.5
+        values[name] = torch.randn(p.shape, generator=generator, dtype=p.dtype) * scale
+        if positive:
+            values[name] = values[name].abs() + 0.1 * scale
+    return values
+
+
+def share_constants(small: nn.Module, large: nn.Module) -> None:
+    """Give the small net the leading corners of the large one's constants, and zero the rest of them.
+
+    A table of positions or frequencies is computed from the width and differs between the nets; their weights do not
+    depend on that. Integers (indices) stay.
+    """
+    theirs = dict(large.named_buffers())
+    for name, buffer in small.named_buffers():
+        other = theirs.get(name)
+        if other is None or not buffer.is_floating_point() or other.dim() != buffer.dim():
+            continue
+        if any(a > b for a, b in zip(buffer.shape, other.shape, strict=True)):
+            continue
+        corner = tuple(slice(0, n) for n in buffer.shape)
+        buffer.copy_(other[corner])
+        if other.shape != buffer.shape:
+            other.zero_()[corner] = buffer
+
+
+@dataclass
+class Run:
+    """What one call showed: all real-valued outputs, those of the leaf modules in the order of the calls, constants."""
+
+    outputs: list[Tensor]
+    trace: Neutral
+    calls: list[tuple[str, Tensor]] = field(default_factory=list)
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether there is nothing to compare: no real-valued output, or one that is not a number."""
+        return not self.outputs or any(bool(t.isnan().any()) for t in self.outputs)
+
+
+Hook = Callable[..., Any]
+
+
+@torch.no_grad()
+def run(
+    net: Net, values: Values, inputs: Inputs, scalars: Sequence[float] | None = None, skip: Sequence[str] = ()
+) -> Run:
+    """Outputs of the net with these values; modules in `skip` hand on their input."""
+    for name, p in net.module.named_parameters():
+        p.copy_(values[name])
+    result = Run([], Neutral(scalars))
+    with ExitStack() as stack:
+        for name, module in net.module.named_modules():
+            if name in skip:
+                stack.enter_context(module.register_forward_hook(_hand_on, with_kwargs=True))
+            if next(module.children(), None) is None:
+                stack.enter_context(module.register_forward_hook(_recorder(name, result.calls)))
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        torch.manual_seed(0)
+        stack.enter_context(sdpa_kernel([SDPBackend.MATH]))
+        stack.enter_context(_without_fast_path())
+        stack.enter_context(result.trace)
+        outputs = call(net.module, map_tensors(torch.clone, inputs))
+    result.outputs = [t for t in tensors_in(outputs) if t.is_floating_point() or t.is_complex()]
+    return result
+
+
+def _recorder(name: str, calls: list[tuple[str, Tensor]]) -> Hook:
+    def record(module: nn.Module, args: Any, output: Any) -> None:
+        calls.extend((name, t) for t in tensors_in(output)[:1])
+
+    return record
+
+
+def _hand_on(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+    """The first input in the place of the first output of the same shape."""
+    given = [t for t in (*tensors_in(args), *tensors_in(kwargs)) if t.is_floating_point()]
+    if isinstance(output, Tensor):
+        return given[0] if given and given[0].shape == output.shape else torch.zeros_like(output)
+    if isinstance(output, tuple) and output:
+        return (_hand_on(module, args, kwargs, output[0]), *output[1:])
+    return output
+
+
+class _without_fast_path:
+    """torch's fused encoder layer hides its parts; switched off here and put back."""
+
+    def __enter__(self) -> None:
+        self.before = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+
+    def __exit__(self, *_: object) -> None:
+        torch.backends.mha.set_fastpath_enabled(self.before)
+
+
+def difference(small: Tensor, large: Tensor) -> float:
+    """Largest difference, relative to the scale of `small`, from the part of `large` that answers to it.
+
+    Where an output carries the width that is its leading corner, or what is left without the zeros.
+    """
+    if small.shape == large.shape:
+        return _relative(small, large)
+    if small.dim() != large.dim() or any(a > b for a, b in zip(small.shape, large.shape, strict=True)):
+        return float("inf")
+    corner, rest = large[tuple(slice(0, n) for n in small.shape)], large
+    for dim, (a, b) in enumerate(zip(small.shape, large.shape, strict=True)):
+        if a != b:
+            lines = rest.transpose(0, dim).flatten(1).ne(0).any(1)
+            rest = rest.index_select(dim, lines.nonzero().flatten())
+    found = [_relative(small, part) for part in (corner, rest) if part.shape == small.shape]
+    return min(found)
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    if a.numel() == 0:
+        return 0.0
+    scale = torch.where(a.isfinite(), a, 0).abs().max().clamp_min(1e-30)
+    gap = torch.where(a == b, 0, (a - b).abs()) / scale
+    return float("inf") if bool(gap.isnan().any()) else float(gap.max())

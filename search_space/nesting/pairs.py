@@ -1,0 +1,109 @@
+"""Which nets are compared: each gene at its top and below, in every context that may change what it means."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..architecture import GeneValue
+from ..corner import fits
+from ..probe import Probe, Probed
+from ..trial import Gene
+
+
+@dataclass(frozen=True)
+class Step:
+    """One gene changed: probes of the larger and of the smaller net, and what the gene is in each."""
+
+    gene: Gene
+    large: Probe
+    small: Probe
+
+    @property
+    def values(self) -> tuple[GeneValue, GeneValue]:
+        return self.large.architecture[self.gene.name], self.small.architecture[self.gene.name]
+
+    @property
+    def nested(self) -> bool:
+        """Whether every shared parameter of the small net is a corner of the large one's."""
+        shared = self.small.layouts.keys() & self.large.layouts.keys()
+        return all(fits(self.small.layouts[n], self.large.layouts[n]) for n in shared)
+
+    @property
+    def moves(self) -> tuple[tuple[str, object, object], ...]:
+        """The parameters that differ, without the numbers of layers in their names."""
+        names = self.small.layouts.keys() | self.large.layouts.keys()
+        pairs = ((kind(n), self.large.layouts.get(n), self.small.layouts.get(n)) for n in sorted(names))
+        return tuple(dict.fromkeys(p for p in pairs if p[1] != p[2]))
+
+
+def kind(name: str) -> str:
+    """A name without its numbers: layers are of one kind."""
+    return re.sub(r"\d+", "#", name)
+
+
+def steps(space: Probed) -> Iterator[Step]:
+    """Every gene's top against its lowest and its second highest option, every alternative against the first.
+
+    Once more wherever another alternative is chosen (the gene may mean something else there). Layers that look alike
+    are compared once; their first and last layer stand for them.
+    """
+    last = {kind(name): name for name in space.genes}
+    seen: set[object] = set()
+    for gene in space.genes.values():
+        for context in _contexts(space, gene):
+            for step in _from(space, gene, context):
+                mark = (kind(gene.name), step.values, step.moves, _others(step, space))
+                if mark not in seen or last[kind(gene.name)] == gene.name:
+                    seen.add(mark)
+                    yield step
+
+
+def _others(step: Step, space: Probed) -> object:
+    """The alternatives of the context that differ from the first, by kind."""
+    architecture = step.large.architecture
+    flipped = (n for n in architecture if not space.genes[n].nested and architecture[n] != space.genes[n].top)
+    return frozenset((kind(n), architecture[n]) for n in flipped)
+
+
+def _contexts(space: Probed, gene: Gene) -> list[Probe]:
+    """The first net with the gene, and those that differ from it by one alternative that may concern the gene."""
+    having = [p for p in space.probes if gene.name in p.architecture]
+    if not having:
+        return []
+    first = having[0]
+    top = {n: v for n, v in first.architecture.items() if n != gene.name}
+    contexts = [first] if first.architecture[gene.name] == gene.top else [space.probe({**top, gene.name: gene.top})]
+    for other in list(first.architecture) + [n for n in space.genes if n not in first.architecture]:
+        if other == gene.name or space.genes[other].nested or not _concerns(other, gene.name):
+            continue
+        for option in space.genes[other].options:
+            probe = space.probe({**top, other: option, gene.name: gene.top})
+            if probe.architecture.get(other) == option and gene.name in probe.architecture:
+                contexts.append(probe)
+    return list({p.architecture: p for p in contexts}.values())
+
+
+def _concerns(other: str, name: str) -> bool:
+    """Genes of one layer concern each other, and those of the whole net all; those of other layers do not."""
+    a, b = re.findall(r"\d+", other), re.findall(r"\d+", name)
+    return all(x == y for x, y in zip(a, b, strict=False))
+
+
+def _from(space: Probed, gene: Gene, context: Probe) -> list[Step]:
+    """To the lowest and the second highest option; to every alternative."""
+    probes = (space.probe({**context.architecture, gene.name: o}) for o in gene.options)
+    smaller = [p for p in probes if p.architecture != context.architecture and space.allows(p.architecture)]
+    if gene.nested:
+        smaller = smaller[:1] + smaller[1:][-1:]
+    return [_step(gene, context, small) for small in smaller]
+
+
+def _step(gene: Gene, context: Probe, other: Probe) -> Step:
+    """The larger net first, if one is nested in the other."""
+    step, back = Step(gene, context, other), Step(gene, other, context)
+    return back if back.nested and (not step.nested or _is_smaller(context, other)) else step
+
+
+def _is_smaller(a: Probe, b: Probe) -> bool:
+    """Whether `a` has fewer weights than `b`."""
+    return a.size[0] < b.size[0]

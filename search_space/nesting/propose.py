@@ -1,0 +1,195 @@
+"""A layout rule that mends a pair of nets: guesses, each tried by the mask test before it is proposed."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+
+from ...errors import UserError
+from ..corner import fits
+from ..layout import DimRule, Layout, apply_rule, segments_of
+from .judge import Fault, break_index
+from .mask import Pair, mask_error
+from .nets import Net, run
+from .pairs import kind
+
+Place = tuple[str, int]
+"""A parameter and one of its dimensions."""
+Guess = Mapping[Place, DimRule]
+MOST_ROUNDS = 3
+FACTORS = (3, 2, 4, 6, 8, 5)
+
+
+def propose(fault: Fault) -> dict[str, dict[int, DimRule]] | None:
+    """Rules by pattern of names under which the small net is a sub-network of the large one; None if none is known.
+
+    A guess that lets the nets agree up to a later layer is kept, and the next one is made on top of it.
+    """
+    pair, chosen = fault.pair, dict[Place, DimRule]()
+    reached = _reached(pair)
+    for _ in range(MOST_ROUNDS if fault.what == "moved" else 0):
+        best: Guess | None = None
+        for guess in _guesses(pair, chosen):
+            far = _reached(_ruled(pair, {**chosen, **guess}))
+            if far > reached:
+                best, reached = guess, far
+            if far == float("inf"):
+                break
+        if best is None:
+            return None
+        chosen.update(best)
+        if reached == float("inf"):
+            return _confirmed(pair, _rules(pair, chosen))
+    return None
+
+
+def _reached(pair: Pair | None) -> float:
+    """How many calls of layers the masked net agrees with the small one; infinity if the outputs agree as well."""
+    if pair is None:
+        return -1
+    small = run(pair.small, pair.small_values(), pair.inputs)
+    error, large = mask_error(pair, small, quick=not pair.absent)
+    at = break_index(pair, small, large)
+    return float("inf") if error < pair.tolerance else len(small.calls) if at is None else at
+
+
+def _ruled(pair: Pair, guess: Guess) -> Pair | None:
+    """The pair under a guess; None where that divides nothing or does not nest."""
+    try:
+        large, small = (_layouts(net, guess) for net in (pair.large, pair.small))
+    except UserError:
+        return None
+    return pair.with_layouts(large, small) if all(fits(small[n], large[n]) for n in pair.shared) else None
+
+
+def _layouts(net: Net, guess: Guess) -> dict[str, Layout]:
+    layouts, parameters = dict(net.layouts), dict(net.module.named_parameters())
+    for (name, dim), rule in guess.items():
+        layouts[name] = apply_rule(name, parameters[name].shape, {dim: rule}, layouts[name])
+    return layouts
+
+
+def _guesses(pair: Pair, chosen: Guess) -> Iterator[Guess]:
+    sizes = _sizes(pair)
+    groups = list(_groups(pair, sizes))
+    for group in groups:
+        for factor in _factors(sizes, sizes[group[0]]):
+            yield {place: _extended(chosen.get(place), factor) for place in group}
+    yield from _attentions(pair, sizes)
+    yield from _concatenations(sizes)
+
+
+def _sizes(pair: Pair) -> dict[Place, tuple[int, int]]:
+    """Every dimension that differs, and its sizes in the large and the small net."""
+    large, small = (dict(net.module.named_parameters()) for net in (pair.large, pair.small))
+    shapes = {name: zip(large[name].shape, small[name].shape, strict=True) for name in pair.moved}
+    return {(name, d): (a, b) for name, dims in shapes.items() for d, (a, b) in enumerate(dims) if a != b}
+
+
+def _groups(pair: Pair, sizes: Mapping[Place, tuple[int, int]]) -> Iterator[list[Place]]:
+    """Dimensions that get one rule: of a weight and its bias, in all layers of a kind; then of the weight alone."""
+    for mark in dict.fromkeys((kind(name), d) for name, d in sizes if _rank(pair, name) > 1):
+        weights = [(n, d) for n, d in sizes if (kind(n), d) == mark]
+        biases = [
+            (other, 0)
+            for n, d in weights
+            for other, _ in sizes
+            if other.rpartition(".")[0] == n.rpartition(".")[0]
+            and _rank(pair, other) == 1
+            and sizes[other, 0] == sizes[n, d]
+        ]
+        if biases:
+            yield weights + biases
+        yield weights
+    for owner in dict.fromkeys(kind(n).rpartition(".")[0] for n, _ in sizes if _rank(pair, n) == 1):
+        yield [(n, d) for n, d in sizes if kind(n).rpartition(".")[0] == owner and _rank(pair, n) == 1]
+
+
+def _rank(pair: Pair, name: str) -> int:
+    return len(pair.large.layouts[name])
+
+
+def _factors(sizes: Mapping[Place, tuple[int, int]], of: tuple[int, int]) -> list[int]:
+    """How many parts the sizes may have: a few, or as many as the sizes are multiples of others that differ."""
+    multiples = (of[0] // a for a, b in sizes.values() if of[0] % a == 0 and of[0] * b == of[1] * a)
+    return [k for k in dict.fromkeys((*FACTORS, *multiples)) if k > 1 and of[0] % k == 0 and of[1] % k == 0]
+
+
+def _extended(rule: DimRule | None, factor: int) -> DimRule:
+    parts = () if rule is None or len(segments_of(rule)) > 1 else tuple(segments_of(rule)[0][:-1])
+    return (*parts, factor, -1)
+
+
+def _attentions(pair: Pair, sizes: Mapping[Place, tuple[int, int]]) -> Iterator[Guess]:
+    """One number of heads in a whole block: the rows of its layers and the columns of the last one."""
+    order = list(dict.fromkeys(n for n in (n.rpartition(".")[0] for n in pair.shared)))
+    blocks = dict.fromkeys(kind(owner).rpartition(".")[0] for owner in order)
+    for block in blocks:
+        inside = [o for o in order if kind(o).rpartition(".")[0] == block]
+        lasts = {kind(o) for o in inside[-1:]}
+        rows = [p for p in sizes if p[1] == 0 and _owner(p) in inside and kind(_owner(p)) not in lasts]
+        columns = [p for p in sizes if p[1] == 1 and kind(_owner(p)) in lasts]
+        if not rows or not columns:
+            continue
+        width = sizes[columns[0]]
+        for heads in (*FACTORS, 16):
+            parts = {p: sizes[p][0] // width[0] for p in rows if sizes[p][0] * width[1] == sizes[p][1] * width[0]}
+            yield {
+                **{p: (n, heads, -1) if n > 1 else (heads, -1) for p, n in parts.items() if n},
+                **{p: (heads, -1) for p in columns},
+            }
+
+
+def _owner(place: Place) -> str:
+    return place[0].rpartition(".")[0]
+
+
+def _concatenations(sizes: Mapping[Place, tuple[int, int]]) -> Iterator[Guess]:
+    """Parts that stay beside parts that shrink: a fixed stem and layers of a growth, or a stem that shrinks."""
+    for part, less in sorted(set(sizes.values())):
+        beside: dict[tuple[int, bool], dict[Place, DimRule]] = {}
+        for place, (a, b) in sizes.items():
+            count, left = divmod(a - b, part - less)
+            fixed = a - count * part
+            if not left and count and fixed > 0:
+                beside.setdefault((fixed, True), {})[place] = [(fixed,), (count, -1)]
+                beside.setdefault((fixed if count == 1 else 0, False), {})[place] = [(count, -1), (fixed,)]
+        yield from beside.values()
+        for first in (True, False):
+            yield {p: rule for (_, stem), group in beside.items() if stem is first for p, rule in group.items()}
+
+
+def _rules(pair: Pair, chosen: Guess) -> dict[str, dict[int, DimRule]]:
+    """The guess as a user writes it: patterns of names for all layers of a kind that agree."""
+    rules: dict[str, dict[int, DimRule]] = {}
+    for (name, dim), rule in chosen.items():
+        alike = {n: r for (n, d), r in chosen.items() if kind(n) == kind(name) and d == dim}
+        pattern = _pattern(name) if len(alike) > 1 and all(r == rule for r in alike.values()) else name
+        rules.setdefault(pattern, {})[dim] = rule
+    return rules
+
+
+def _pattern(name: str) -> str:
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def _confirmed(pair: Pair, rules: dict[str, dict[int, DimRule]]) -> dict[str, dict[int, DimRule]] | None:
+    """The rules, if the pair agrees under them as they are written."""
+    guess = {
+        (name, dim): rule
+        for name in pair.shared
+        for pattern, dims in rules.items()
+        if fnmatchcase(name, pattern)
+        for dim, rule in dims.items()
+        if dim < _rank(pair, name)
+    }
+    return rules if _reached(_ruled(pair, guess)) == float("inf") else None
+
+
+def written(rules: Mapping[str, Mapping[int, DimRule]]) -> str:
+    """The rules as the argument `layouts` of a space."""
+
+    def text(dims: Mapping[int, DimRule]) -> str:
+        return str(dims[0]) if dims.keys() == {0} else str(dict(dims))
+
+    return "{" + ", ".join(f'"{pattern}": {text(dims)}' for pattern, dims in rules.items()) + "}"
+
+
