@@ -42,7 +42,7 @@ def check(space: Probed, example: Inputs | None = None) -> list[Finding]:
     ready = prepare(space, example)
     found: dict[tuple[str, str | None], Finding] = {}
     for step in steps(space):
-        result = judge(space, step, ready)
+        result = judge(step, ready)
         if result is not None:
             finding = _unchecked(step, result) if isinstance(result, str) else _finding(step, result)
             found.setdefault((kind(finding.gene), finding.parameter and kind(finding.parameter)), finding)

@@ -9,7 +9,7 @@ from ...errors import UserError
 from ..inputs import Inputs, map_tensors, random_like
 from ..probe import Probed
 from .mask import Pair, gap, mask_error
-from .nets import Run, build, difference, random_values, run, share_constants
+from .nets import Nets, Run, difference, random_values, run, with_shared_constants
 from .pairs import Step, kind
 from .permute import is_symmetric
 from .regroup import regrouped
@@ -29,18 +29,18 @@ class Fault:
 
 @dataclass(frozen=True)
 class Ready:
-    """Inputs that the nets take, and the number format in which they do."""
+    """Nets in a number format in which they run, and inputs that they take."""
 
+    nets: Nets
     inputs: Inputs
-    dtype: torch.dtype
 
 
-def judge(space: Probed, step: Step, ready: Ready) -> Fault | str | None:
+def judge(step: Step, ready: Ready) -> Fault | str | None:
     """The fault of a step; or the reason why it could not be checked; or None: the small net is a sub-network."""
     reason = ""
     for seed in SEEDS:
         for positive in (False, True):
-            pair = make_pair(space, step, ready, seed, positive)
+            pair = make_pair(step, ready, seed, positive)
             if pair.added:
                 return _renamed(pair, step)
             small = run(pair.small, pair.small_values(), pair.inputs)
@@ -51,12 +51,12 @@ def judge(space: Probed, step: Step, ready: Ready) -> Fault | str | None:
     return reason
 
 
-def make_pair(space: Probed, step: Step, ready: Ready, seed: int, positive: bool) -> Pair:
+def make_pair(step: Step, ready: Ready, seed: int, positive: bool) -> Pair:
     """Both nets with random values."""
-    large, small = (build(space, p.architecture, ready.dtype, seed) for p in (step.large, step.small))
-    share_constants(small.module, large.module)
+    nets = ready.nets
+    small, large = with_shared_constants(nets[step.small.architecture], nets[step.large.architecture])
     values = random_values(large.module, seed, positive)
-    return Pair(step.gene.name, large, small, values, ready.inputs, ready.dtype)
+    return Pair(step.gene.name, large, small, values, ready.inputs, nets.dtype)
 
 
 def _renamed(pair: Pair, step: Step) -> Fault | None:
@@ -127,16 +127,20 @@ def prepare(space: Probed, example: Inputs) -> Ready:
     Error: the largest net takes neither.
     """
     architecture = space.probes[0].architecture
-    net = build(space, architecture, torch.float32)
-    drawn = random_like(example, torch.Generator().manual_seed(0), net.module)
     for dtype in (torch.float64, torch.float32):
-        for inputs in (drawn, example):
-            cast = map_tensors(lambda x: x.to(dtype) if x.is_floating_point() else x, inputs)  # noqa: B023
-            net = build(space, architecture, dtype)
-            try:
-                run(net, random_values(net.module, 0, False), cast)
-            except Exception as error:  # whatever the user's module raises
-                reason = error
-            else:
-                return Ready(cast, dtype)
+        nets = Nets(space, dtype)
+        net = nets[architecture]
+        for given in (_cast(example, dtype), example):
+            drawn = random_like(given, torch.Generator().manual_seed(0), net.module)
+            for inputs in (drawn, given):
+                try:
+                    run(net, random_values(net.module, 0, False), inputs)
+                except Exception as error:  # whatever the user's module raises
+                    reason = error
+                else:
+                    return Ready(nets, inputs)
     raise UserError(f"the nets do not take the example: {type(reason).__name__}: {reason}") from reason
+
+
+def _cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    return map_tensors(lambda x: x.to(dtype) if x.is_floating_point() else x, inputs)

@@ -1,8 +1,9 @@
 """Two nets side by side: the same random values in both, and what a run of each shows."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,15 +17,17 @@ from ..probe import Probed
 from .neutral import Neutral
 
 Values = Mapping[str, Tensor]
+MOST_BUILT = 8
 
 
 @dataclass(frozen=True)
 class Net:
-    """One architecture, built: its module in evaluation mode and the layouts of its parameters."""
+    """One architecture, built: its module in evaluation mode, the layouts of its parameters, the values of its buffers."""
 
     architecture: Architecture
     module: nn.Module
     layouts: Mapping[str, Layout]
+    constants: Values
 
     @property
     def classes(self) -> dict[str, type[nn.Module]]:
@@ -32,12 +35,27 @@ class Net:
         return {name: type(module) for name, module in self.module.named_modules()}
 
 
-def build(space: Probed, architecture: Architecture, dtype: torch.dtype, seed: int = 0) -> Net:
-    """The net of an architecture, its constants (buffers) drawn by `seed` where the constructor draws them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = space.build(architecture)
-    return Net(architecture, module.to(dtype).eval(), space.layouts(module))
+class Nets:
+    """Nets of a space in one number format, each built once as long as it is among the last ones."""
+
+    def __init__(self, space: Probed, dtype: torch.dtype) -> None:
+        self.space, self.dtype = space, dtype
+        self._built: OrderedDict[Architecture, Net] = OrderedDict()
+
+    def __getitem__(self, architecture: Architecture) -> Net:
+        if architecture not in self._built:
+            self._built[architecture] = self._build(architecture)
+            if len(self._built) > MOST_BUILT:
+                self._built.popitem(last=False)
+        self._built.move_to_end(architecture)
+        return self._built[architecture]
+
+    def _build(self, architecture: Architecture) -> Net:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            module = self.space.build(architecture).to(self.dtype).eval()
+        constants = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+        return Net(architecture, module, self.space.layouts(module), constants)
 
 
 def random_values(module: nn.Module, seed: int, positive: bool) -> dict[str, Tensor]:
@@ -52,23 +70,22 @@ def random_values(module: nn.Module, seed: int, positive: bool) -> dict[str, Ten
     return values
 
 
-def share_constants(small: nn.Module, large: nn.Module) -> None:
-    """Give the small net the leading corners of the large one's constants, and zero the rest of them.
+def with_shared_constants(small: Net, large: Net) -> tuple[Net, Net]:
+    """The nets with the leading corners of the large one's constants in the small one, and the rest of them zero.
 
     A table of positions or frequencies is computed from the width and differs between the nets; their weights do not
     depend on that. Integers (indices) stay.
     """
-    theirs = dict(large.named_buffers())
-    for name, buffer in small.named_buffers():
+    mine, theirs = dict(small.constants), dict(large.constants)
+    for name, buffer in small.constants.items():
         other = theirs.get(name)
         if other is None or not buffer.is_floating_point() or other.dim() != buffer.dim():
             continue
-        if any(a > b for a, b in zip(buffer.shape, other.shape, strict=True)):
-            continue
-        corner = tuple(slice(0, n) for n in buffer.shape)
-        buffer.copy_(other[corner])
-        if other.shape != buffer.shape:
-            other.zero_()[corner] = buffer
+        if all(a <= b for a, b in zip(buffer.shape, other.shape, strict=True)):
+            corner = tuple(slice(0, n) for n in buffer.shape)
+            mine[name], theirs[name] = other[corner], torch.zeros_like(other)
+            theirs[name][corner] = mine[name]
+    return replace(small, constants=mine), replace(large, constants=theirs)
 
 
 @dataclass
@@ -95,6 +112,8 @@ def run(
     """Outputs of the net with these values; modules in `skip` hand on their input."""
     for name, p in net.module.named_parameters():
         p.copy_(values[name])
+    for name, b in net.module.named_buffers():
+        b.copy_(net.constants[name])
     result = Run([], Neutral(scalars))
     with ExitStack() as stack:
         for name, module in net.module.named_modules():

@@ -1,10 +1,11 @@
 """Which nets are compared: each gene at its top and below, in every context that may change what it means."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from ..architecture import GeneValue
+from ..architecture import Architecture, GeneValue
 from ..corner import fits
 from ..probe import Probe, Probed
 from ..trial import Gene
@@ -53,9 +54,10 @@ def steps(space: Probed) -> Iterator[Step]:
         for context in _contexts(space, gene):
             for step in _from(space, gene, context):
                 mark = (kind(gene.name), step.values, step.moves, _others(step, space))
-                if mark not in seen or last[kind(gene.name)] == gene.name:
-                    seen.add(mark)
-                    yield step
+                if mark in seen and last[kind(gene.name)] != gene.name:
+                    break  # the other options are alike as well
+                seen.add(mark)
+                yield step
 
 
 def _others(step: Step, space: Probed) -> object:
@@ -73,13 +75,16 @@ def _contexts(space: Probed, gene: Gene) -> list[Probe]:
     first = having[0]
     top = {n: v for n, v in first.architecture.items() if n != gene.name}
     contexts = [first] if first.architecture[gene.name] == gene.top else [space.probe({**top, gene.name: gene.top})]
-    for other in list(first.architecture) + [n for n in space.genes if n not in first.architecture]:
-        if other == gene.name or space.genes[other].nested or not _concerns(other, gene.name):
+    seen: set[object] = set()
+    for other in space.genes.values():
+        if other.name == gene.name or other.nested or not _concerns(other.name, gene.name):
             continue
-        for option in space.genes[other].options:
-            probe = space.probe({**top, other: option, gene.name: gene.top})
-            if probe.architecture.get(other) == option and gene.name in probe.architecture:
+        for option in other.options[1:]:
+            mark = (kind(other.name), option)
+            probe = space.probe({**top, other.name: option, gene.name: gene.top}) if mark not in seen else first
+            if probe.architecture.get(other.name) == option and gene.name in probe.architecture:
                 contexts.append(probe)
+                seen.add(mark)
     return list({p.architecture: p for p in contexts}.values())
 
 
@@ -89,13 +94,24 @@ def _concerns(other: str, name: str) -> bool:
     return all(x == y for x, y in zip(a, b, strict=False))
 
 
-def _from(space: Probed, gene: Gene, context: Probe) -> list[Step]:
+def _from(space: Probed, gene: Gene, context: Probe) -> Iterator[Step]:
     """To the lowest and the second highest option; to every alternative."""
-    probes = (space.probe({**context.architecture, gene.name: o}) for o in gene.options)
-    smaller = [p for p in probes if p.architecture != context.architecture and space.allows(p.architecture)]
+    top = context.architecture[gene.name]
+    options = [o for o in gene.options if o is not top]
+    smaller = _allowed(space, gene, context, options)
+    yield from (_step(gene, context, p) for p in (islice(smaller, 1) if gene.nested else smaller))
     if gene.nested:
-        smaller = smaller[:1] + smaller[1:][-1:]
-    return [_step(gene, context, small) for small in smaller]
+        above = islice(_allowed(space, gene, context, options[:0:-1]), 1)
+        yield from (_step(gene, context, p) for p in above)
+
+
+def _allowed(space: Probed, gene: Gene, context: Probe, options: Sequence[GeneValue]) -> Iterator[Probe]:
+    known = {p.architecture: p for p in space.probes}
+    for option in options:
+        choices = {**context.architecture, gene.name: option}
+        probe = known.get(Architecture(choices)) or space.probe(choices)
+        if probe.architecture != context.architecture and space.allows(probe.architecture):
+            yield probe
 
 
 def _step(gene: Gene, context: Probe, other: Probe) -> Step:

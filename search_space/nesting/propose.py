@@ -23,9 +23,11 @@ def propose(fault: Fault) -> dict[str, dict[int, DimRule]] | None:
 
     A guess that lets the nets agree up to a later layer is kept, and the next one is made on top of it.
     """
+    if fault.what != "moved":
+        return None
     pair, chosen = fault.pair, dict[Place, DimRule]()
     reached = _reached(pair)
-    for _ in range(MOST_ROUNDS if fault.what == "moved" else 0):
+    for _ in range(MOST_ROUNDS):
         best: Guess | None = None
         for guess in _guesses(pair, chosen):
             far = _reached(_ruled(pair, {**chosen, **guess}))

@@ -12,7 +12,12 @@ def regrouped(pair: Pair, small: Run) -> bool:
     if gap(small, large) < pair.tolerance or small.trace.names != large.trace.names:
         return False
     splits = zip(small.trace.splits, large.trace.splits, strict=True)
-    return any(a[0] == b[0] and a[1] != b[1] and a[2] in _split(a[0], a[1], b[1]) for a, b in splits)
+    return any(a[0] == b[0] and a[1] != b[1] and _is_width(a[2], _split(a[0], a[1], b[1])) for a, b in splits)
+
+
+def _is_width(width: int, sizes: Shape) -> bool:
+    """Whether one of the sizes is that of the layer before, or of its chunks (a fused qkv has three)."""
+    return any(width in (n, 2 * n, 3 * n) for n in sizes)
 
 
 def _split(before: Shape, after: Shape, other: Shape) -> Shape:
