@@ -17,6 +17,7 @@ from .common import (
     app,
     console,
     remark,
+    say,
     stated,
     trained,
     trusting,

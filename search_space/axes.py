@@ -55,9 +55,7 @@ def _axes(space: Probed, gene: Gene, large: Probe) -> Iterator[Axis]:
         yield Axis(gene.name, large.architecture, size, less, _unit(gene, size, less), members)
 
 
-def grouped(
-    large: Mapping[str, Layout], small: Mapping[str, Layout]
-) -> dict[tuple[int, int], tuple[Member, ...]]:
+def grouped(large: Mapping[str, Layout], small: Mapping[str, Layout]) -> dict[tuple[int, int], tuple[Member, ...]]:
     """The factors that differ between two nets, by their sizes in both."""
     groups: dict[tuple[int, int], list[Member]] = {}
     for name in large.keys() & small.keys():

@@ -38,7 +38,9 @@ def check(space: Probed, example: Inputs | None = None) -> list[Finding]:
     at: some tensor must consume every axis. Error: an example that the nets do not take.
     """
     if example is None:
-        return [Finding(a.gene, f"{_what(a)}, but {_UNUSED.format(a.size)}") for a in axes_of(space) if _unused(space, a)]
+        return [
+            Finding(a.gene, f"{_what(a)}, but {_UNUSED.format(a.size)}") for a in axes_of(space) if _unused(space, a)
+        ]
     ready = prepare(space, example)
     found: dict[tuple[str, str | None], Finding] = {}
     for step in steps(space):
@@ -66,7 +68,9 @@ def _what(axis: Axis) -> str:
 
 def _finding(step: Step, fault: Fault) -> Finding:
     rules = propose(fault)
-    return Finding(step.gene.name, f"{_between(step)}: {_sentence(fault)}{_advice(fault, rules)}", fault.parameter, rules)
+    return Finding(
+        step.gene.name, f"{_between(step)}: {_sentence(fault)}{_advice(fault, rules)}", fault.parameter, rules
+    )
 
 
 def _unchecked(step: Step, reason: str) -> Finding:

@@ -100,7 +100,10 @@ _NORMS: dict[Any, Callable[..., Any]] = {
     aten._fused_rms_norm: _rms_norm,
     aten.var: _squares,
     aten.std: lambda *args, **kwargs: _squares(*args, **kwargs).sqrt(),
-    aten.var_mean: lambda x, *args, **kwargs: (_squares(x, *args, **kwargs), torch.zeros_like(_squares(x, *args, **kwargs))),
+    aten.var_mean: lambda x, *args, **kwargs: (
+        _squares(x, *args, **kwargs),
+        torch.zeros_like(_squares(x, *args, **kwargs)),
+    ),
 }
 
 _PRODUCTS = {aten.mm: -1, aten.addmm: -1, aten.convolution: 1, aten.linear: -1}

@@ -193,5 +193,3 @@ def written(rules: Mapping[str, Mapping[int, DimRule]]) -> str:
         return str(dims[0]) if dims.keys() == {0} else str(dict(dims))
 
     return "{" + ", ".join(f'"{pattern}": {text(dims)}' for pattern, dims in rules.items()) + "}"
-
-
