@@ -20,6 +20,16 @@ PLAUSIBLE, PLAUSIBLE_SIGNED = (0.05, 128, False), (0.05, 0, True)
 
 E4M3, SMALLEST = 448.0, 1e-4
 """The largest float of 8 bits; the smallest plausible scale."""
+HALF = 65504.0
+"""The largest float of half precision."""
+
+
+def beyond_half(name: str, what: str, low: float, high: float) -> UserError:
+    """The error for numbers of a part that half precision does not hold."""
+    return UserError(
+        f"the {what} of {name or 'the net'} reach from {low:,.6g} to {high:,.6g}, and fp16 holds numbers up to 65,504; "
+        f"give it bf16, or no scheme: keep={name!r}"
+    )
 
 
 @dataclass(frozen=True, eq=False)

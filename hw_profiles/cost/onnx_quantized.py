@@ -27,7 +27,7 @@ from torch import nn
 
 from ...errors import UserError
 from ...search_space.quantization import Scheme, policy_of
-from .integers import Activation, Integers, plausible
+from .integers import HALF, Activation, Integers, beyond_half, plausible
 from .onnx_blocks import block_of, packed
 from .onnx_edit import MICROSOFT, Editor
 
@@ -256,6 +256,8 @@ def _decoded(graph: Editor, part: Part, rows: str = "", output: str = "") -> str
     """The weight as a float, or only these rows of it: scale x (code - zero)."""
     if part.values is None:
         floats = graph.array(part.weight)
+        if part.scheme.format is None and not np.abs(floats).max(initial=0) <= HALF:
+            raise beyond_half(part.name, "weights", float(floats.min()), float(floats.max()))
         half = graph.bfloat16(floats) if part.scheme.format == "bf16" else graph.constant(floats.astype(np.float16))
         return graph.node("Cast", [_taken(graph, half, rows)], output, to=TensorProto.FLOAT)
     values = part.values

@@ -17,6 +17,7 @@ from .learned import Steps, learned_part, softmax_key, softmax_rounding
 from .norms import fold_norms
 from .quantized import Part, Quantized, apply
 from .quantizers import Affine
+from .ranges import check_finite
 from .rounding import gptq, hessian, nearest
 from .settings import CLIPPED, PostTraining, fit_input, fit_weight
 from .softmax import Rounding, fit_softmax, sites
@@ -38,12 +39,14 @@ def quantize(
 
     inputs: (samples, ...), as the net takes them. steps: learned ones (`quantize.learned`); parts that have some are
     rounded by them as they were trained: to the nearest, norms before them as they are.
-    Errors: inputs that are not finite or that the net does not take.
+    Errors: inputs or weights that are not finite; inputs that the net does not take; weights, inputs or outputs of a
+    part in fp16 beyond 65,504.
     """
     settings, steps = settings or PostTraining(), steps or {}
     if len(inputs) == 0 or not inputs.isfinite().all():
         raise UserError("the calibration data are empty or not finite; some inputs of the training split are right")
     net = deepcopy(module).eval()
+    check_finite(net)
     policy = policy_of(net)
     if not policy:
         return Quantized(net)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...hw_profiles.cost.integers import Integers
+from ...errors import UserError
+from ...hw_profiles.cost.integers import Integers, beyond_half
 from ...search_space.quantization import Scheme
 from .floats import Float8
 from .quantizers import Affine, LogSqrt2
@@ -113,12 +114,24 @@ def apply(net: nn.Module, parts: Mapping[str, Part], softmax: Mapping[str, Round
     with torch.no_grad():
         for name, part in parts.items():
             module: Any = net.get_submodule(name)
-            module.weight.copy_(decoded(part, module.weight))
+            values = decoded(part, module.weight)
+            if not values.isfinite().all():
+                raise _not_finite(name, part, module.weight)
+            module.weight.copy_(values)
             if part.activation is not None:
                 module.register_forward_pre_hook(partial(_round_input, part.activation))
     for name, rounding in (softmax or {}).items():
         round_softmax(net.get_submodule(name), rounding)
     return Quantized(net, parts, softmax or {})
+
+
+def _not_finite(name: str, part: Part, weight: Tensor) -> UserError:
+    if part.weight is None:
+        return beyond_half(name, "weights", float(weight.min()), float(weight.max()))
+    return UserError(
+        f"the scales of {name or 'the net'} as {part.scheme} are not finite: they are stored in half precision, which "
+        "holds numbers up to 65,504"
+    )
 
 
 def decoded(part: Part, weight: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
+from .ranges import within_halves
 from .softmax import sites, watching_softmax
 
 MOST_ROWS = 512
@@ -28,7 +29,7 @@ class Traffic:
 
 @torch.no_grad()
 def observe(net: nn.Module, inputs: Tensor, parts: Collection[str]) -> Traffic:
-    """Run the net once. Error: an input of a part that is not finite."""
+    """Run the net once. Errors: inputs of a part that are not finite; numbers of a part in fp16 beyond 65,504."""
     traffic, norms = Traffic(), {name for name, m in net.named_modules() if name not in parts and _is_norm(m)}
     seen: dict[str, list[Tensor]] = {}
     made: dict[int, tuple[str, Tensor]] = {}  # holds the tensors, so that no other gets the identity of one
@@ -44,7 +45,7 @@ def observe(net: nn.Module, inputs: Tensor, parts: Collection[str]) -> Traffic:
         if id(x) in made and name not in (readers := traffic.readers.setdefault(made[id(x)][0], [])):
             readers.append(name)
 
-    with _watching(net, norms, leaves, parts, enters), watching_softmax(net, sites(net)) as outputs:
+    with _watching(net, norms, leaves, parts, enters), within_halves(net), watching_softmax(net, sites(net)) as outputs:
         net(inputs)
     traffic.inputs = {name: _spread(torch.cat(calls)) for name, calls in seen.items()}
     traffic.softmax = {name: torch.cat(calls) for name, calls in outputs.items()}
