@@ -75,5 +75,5 @@ def test_weights_that_are_not_finite_are_named(scheme: str) -> None:
 def test_stored_scales_that_are_not_finite_are_named(scheme: str) -> None:
     tensors = to_tensors(nas.quantize(net_of(scheme), inputs()))
     tensors["0.weight.scale"] = torch.full_like(tensors["0.weight.scale"], torch.inf)
-    with pytest.raises(nas.UserError, match="the scales of 0 as w.a.* are not finite"):
+    with pytest.raises(nas.UserError, match=r"the scales of 0 as w.a.* are not finite"):
         from_tensors(net_of(scheme), tensors)
