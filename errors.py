@@ -8,6 +8,10 @@ class UserError(ValueError):
     """Input that cannot be used. The message says what is wrong and what would be right; the command exits with 2."""
 
 
+class NotFinite(UserError):
+    """NaN or infinity in a net, where only finite numbers can be worked with."""
+
+
 class UncalibratedWarning(UserWarning):
     """A net computes with running statistics that were not measured for it."""
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
+from ..errors import NotFinite
 from ..search_space.architecture import GeneValue
 from ..search_space.quantization import policy_of
 from ..tasks import Task
@@ -15,9 +17,26 @@ from .store import Supernet
 
 
 def as_shipped(supernet: Supernet, task: Task, architecture: Mapping[str, GeneValue]) -> nn.Module:
-    """A module to evaluate; a quantized one computes in floats what integers would give."""
+    """A module to evaluate; a quantized one computes in floats what integers would give.
+
+    One that cannot be quantized, for its numbers are not finite, gives NaN.
+    """
     module = supernet.extract(architecture, task)
-    return quantized_for(module, task, steps=supernet.steps).twin if policy_of(module) else module
+    try:
+        return quantized_for(module, task, steps=supernet.steps).twin if policy_of(module) else module
+    except NotFinite:
+        return Nowhere(module)
+
+
+class Nowhere(nn.Module):
+    """NaN in the place of each output of `net`."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.full_like(self.net(*inputs), torch.nan)
 
 
 def quantized_for(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...errors import UserError
+from ...errors import NotFinite
 from .quantizers import SMALLEST_SCALE
 
 LARGEST = 448.0
@@ -22,7 +22,7 @@ class Float8:
         """The one whose largest number is the largest of `x`, or of each of its rows. Error: not finite."""
         largest = x.abs().flatten(1).amax(1) if rows else x.abs().max()
         if not largest.isfinite().all():
-            raise UserError("a range to quantize has an end that is not a finite number; calibrate on finite data")
+            raise NotFinite("a range to quantize has an end that is not a finite number; calibrate on finite data")
         return cls((largest / LARGEST).clamp(min=SMALLEST_SCALE))
 
     def codes(self, x: Tensor) -> Tensor:

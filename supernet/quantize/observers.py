@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...errors import UserError, unknown
+from ...errors import NotFinite, UserError, unknown
 from .clipping import Range, dual_clip, mse
 from .entropy import entropy
 from .quantizers import Affine, affine_of
@@ -47,7 +47,7 @@ def _checked(observer: Observer) -> Observer:
         if values.numel() == 0:
             raise UserError("there is no calibration data; at least one sample is needed")
         if not values.isfinite().all():
-            raise UserError("the calibration data hold NaN or infinity; calibrate on finite numbers")
+            raise NotFinite("the calibration data hold NaN or infinity; calibrate on finite numbers")
         return observer(values, bits, symmetric)
 
     return of

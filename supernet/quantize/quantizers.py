@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...errors import UserError
+from ...errors import NotFinite, UserError
 
 SMALLEST_SCALE = 2.0**-24
 """The smallest positive number of float16: a scale stored in half precision does not become 0."""
@@ -103,7 +103,7 @@ def affine_of(
     """
     low, high = low.clamp(max=0), high.clamp(min=0)
     if not (low.isfinite().all() and high.isfinite().all()):
-        raise UserError("a range to quantize has an end that is not a finite number; calibrate on finite data")
+        raise NotFinite("a range to quantize has an end that is not a finite number; calibrate on finite data")
     smallest = 0 if not signed else -(2 ** (bits - 1))
     if symmetric:
         scale = (torch.maximum(-low, high) / (2 ** (bits - 1) - 1)).clamp(min=SMALLEST_SCALE)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...errors import NotFinite
 from .ranges import within_halves
 from .softmax import sites, watching_softmax
 
@@ -80,7 +80,7 @@ def _rows(name: str, x: Tensor, module: nn.Module) -> Tensor:
         x = x.movedim(1, -1)
     rows = x.reshape(-1, x.shape[-1])
     if not rows.isfinite().all():
-        raise UserError(f"the calibration data give numbers at the input of {name} that are not finite")
+        raise NotFinite(f"the calibration data give numbers at the input of {name} that are not finite")
     return _spread(rows).clone()
 
 

@@ -14,15 +14,15 @@ from nas.search_space.space import SearchSpace
 from nas.supernet import train as train_module
 from nas.supernet.alarm import Alarm
 from nas.supernet.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from nas.supernet.distill import alpha, kl
+from nas.supernet.distill import alpha, class_axis, distilled, kl
 from nas.supernet.evaluate import evaluate_subnet
-from nas.supernet.health import check_health
+from nas.supernet.health import check_health, spread
 from nas.supernet.optimizer import CornerAdamW, region
 from nas.supernet.recipe import Recipe
 from nas.supernet.sampling import SAMPLINGS, granularities, sampling
 from nas.supernet.store import Supernet
 from nas.supernet.train import Trainer, train
-from nas.tasks import load_task
+from nas.tasks import Split, Task, load_task
 
 SPACE = SearchSpace(vit)
 TASK = load_task("digits").subset(train=256, validation=64, test=64)
@@ -274,14 +274,93 @@ def test_the_surrogate_has_the_gradient_of_the_alpha_divergence(a):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_adaptive_alpha_takes_the_larger_divergence():
-    student, teacher = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 0.0]])
-    student.requires_grad_()
-    (g,) = torch.autograd.grad(alpha(student, teacher), student)
-    (low,) = torch.autograd.grad(alpha(student, teacher, low=-1, high=-1), student)
-    (high,) = torch.autograd.grad(alpha(student, teacher, low=1, high=1), student)
-    assert torch.equal(g, low) or torch.equal(g, high)
+def alpha_divergence(student, teacher, a):
+    """As it is written in the paper, without clipping; for each sample."""
+    p, q = teacher.softmax(-1), student.softmax(-1)
+    if a == 1:
+        return (p * (p / q).log()).sum(-1)
+    return ((q * ((p / q) ** a - 1)).sum(-1) / (a * (a - 1))).detach()
+
+
+@pytest.mark.parametrize(("student", "teacher", "larger"), [((0, 0), (3, 0), -1), ((3, 0), (0, 0), 1)])
+def test_adaptive_alpha_takes_the_larger_divergence(student, teacher, larger):
+    student = torch.tensor([student], dtype=torch.float32, requires_grad=True)
+    teacher = torch.tensor([teacher], dtype=torch.float32)
+    divergences = {a: float(alpha_divergence(student, teacher, a)) for a in (-1, 1)}
+    assert max(divergences, key=divergences.get) == larger
+    found, low, high = (
+        torch.autograd.grad(alpha(student, teacher, low=a, high=b, clip=1e9), student)[0]
+        for a, b in ((-1, 1), (-1, -1), (1, 1))
+    )
+    assert torch.equal(found, high if larger == 1 else low)
     assert not torch.equal(low, high)
+
+
+def logits(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def wide(*shape):
+    return torch.zeros(shape, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "axis"),
+    [
+        (logits(4, 3), wide(4), 1),
+        (logits(2, 5, 8, 8), wide(2, 8, 8), 1),  # dense maps
+        (logits(2, 8, 5), wide(2, 8), 2),  # tokens
+        (logits(2, 5, 7), wide(2, 7), 1),
+        (logits(4, 1), wide(4), None),  # one output: no distribution
+        (logits(4, 3), wide(4, 3), None),  # several labels each
+        (logits(4, 3), logits(4, 3), None),  # real values
+        (logits(4, 1), logits(4, 1), None),
+        (logits(4), logits(4), None),
+    ],
+    ids=lambda x: str(tuple(x.shape)) if torch.is_tensor(x) else str(x),
+)
+def test_what_is_distilled_follows_the_kind_of_output(outputs, targets, axis):
+    loss = nn.functional.cross_entropy
+    assert class_axis(outputs, targets, loss) == axis
+    student = outputs + logits(*outputs.shape).flip(0)
+    found = distilled("kl", student, outputs, targets, loss)
+    if axis is None:
+        assert found == pytest.approx(float(((student - outputs) ** 2).mean()))
+        assert float(distilled("kl", outputs + 100, outputs, targets, loss)) == pytest.approx(1e4)  # shifts are seen
+    else:
+        p, q = outputs.softmax(axis), student.softmax(axis)
+        assert found == pytest.approx(float((p * (p / q).log()).sum(axis).mean()), rel=1e-4)
+
+
+def test_probabilities_as_targets_are_classes():
+    outputs, targets = logits(4, 3), logits(4, 3).softmax(-1)
+    assert class_axis(outputs, targets, TASK.loss) == 1
+
+
+@pytest.mark.parametrize("distill", ["kl", "alpha"])
+def test_a_task_of_real_values_takes_a_plain_loss(distill):
+    x = logits(200, 8)
+    split = Split(x, x[:, :1] * x[:, 1:2] + x[:, 2:3])
+    facts = {"name": "values", "labels": ("y",), "space": "", "source": "", "preprocessing": ""}
+    task = Task(
+        train=split, validation=split, test=split, loss=nn.functional.mse_loss, metric=nn.functional.mse_loss, **facts
+    )
+
+    def function(trial):
+        width = trial.suggest_int("width", 8, 16, step=8)
+        return nn.Sequential(nn.Linear(8, width), nn.GELU(), nn.Linear(width, 1))
+
+    supernet = Supernet(SearchSpace(function))
+    history = train(supernet, task, steps=60, lr=2e-2, distill=distill)
+    assert history.rows[-1]["loss"] < 0.7 * history.rows[0]["loss"]
+    with pytest.raises(UserError, match="takes no label_smoothing; leave it at 0"):
+        train(supernet, task, steps=2, label_smoothing=0.1)
+
+
+def tau_b(x, y):
+    """Kendall's, from the signs of all differences (ties counted as in his tau-b)."""
+    x, y = np.array(x), np.array(y)
+    return (x * y).sum() / np.sqrt((x**2).sum() * (y**2).sum())
 
 
 def test_health_reports_correlation_and_agreement():
@@ -289,7 +368,12 @@ def test_health_reports_correlation_and_agreement():
     train(supernet, TASK, steps=80, batch_size=64, lr=1e-2)
     health = check_health(supernet, TASK, nets=4, steps=40)
     assert len(health.table) == 4
-    assert -1 <= health.tau <= 1
+    table = health.table
+    pairs = [(i, j) for i in range(4) for j in range(i)]
+    signs = [[np.sign(table[c][i] - table[c][j]) for i, j in pairs] for c in ("inherited", "alone", "params")]
+    assert health.tau == pytest.approx(tau_b(signs[0], signs[1]))
+    assert health.tau_params == pytest.approx(tau_b(signs[2], signs[1]))
+    assert [evaluate_subnet(supernet, TASK, a) for a in spread(supernet, 4, 0)] == list(table["inherited"])
     assert health.table.loc[health.table["params"].idxmax(), "agreement"] == 1.0
 
 
