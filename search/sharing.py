@@ -74,7 +74,7 @@ def _pack_supernet(supernet: Supernet) -> tuple[Any, ...]:
     values = {name: (pack(p), p.requires_grad) for name, p in supernet.store.named_parameters()}
     buffers = {name: pack(b) for name, b in supernet.store.named_buffers()}
     steps = {key: pack(step) for key, step in supernet.steps.items()}
-    layouts, statistics_of = (supernet.layouts, supernet.buffer_layouts), supernet.store.statistics_of
+    layouts, statistics_of = (supernet.layouts, supernet.shared), supernet.store.statistics_of
     return supernet.space, layouts, values, buffers, statistics_of, steps, supernet.training
 
 

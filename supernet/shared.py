@@ -17,10 +17,11 @@ from ..search_space.space import SearchSpace
 
 @dataclass(frozen=True, eq=False)
 class Buffer:
-    """The largest buffer of a name: its layout, and what the space's own code fills it with (None: random values)."""
+    """The largest buffer of a name: its layout, what the space's own code fills it with, and whether that is random."""
 
     layout: Layout
-    initial: Tensor | None
+    initial: Tensor
+    random: bool
 
     def corner(self, layout: Layout, value: Tensor) -> Corner | None:
         """Where a net's buffer, filled with `value` by its own code, lies in the largest.
@@ -31,10 +32,13 @@ class Buffer:
         if not fits(layout, self.layout):
             return None
         found = corner(layout, self.layout)
-        if self.initial is None:
-            return found
         part = cut([self.initial], [found])[0]
-        return found if part.dtype == value.dtype and torch.equal(part, value) else None
+        same = part.dtype == value.dtype and (self.random or torch.equal(part, value))
+        return found if same else None
+
+    def differs(self, now: Tensor) -> bool:
+        """Whether training, or what was loaded, has changed it."""
+        return not now.is_meta and not torch.equal(now.cpu(), self.initial.to(now.dtype))
 
 
 def largest_buffers(probes: Sequence[Probe]) -> dict[str, Probe]:
@@ -57,7 +61,7 @@ def shared_buffers(space: SearchSpace, owners: Mapping[str, Probe], values: Mapp
     for name, probe in owners.items():
         initial = dict(space.skeleton(probe.architecture).named_buffers())[name]
         random = not torch.equal(initial, values[name])
-        result[name] = Buffer(probe.buffers[name], None if random else initial)
+        result[name] = Buffer(probe.buffers[name], values[name].clone(), random)
     return result
 
 

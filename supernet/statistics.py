@@ -1,6 +1,7 @@
 """Running statistics (BatchNorm) belong to one net: an extracted subnet needs its own."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from ..tasks import Task
 
 BATCHES, BATCH_SIZE = 8, 256
+ROUNDS = 8
+"""Over the batches, for statistics that move by a rate of the module's own: of 0.1, a start is forgotten after 64."""
 
 
 def with_statistics(module: nn.Module) -> list[_NormBase]:
@@ -16,31 +19,49 @@ def with_statistics(module: nn.Module) -> list[_NormBase]:
     return [m for m in module.modules() if isinstance(m, _NormBase) and m.running_mean is not None]
 
 
-def calibrated(module: nn.Module, task: Task) -> nn.Module:
+def calibrated(module: nn.Module, task: Task, others: Collection[str] = ()) -> nn.Module:
     """The module with running statistics measured on the first training inputs, in the order of epoch 0 of seed 0."""
     size = min(BATCH_SIZE, len(task.train))
-    return recalibrate(module, (task.batch(i, size, seed=0, augment=False)[0] for i in range(BATCHES)))
+    return recalibrate(module, lambda i: task.batch(i, size, seed=0, augment=False)[0], others)
 
 
 @torch.no_grad()
-def recalibrate(module: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """Measure the running statistics anew as the mean over `batches` of inputs (BigNAS, Yu et al. 2020); weights stay.
+def recalibrate(module: nn.Module, batch: Callable[[int], Tensor], others: Collection[str] = ()) -> nn.Module:
+    """Measure the running statistics anew as the mean over batches of inputs (BigNAS, Yu et al. 2020); weights stay.
 
     Only the layers that keep statistics run in training mode meanwhile; afterwards every layer is as it was.
+    batch: the inputs of the batch of that index. others: names of further buffers that training moves (of norms that
+        are not torch's, of spectral norms); their modules run in training mode too, and move them as they do.
     """
-    layers = with_statistics(module)
-    before = [(layer, layer.training, layer.momentum) for layer in layers]
-    hooks = [layer.register_forward_pre_hook(_Mean()) for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.training = True  # of the layer alone: what it holds, such as a dropout, stays as it is
-    for inputs in batches if layers else ():
-        module(placed(inputs, module))
-    for hook in hooks:
-        hook.remove()
-    for layer, training, momentum in before:
-        layer.training, layer.momentum = training, momentum
+    norms = with_statistics(module)
+    owners = dict.fromkeys(module.get_submodule(name.rpartition(".")[0]) for name in others)
+    rest = [owner for owner in owners if owner not in norms]
+    rounds = ROUNDS if rest else 1 if norms else 0
+    with _measuring(norms, rest), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for index in (*range(BATCHES),) * rounds:
+            module(placed(batch(index), module))
     return module
+
+
+@contextmanager
+def _measuring(norms: Sequence[_NormBase], others: Sequence[nn.Module]) -> Iterator[None]:
+    """Let these layers move their statistics; norms forget them first, and keep the mean."""
+    before = [(layer, layer.training) for layer in (*norms, *others)]
+    rates = [norm.momentum for norm in norms]
+    hooks = [norm.register_forward_pre_hook(_Mean()) for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+    for layer, _ in before:
+        layer.training = True  # of the layer alone: what it holds, such as a dropout, stays as it is
+    try:
+        yield
+    finally:
+        for layer, training in before:
+            layer.training = training
+        for norm, rate, hook in zip(norms, rates, hooks, strict=True):
+            norm.momentum = rate
+            hook.remove()
 
 
 class _Mean:

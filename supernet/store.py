@@ -34,8 +34,9 @@ class Supernet(nn.Module):
     `store` mirrors the names of the nets' parameters and of the buffers that their state dicts hold:
     `supernet.store.state_dict()` has their keys, and loads that of the largest net. Each tensor has the largest shape
     that the space gives to its name and starts as the space function initialises it (by `seed`).
-    Running statistics (BatchNorm) in `store` are the largest net's: its forward in training mode moves them, and that
-    of another net only those of layers that the largest has not. A smaller net needs its own, which `extract` measures.
+    Running statistics (BatchNorm) in `store` are the largest net's: its forward in training mode moves them. That of
+    another net moves those of layers that the largest has not, and all before any net has run. A smaller net needs its
+    own, which `extract` measures.
     `steps`: how nets with a quantization policy are rounded, as far as that was learned (`Recipe.rounding`).
     Errors: a parameter whose shapes have no largest one among them cannot be nested and is refused.
     """
@@ -52,7 +53,7 @@ class Supernet(nn.Module):
     def _fill(
         self, space: SearchSpace, layouts: Mapping[str, Layout], buffers: Mapping[str, Buffer], store: Store
     ) -> None:
-        self.space, self.layouts, self.buffer_layouts, self.store = space, dict(layouts), dict(buffers), store
+        self.space, self.layouts, self.shared, self.store = space, dict(layouts), dict(buffers), store
         self.steps = nn.ParameterDict()
         self._homes = {name: home(store, name) for name in (*layouts, *buffers)}
         self._corners: dict[Architecture, tuple[dict[str, Corner], dict[str, Corner]]] = {}
@@ -78,7 +79,7 @@ class Supernet(nn.Module):
         missing = {name for probe in space.probes for name in probe.layouts} - self.layouts.keys()
         if missing:
             raise UserError(f"the space has parameters that this supernet has not: {', '.join(sorted(missing)[:3])}")
-        served = Supernet.of(space, self.layouts, self.buffer_layouts, self.store)
+        served = Supernet.of(space, self.layouts, self.shared, self.store)
         served.steps, served._task = self.steps, self._task
         return served.train(self.training)
 
@@ -91,7 +92,7 @@ class Supernet(nn.Module):
         if architecture is None:
             architecture, args = args[1], (args[0], *args[2:])
         skeleton = self.skeleton(architecture)
-        if not self.training and not self._has_warned and not self._is_calibrated(architecture):
+        if not self.training and not self._has_warned and not self.is_calibrated(architecture):
             self._has_warned = True
             warnings.warn(NOT_CALIBRATED, UncalibratedWarning, stacklevel=4)
         with self.filled(skeleton, architecture) as subnet:
@@ -105,13 +106,12 @@ class Supernet(nn.Module):
         if skeleton.training and buffers:
             kept = self._kept(architecture)
             buffers = {name: buffer if name in kept else buffer.clone() for name, buffer in buffers.items()}
-            if prepared.has_statistics:
-                self.store.trained(self._is_largest(architecture))
+            self.store.trained(self._is_largest(architecture))
         values = {**self.parameters_of(architecture), **buffers, **prepared.constants}
         with filled(prepared.slots, values):
             yield skeleton
-            if kept:  # a module may have put another tensor in the place of its buffer
-                self._keep({name: places[local] for places, local, name in prepared.slots if name in kept})
+            now = {name: places[local] for places, local, name in prepared.slots if name in kept}
+        self._keep(now, self.buffer_corners(architecture))
 
     def skeleton(self, architecture: Mapping[str, GeneValue]) -> nn.Module:
         """The subnet's module without values, in the supernet's mode (training or evaluation)."""
@@ -121,13 +121,12 @@ class Supernet(nn.Module):
         return skeleton
 
     def _prepare(self, skeleton: nn.Module, architecture: Mapping[str, GeneValue]) -> "Prepared":
-        where = self._where(skeleton)
+        corners, where = self.corners(architecture), self._where(skeleton)
         prepared = self._prepared.get(skeleton)
         if prepared is None or prepared.where != where:
-            shared = {*self.corners(architecture), *self.buffer_corners(architecture)}
+            shared = {*corners, *self.buffer_corners(architecture)}
             constants = {n: moved(b, where) for n, b in skeleton.named_buffers() if n not in shared} if where else {}
-            has_statistics = bool(with_statistics(skeleton))
-            prepared = Prepared(where, slots_of(skeleton, {*shared, *constants}), constants, has_statistics)
+            prepared = Prepared(where, slots_of(skeleton, {*shared, *constants}), constants)
             self._prepared[skeleton] = prepared
         return prepared
 
@@ -158,22 +157,33 @@ class Supernet(nn.Module):
         policies = set(policy_genes(architecture))
         return all(self.space.largest.get(name) == v for name, v in architecture.items() if name not in policies)
 
-    def _is_calibrated(self, architecture: Mapping[str, GeneValue]) -> bool:
-        """Whether the running statistics in `store`, if there are any, are the net's own."""
-        own = self.store.statistics_of == "largest" and self._is_largest(self._canonical(architecture))
-        return own or not with_statistics(self.space.skeleton(self._canonical(architecture)))
+    def is_calibrated(self, architecture: Mapping[str, GeneValue]) -> bool:
+        """Whether the running statistics in `store`, if the net has any, are its own."""
+        architecture = self._canonical(architecture)
+        if self.store.statistics_of == "largest" and self._is_largest(architecture):
+            return True
+        return not with_statistics(self.space.skeleton(architecture)) and not self._changed(architecture)
+
+    def _changed(self, architecture: Architecture) -> set[str]:
+        """The net's buffers that `store` holds otherwise than the space's own code fills them."""
+        homes = {name: self._homes[name] for name in self.buffer_corners(architecture)}
+        return {n for n, (places, local) in homes.items() if self.shared[n].differs(places[local])}
 
     def _kept(self, architecture: Mapping[str, GeneValue]) -> set[str]:
         """The buffers in `store` that the net's forward in training mode moves."""
-        whole = {name for name, found in self.buffer_corners(architecture).items() if found.whole}
-        return whole if self._is_largest(architecture) else whole - self.buffer_corners(self.space.largest).keys()
+        names = set(self.buffer_corners(architecture))
+        if self._is_largest(architecture) or self.store.statistics_of == "nobody":
+            return names
+        return names - self.buffer_corners(self.space.largest).keys()
 
     @torch.no_grad()
-    def _keep(self, buffers: Mapping[str, Tensor]) -> None:
+    def _keep(self, buffers: Mapping[str, Tensor], corners: Mapping[str, Corner]) -> None:
+        """Write back what a forward left: a corner, or a tensor that a module put in the place of its buffer."""
         for name, buffer in buffers.items():
             places, local = self._homes[name]
             if places[local] is not buffer:
-                places[local].data.copy_(buffer)  # autograd must not see it, as torch's norms hide it too
+                part = corners[name].view(places[local].data)  # autograd must not see it: torch's norms hide it too
+                part.copy_(buffer.view(part.shape))
 
     def corners(self, architecture: Mapping[str, GeneValue]) -> dict[str, Corner]:
         """Where every parameter of a subnet lies in the supernet's tensors."""
@@ -181,7 +191,7 @@ class Supernet(nn.Module):
         if architecture not in self._corners:
             layouts = self.space.layouts(self.space.skeleton(architecture))
             corners = {name: self._corner(name, layout) for name, layout in layouts.items()}
-            self._corners[architecture] = corners, buffers_in(self.space, architecture, self.buffer_layouts)
+            self._corners[architecture] = corners, buffers_in(self.space, architecture, self.shared)
         return self._corners[architecture][0]
 
     def buffer_corners(self, architecture: Mapping[str, GeneValue]) -> dict[str, Corner]:
@@ -210,12 +220,12 @@ class Supernet(nn.Module):
         architecture = self._canonical(architecture)
         module = self._copy(architecture).eval()
         self._task = task or self._task
-        if self._is_calibrated(architecture):
+        if self.is_calibrated(architecture):
             return module
         if self._task is None:
             warnings.warn(NOT_CALIBRATED, UncalibratedWarning, stacklevel=2)
             return module
-        return calibrated(module, self._task)
+        return calibrated(module, self._task, self._changed(architecture))
 
     def calibrate_on(self, task: Task) -> None:
         """Have the running statistics of every net measured on the task's training inputs, whatever `store` holds."""

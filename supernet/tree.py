@@ -121,7 +121,6 @@ class Prepared:
     where: Where | None
     slots: list[Slot]
     constants: dict[str, Tensor]
-    has_statistics: bool
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from ..search_space.architecture import Architecture
 from ..search_space.quantization import policy_of
 from ..search_space.stages import Stage, stages_of
 from .identity import stage_key
-from .statistics import with_statistics
 from .store import Supernet
 
 
@@ -40,7 +39,8 @@ def make_trie(supernet: Supernet, architectures: Sequence[Architecture]) -> list
     paths: dict[int, tuple[int, ...]] = {}
     nodes: dict[Hashable, int] = {}
     for index, (architecture, net) in enumerate(zip(architectures, nets, strict=True)):
-        stages = None if with_statistics(net) or policy_of(net) else stages_of(net)
+        calibrated = supernet.is_calibrated(architecture)
+        stages = stages_of(net) if calibrated and not policy_of(net) else None
         if stages is not None:
             paths[index] = _path(_keys(supernet, architecture, net, stages), nodes)
     order = sorted(paths, key=lambda index: paths[index])
