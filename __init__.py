@@ -26,8 +26,9 @@ from .search_space.space import SearchSpace
 from .search_space.stages import Staged
 from .search_space.transformer import TransformerSpace
 from .supernet.evaluate import evaluate, evaluate_subnet
-from .supernet.export import export, load, with_kernels
+from .supernet.export import export
 from .supernet.health import check_health
+from .supernet.load import load, with_kernels
 from .supernet.population import evaluate_subnets
 from .supernet.quantize.post_training import quantize
 from .supernet.quantize.settings import PostTraining

@@ -65,12 +65,13 @@ def check_sha256(path: str | os.PathLike[str], expected: object) -> None:
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """`content` with a checksum of itself, for a JSON file that `check_seal` recognises."""
-    return {**content, CHECKSUM: _checksum(content)}
+    rest = {name: value for name, value in content.items() if name != CHECKSUM}
+    return {**rest, CHECKSUM: _checksum(rest)}
 
 
 def check_seal(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Error: `content`, read from `path`, is not what `sealed` returned."""
-    if content.get(CHECKSUM) != _checksum({name: value for name, value in content.items() if name != CHECKSUM}):
+    if content.get(CHECKSUM) != sealed(content)[CHECKSUM]:
         raise UserError(f"{path} was changed after it was written: its checksum does not fit; restore the file")
 
 

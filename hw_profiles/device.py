@@ -4,14 +4,15 @@ A device is one YAML file: a datasheet (`spec`, each value with its source) and,
 measured points (`calibration`). Drop a file into `devices/`, or give a path: nothing else is needed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import UserError
+from ..search_space.inputs import Inputs
 from .benchmark import local_rates
 from .cost import Cost, fused, trace_cost
 from .models.latency import Latency, LatencyModel, Source, Tier, analytic, below, fit, predict
@@ -40,7 +41,7 @@ __all__ = [
 
 BatchMode = Literal["latency", "batch-step", "throughput"]
 """What a number is the time of: one input at a time; a step of a large batch; the output rate of a pipelined chip."""
-Example = Tensor | Sequence[Tensor] | None
+Example = Inputs | None
 LOCAL_FACTOR = 3.0
 """90 % interval of the local machine before calibration: its rates are measured, but on three operators only."""
 

@@ -1,53 +1,57 @@
 """Files to ship: a plain module as safetensors, ONNX or a torch.export program, checked against the module."""
 
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from safetensors.torch import save
+from torch import Generator, Tensor, nn
 
 from ..errors import UserError, unknown
-from ..files import write_atomic
+from ..files import check_finite, read_json, sha256_of, write_atomic, write_json
+from ..hw_profiles.cost.flat import Plain, check_free_batch, input_names, named_tensors_in, run, tensors_of, with_rows
 from ..hw_profiles.cost.onnx_file import exported, quantized_onnx, quiet, to_onnx
 from ..hw_profiles.device import Device
 from ..hw_profiles.policies import unsigned_weights
 from ..hw_profiles.runtimes.onnxruntime import exact_session
 from ..search_space.architecture import Architecture
-from ..search_space.locate import Description, net_from
-from ..search_space.quantization import policy_of
-from ..search_space.space import SearchSpace, replace_parameters
-from .quantize.packed import from_tensors, to_tensors
+from ..search_space.inputs import Inputs, random_like
+from ..search_space.locate import Description
+from .quantize.packed import to_tensors
 from .quantize.quantized import Quantized
-from .quantize.torchao import held_by_torchao
 
 ONNX_TOLERANCE = 1e-4
 CODES_TOLERANCE = 0.1
 """Of a quantized net: a number between two codes may go either way, and moves what comes after it by a step."""
+ROWS = 3
+"""Batch that a file with a free batch is tried with, beside that of the example."""
 
 
 def export(
     net: nn.Module | Quantized,
-    example: Tensor,
+    example: Inputs,
     folder: str | Path,
     formats: Sequence[str] = ("safetensors", "onnx"),
     *,
     target: Device | None = None,
 ) -> dict[str, Path]:
-    """Write `net` to `folder` in every format; the first dimension of `example` is the batch and stays free.
+    """Write `net` to `folder` in every format, and `model.json` with their checksums, which `load` reads.
 
-    formats: "safetensors" (weights), "onnx" (ONNX Runtime must agree within 1e-4), "torch" (torch.export program);
+    example: what the net is called with: a tensor is the one argument, a sequence all arguments, a mapping all
+        keywords. The net may return tensors, tuples, mappings and dataclasses.
+    formats: "safetensors" (weights), "onnx" (ONNX Runtime must agree within 1e-4 on the example and on random inputs
+        like it), "torch" (torch.export program). In the last two the first dimension, the batch, stays free; of several
+        inputs that of those whose first dimension is as long as that of the first one.
     "onnx-fixed" is "onnx" for exactly the example's batch, 3 to 20 % faster in ONNX Runtime (`model-fixed.onnx`).
     A quantized net is written with packed codes, and as an ONNX file that runs in integer kernels ("torch" has none).
     target: where that file will run (`load_device`). None: it computes what was evaluated on every processor that ONNX
-    Runtime has; a device of which more is known may get signed weights, which other runtimes need and x86 with VNNI
-    multiplies faster (see `quantized_onnx`).
-    Returns the file of each format.
+        Runtime has; a device of which more is known may get signed weights, which other runtimes need and x86 with VNNI
+        multiplies faster (see `quantized_onnx`).
+    Returns the file of each format. Errors: a net that does not take the example or that a format has no form for;
+    weights that are not finite; a file that differs from the net.
     """
     check_formats(formats)
     quantized = net if isinstance(net, Quantized) else Quantized(net)
@@ -56,13 +60,31 @@ def export(
             "a quantized net has no format 'torch': torch.export would write floats; use safetensors or onnx "
             "(torchao's kernels read safetensors: nas.load(folder, kernels='torchao'))"
         )
-    was_training = quantized.twin.training
-    quantized.twin.eval()
-    unsigned = target is None or unsigned_weights(target)
+    twin, folder, unsigned = quantized.twin, Path(folder), target is None or unsigned_weights(target)
+    buffers = dict(twin.named_buffers())
+    check_finite(named_tensors(twin), f"the weights of {type(twin).__name__}", infinite=buffers)
+    was_training = twin.training
+    twin.eval()
     try:
-        return {name: WRITERS[name](quantized, example, Path(folder), unsigned) for name in formats}
+        with torch.no_grad():
+            outputs = run(twin, example)
+            if {"onnx", "torch"}.intersection(formats):
+                check_free_batch(twin, example, ROWS)
+        paths = {name: WRITERS[name](quantized, example, folder, unsigned) for name in formats}
+        write_json(folder / "model.json", _facts(twin, example, outputs, paths.values()))
     finally:
-        quantized.twin.train(was_training)
+        twin.train(was_training)
+    return paths
+
+
+def _facts(module: nn.Module, example: Inputs, outputs: Any, paths: Any) -> dict[str, Any]:
+    """What `load` needs to check the files and to call them."""
+    form = "tensor" if isinstance(outputs, Tensor) else "tuple" if isinstance(outputs, list | tuple) else "mapping"
+    return {
+        "sha256": {path.name: sha256_of(path) for path in paths},
+        "inputs": input_names(module, example),
+        "outputs": {"form": form, "names": [name for name, _ in named_tensors_in(outputs)]},
+    }
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -72,9 +94,9 @@ def check_formats(formats: Sequence[str]) -> None:
             raise unknown("format", name, WRITERS)
 
 
-def _write_safetensors(net: Quantized, example: Tensor, folder: Path, unsigned: bool) -> Path:
+def _write_safetensors(net: Quantized, example: Inputs, folder: Path, unsigned: bool) -> Path:
     del example, unsigned
-    return write_atomic(folder / "model.safetensors", save(stored(net)))
+    return write_atomic(folder / FILES["safetensors"], save(stored(net)))
 
 
 def stored(net: Quantized) -> dict[str, Tensor]:
@@ -84,27 +106,33 @@ def stored(net: Quantized) -> dict[str, Tensor]:
     return {name: t.detach().contiguous().cpu().clone() for name, t in named_tensors(net.twin).items()}
 
 
-def _write_onnx(net: Quantized, example: Tensor, folder: Path, unsigned: bool, *, free_batch: bool = True) -> Path:
+def _write_onnx(net: Quantized, example: Inputs, folder: Path, unsigned: bool, *, free_batch: bool = True) -> Path:
     if net.parts:
-        floats, codes, tolerance = net.floats(), net.integers(), CODES_TOLERANCE
+        floats, codes = net.floats(), net.integers()
         content = quantized_onnx(floats, example, codes, free_batch=free_batch, unsigned=unsigned)
     else:
-        content, tolerance = to_onnx(net.twin, example, free_batch=free_batch), ONNX_TOLERANCE
-    error = _onnx_error(content, net.twin, (3 if free_batch else len(example), *example.shape[1:]))
-    if not error <= tolerance:
-        raise UserError(f"the ONNX file differs from the module by {error:.1e} (tolerance {tolerance:g}); not written")
-    return write_atomic(folder / ("model.onnx" if free_batch else "model-fixed.onnx"), content)
+        content = to_onnx(net.twin, example, free_batch=free_batch)
+    generator = Generator().manual_seed(0)
+    like = with_rows(example, ROWS) if free_batch else example
+    _check_onnx(content, net, (example, random_like(like, generator)))
+    return write_atomic(folder / FILES["onnx" if free_batch else "onnx-fixed"], content)
 
 
-def _write_torch(net: Quantized, example: Tensor, folder: Path, unsigned: bool) -> Path:
+def _write_torch(net: Quantized, example: Inputs, folder: Path, unsigned: bool) -> Path:
     del unsigned
     buffer = io.BytesIO()
     with quiet():
-        torch.export.save(exported(net.twin, (example,)), buffer)
-    return write_atomic(folder / "model.pt2", buffer.getvalue())
+        torch.export.save(exported(Plain(net.twin), example), buffer)
+    return write_atomic(folder / FILES["torch"], buffer.getvalue())
 
 
-WRITERS: Mapping[str, Callable[[Quantized, Tensor, Path, bool], Path]] = {
+FILES = {
+    "safetensors": "model.safetensors",
+    "onnx": "model.onnx",
+    "onnx-fixed": "model-fixed.onnx",
+    "torch": "model.pt2",
+}
+WRITERS: Mapping[str, Callable[[Quantized, Inputs, Path, bool], Path]] = {
     "safetensors": _write_safetensors,
     "onnx": _write_onnx,
     "onnx-fixed": partial(_write_onnx, free_batch=False),
@@ -112,14 +140,33 @@ WRITERS: Mapping[str, Callable[[Quantized, Tensor, Path, bool], Path]] = {
 }
 
 
-def _onnx_error(model: bytes, module: nn.Module, shape: Sequence[int]) -> float:
-    """Largest difference to torch over noise inputs, relative to the outputs where they exceed 1."""
-    x = torch.rand(*shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = module(x).numpy()
-    session = exact_session(model)
-    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    return float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
+def _check_onnx(content: bytes, net: Quantized, cases: Sequence[Inputs]) -> None:
+    """Error: an output of the file differs from the net's on one of these inputs."""
+    session = exact_session(content)
+    names, tolerance = input_names(net.twin, cases[0]), CODES_TOLERANCE if net.parts else ONNX_TOLERANCE
+    for case, what in zip(cases, ("the example", "random inputs like the example"), strict=True):
+        with torch.no_grad():
+            expected = [(name, t.detach().cpu()) for name, t in named_tensors_in(run(net.twin, case))]
+        given = dict(zip(names, tensors_of(case), strict=True))
+        outputs = session.run(None, {node.name: given[node.name].cpu().numpy() for node in session.get_inputs()})
+        for (name, wanted), output in zip(expected, outputs, strict=True):
+            error = _difference(wanted, torch.from_numpy(output)) if wanted.is_floating_point() or not net.parts else 0
+            if not error <= tolerance:
+                raise UserError(
+                    f"the ONNX file differs from the module by {error:.1e} in {name!r} on {what} (tolerance "
+                    f"{tolerance:g}); not written. A forward that depends on the values of its inputs has no ONNX form"
+                )
+
+
+def _difference(expected: Tensor, output: Tensor) -> float:
+    """The largest, relative to the outputs where they exceed 1. Infinite where shapes or what is not finite differ."""
+    expected, output = expected.double(), output.double()
+    finite = expected.isfinite()
+    if expected.shape != output.shape or not torch.equal(expected[~finite].nan_to_num(), output[~finite].nan_to_num()):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    return float((output - expected)[finite].abs().max() / expected[finite].abs().max().clamp(min=1))
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -128,53 +175,8 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def save_bundle(folder: Path, architecture: Architecture, space: Description, facts: Mapping[str, Any]) -> None:
-    """Write `architecture.json` (the genes alone) and `model.json` (what `load` needs beside the weights; facts)."""
-    write_atomic(folder / "architecture.json", architecture.to_json())
-    content = {"architecture": dict(architecture), "space": dict(space), **facts}
-    write_atomic(folder / "model.json", json.dumps(content, indent=1))
-
-
-KERNELS: Mapping[str, Callable[[Quantized], nn.Module]] = {"torchao": held_by_torchao}
-
-
-def with_kernels(quantized: Quantized, kernels: str) -> nn.Module:
-    """The quantized net as a module that holds its codes and computes with them: "torchao" (`quantize/torchao.py`).
-
-    Errors: kernels that do not exist or are not installed; a net that is not quantized.
-    """
-    if kernels not in KERNELS:
-        raise unknown("kernels", kernels, KERNELS)
-    if not quantized.parts:
-        raise UserError(f"the net is not quantized, and kernels={kernels!r} run codes; leave it out")
-    return KERNELS[kernels](quantized).eval()
-
-
-def load(folder: str | Path, space: SearchSpace | None = None, *, kernels: str | None = None) -> nn.Module:
-    """The extracted model of `folder` (`best/` of a search, or of `nas extract`), in evaluation mode, ready to call.
-
-    space: needed only where the space was a Python function that has moved or changed since.
-    kernels: of a quantized net, what computes with its codes (see `with_kernels`); None: the twin, floats that are what
-        integer kernels compute.
-    """
-    folder = Path(folder)
-    try:
-        content = json.loads((folder / "model.json").read_text())
-        tensors = load_file(folder / "model.safetensors")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} holds no model: {error}; expected model.json and model.safetensors") from None
-    genes = content["architecture"]
-    module = net_from(content["space"], genes) if space is None else space.build(genes)
-    if policy_of(module):
-        found = from_tensors(module, tensors)
-        return found.twin.eval() if kernels is None else with_kernels(found, kernels)
-    if kernels is not None:
-        return with_kernels(Quantized(module), kernels)
-    expected = named_tensors(module)
-    if expected.keys() != tensors.keys():
-        odd = sorted(expected.keys() ^ tensors.keys())
-        raise UserError(f"model.safetensors in {folder} does not fit model.json: {', '.join(odd[:4])}")
-    values = {id(p): tensors[name] for name, p in module.named_parameters()}
-    replace_parameters(module, lambda p: nn.Parameter(values[id(p)], p.requires_grad))
-    for name, buffer in module.named_buffers():
-        buffer.copy_(tensors[name])
-    return module.eval()
+    """Write `architecture.json` (the genes alone), and to `model.json` what `load` builds the net from, and facts."""
+    genes = write_atomic(folder / "architecture.json", architecture.to_json())
+    content = read_json(folder / "model.json", "a model")
+    content["sha256"][genes.name] = sha256_of(genes)
+    write_json(folder / "model.json", {"architecture": dict(architecture), "space": dict(space), **facts, **content})

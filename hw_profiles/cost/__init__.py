@@ -3,8 +3,8 @@
 Nothing is computed and nothing is allocated: a net of any size is traced in milliseconds, on any machine.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from textwrap import shorten
@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ...errors import UserError
+from ...search_space.inputs import Inputs, call, map_tensors, tensors_in
 from ...search_space.quantization import policy_of
+from .flat import tensors_of
 from .fusion import FUSIONS, Fusion, fused, fusion_of
 from .onnx_cost import onnx_cost
 from .onnx_values import Example
@@ -42,8 +43,9 @@ __all__ = [
 def trace_cost(
     module: nn.Module | str | PathLike[str], example: Example | None = None, precision: str = "fp32"
 ) -> Cost:
-    """The cost of `module(example)` (several arguments: a sequence), in eval mode, with tensors of `precision`.
+    """The cost of one call in eval mode, with tensors of `precision`.
 
+    example: a tensor is the one argument, a sequence all arguments, a mapping all keywords.
     module: is left as it was: its tensors may be real, on the meta device, or some of each. Or the path of an ONNX
         file, whose `example` may be left out where all shapes are fixed, or name sizes: {"batch": 1}.
     A part that a quantization policy speaks of reads its weights, and its input, at the bits of its scheme.
@@ -53,7 +55,7 @@ def trace_cost(
     bytes_per_element(precision)  # refuses one that does not exist
     if not isinstance(module, nn.Module):
         return onnx_cost(module, example, precision)
-    if example is None or isinstance(example, Mapping):
+    if example is None:
         raise UserError("the cost of a module needs an example input: trace_cost(module, example)")
     return _module_cost(module, example, precision)
 
@@ -69,9 +71,24 @@ class Trace:
     outputs: Sequence[Tensor]
 
 
-def trace(module: nn.Module, example: Tensor | Sequence[Tensor], precision: str) -> Trace:
-    """The trace of `module(example)`; see `trace_cost`. Tied parameters have one name, the first."""
-    inputs = tuple(_meta(t) for t in ([example] if isinstance(example, Tensor) else example))
+def trace(module: nn.Module, example: Inputs, precision: str) -> Trace:
+    """The trace of one call; see `trace_cost`. Tied parameters have one name, the first.
+
+    A forward that reads values of its inputs (`mask.all()`) is given real ones; what it computes of these alone is then
+    taken for a constant. Its activations have no values.
+    """
+    try:
+        return _trace(module, map_tensors(_meta, example), precision)
+    except UserError:
+        if any(t.is_meta for t in tensors_of(example)):
+            raise
+        with contextlib.suppress(UserError):
+            return _trace(module, map_tensors(Tensor.detach, example), precision)
+        raise
+
+
+def _trace(module: nn.Module, example: Inputs, precision: str) -> Trace:
+    inputs = tensors_of(example)
     parameters = {name: _meta(p) for name, p in module.named_parameters()}
     own = {id(p): parameters[name] for name, p in module.named_parameters()}
     buffers = {id(b): _meta(b) for b in module.buffers()}
@@ -79,12 +96,11 @@ def trace(module: nn.Module, example: Tensor | Sequence[Tensor], precision: str)
     schemes = [(own[id(module.get_submodule(name).weight)], scheme) for name, scheme in policy.items()]
     tracer = Tracer(precision, (*parameters.values(), *buffers.values()), inputs, schemes)
     with _evaluating(module), _swapped(module, {**own, **buffers}), torch.no_grad():
-        outputs = _run(module, inputs, tracer)
-    leaves = [t for t in tree_leaves(outputs) if isinstance(t, Tensor)]
-    return Trace(tracer, parameters, list(buffers.values()), inputs, leaves)
+        outputs = _run(module, example, tracer)
+    return Trace(tracer, parameters, list(buffers.values()), inputs, tensors_in(outputs))
 
 
-def _module_cost(module: nn.Module, example: Tensor | Sequence[Tensor], precision: str) -> Cost:
+def _module_cost(module: nn.Module, example: Inputs, precision: str) -> Cost:
     traced = trace(module, example, precision)
     tracer = traced.tracer
     params = sum(p.numel() for p in traced.parameters.values())
@@ -98,19 +114,19 @@ def _meta(tensor: Tensor) -> Tensor:
     return tensor.detach() if tensor.is_meta else torch.empty_like(tensor, device="meta", requires_grad=False)
 
 
-def _run(module: nn.Module, arguments: tuple[Tensor, ...], tracer: Tracer) -> Any:
+def _run(module: nn.Module, inputs: Inputs, tracer: Tracer) -> Any:
     try:
         with Whole(tracer), tracer:
-            return module(*arguments)
-    except (RuntimeError, NotImplementedError) as error:
-        reason = shorten(str(error), 120)
+            return call(module, inputs)
+    except Exception as error:
+        reason = shorten(f"{type(error).__name__}: {error}", 160)
         raise UserError(
             f"the forward of {type(module).__name__} cannot be traced on the meta device: {reason}; it must accept the "
             "example's shape and must not read the values of tensors (.item(), boolean masks, `if tensor:`)"
         ) from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def _swapped(module: nn.Module, replacement: Mapping[int, Tensor]) -> Iterator[None]:
     """The module with other tensors for a while, by the id of its own.
 
@@ -128,7 +144,7 @@ def _swapped(module: nn.Module, replacement: Mapping[int, Tensor]) -> Iterator[N
             table.update(own)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
     """Eval mode for a while; every submodule gets its own flag back."""
     training = [vars(m) for m in module.modules() if m.training]  # the flag itself: `Module.__setattr__` is slow

@@ -1,19 +1,20 @@
 """A net as a graph: its operators, and which of them reads what another made."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import networkx as nx
 from torch import Tensor, nn
 
+from ...search_space.inputs import Inputs
 from . import Trace, trace
 from .flow import Maker, Move, edges_of
 
 _NO_COST: Mapping[str, Any] = {"flops": 0, "bytes_read": 0, "bytes_written": 0, "params": 0, "weights": ()}
 
 
-def graph_of(module: nn.Module, example: Tensor | Sequence[Tensor], precision: str = "fp32") -> "nx.DiGraph[int]":
+def graph_of(module: nn.Module, example: Inputs, precision: str = "fp32") -> "nx.DiGraph[int]":
     """The data flow of `module(example)` in eval mode, as `trace_cost` traces it: without data, in milliseconds.
 
     Nodes are numbered in order of execution, which is a topological order: the inputs, one node for each operator, one

@@ -6,25 +6,25 @@ from math import inf
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import UserError
+from ...search_space.inputs import Inputs
 from ..cost import Cost
 from ..device import Device
 from ..models.latency import LatencyModel, Tier
-from ..runtimes import Arguments, Model, load_runtime
+from ..runtimes import Model, load_runtime
 from .timing import Measurement, Protocol, time_in_turns
 
 __all__ = ["Measurement", "Protocol", "calibrate", "measure", "measure_all", "measure_beside"]
 
 FEWEST = 5
-Example = Tensor | Sequence[Tensor]
-Pair = tuple[Model, Example]
+Pair = tuple[Model, Inputs]
 
 
 def measure(
     model: Model,
-    example: Example,
+    example: Inputs,
     *,
     protocol: Protocol | None = None,
     runtime: str = "torch",
@@ -32,6 +32,7 @@ def measure(
 ) -> Measurement:
     """Time a module (or the path of an ONNX file) on this machine. The module's mode is restored.
 
+    example: a tensor is the one argument, a sequence all arguments, a mapping all keywords.
     threads: default torch's current number.
     """
     return measure_all([(model, example)], protocol=protocol, runtime=runtime, threads=threads)[0]
@@ -65,7 +66,7 @@ def measure_beside(
     chosen, count = load_runtime(runtime), threads or torch.get_num_threads()
     wanted = [*pairs, reference]
     with _undisturbed([model for model, _ in wanted if isinstance(model, nn.Module)]):
-        calls = [chosen.prepare(model, _arguments(example), count) for model, example in wanted]
+        calls = [chosen.prepare(model, example, count) for model, example in wanted]
         return time_in_turns(calls[:-1], calls[-1], protocol, fastest_ms=fastest_ms, progress=progress)
 
 
@@ -100,7 +101,3 @@ def calibrate(pairs: Sequence[tuple[Cost, Measurement]], device: Device) -> Devi
 def measured_tier(nets: int) -> Tier:
     """The tier of a device on which so many nets were measured."""
     return "A" if nets >= 100 else "B"
-
-
-def _arguments(example: Example) -> Arguments:
-    return (example,) if isinstance(example, Tensor) else tuple(example)

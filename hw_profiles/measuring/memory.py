@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 from ...errors import UserError
-from ..runtimes import Arguments, Model
+from ...search_space.inputs import Inputs
+from ..runtimes import Model
 from ..runtimes.base import onnx_bytes
 
 RUNS = 3
@@ -28,7 +29,7 @@ print(kib("VmHWM") - before)
 """
 
 
-def peak_memory_mib(model: Model, arguments: Arguments, threads: int = 1) -> float:
+def peak_memory_mib(model: Model, inputs: Inputs, threads: int = 1) -> float:
     """Peak resident memory (MiB) of loading and running a net with ONNX Runtime, over that of the bare process.
 
     A fresh process each time: allocators do not give back what an earlier net took. Zeros are the inputs.
@@ -38,7 +39,7 @@ def peak_memory_mib(model: Model, arguments: Arguments, threads: int = 1) -> flo
         raise UserError("peak memory is measured on Linux only: the kernel keeps it in /proc")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "net.onnx")
-        path.write_bytes(onnx_bytes(model, arguments))
+        path.write_bytes(onnx_bytes(model, inputs))
         found = subprocess.run(
             [sys.executable, "-c", CHILD, str(path), str(threads)], capture_output=True, text=True, check=False
         )

@@ -9,9 +9,9 @@ from pkgutil import iter_modules
 from typing import cast
 
 from ...errors import UserError, unknown
-from .base import Arguments, Availability, Call, Model, Runtime
+from .base import Availability, Call, Model, Runtime
 
-__all__ = ["Arguments", "Availability", "Call", "Model", "Runtime", "load_runtime", "runtime_names"]
+__all__ = ["Availability", "Call", "Model", "Runtime", "load_runtime", "runtime_names"]
 
 
 def runtime_names() -> list[str]:

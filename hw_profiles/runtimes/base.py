@@ -1,6 +1,6 @@
 """What every runtime offers, and what they share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ...search_space.inputs import Inputs, tensors_in
 from ...search_space.quantization import policy_of
+from ..cost.flat import input_names, named_tensors_in, tensors_of
 from ..cost.onnx_file import to_onnx
 
 Model = nn.Module | Path
 """A module, or the path of an ONNX file with one graph and fixed shapes."""
-Arguments = tuple[Tensor, ...]
 Call = Callable[[], Sequence[Any]]
 """One inference, from inputs in memory to outputs in memory; gives the outputs (tensors or numpy arrays)."""
 
@@ -42,8 +43,8 @@ class Runtime(Protocol):
         """Version of the runtime that is installed."""
         ...
 
-    def prepare(self, model: Model, arguments: Arguments, threads: int) -> Call:
-        """Load (compile) the model for inputs like `arguments`, to run on `threads` threads."""
+    def prepare(self, model: Model, inputs: Inputs, threads: int) -> Call:
+        """Load (compile) the model for these inputs, to run on `threads` threads."""
         ...
 
 
@@ -62,14 +63,14 @@ def version_of(package: str) -> str:
         return "unknown"
 
 
-def onnx_bytes(model: Model, arguments: Arguments, standard: str = "", *, unsigned: bool = False) -> bytes:
+def onnx_bytes(model: Model, inputs: Inputs, standard: str = "", *, unsigned: bool = False) -> bytes:
     """The ONNX file of a model.
 
     standard: name of a runtime that knows the operators of the standard only. unsigned: weights of 8 bits are unsigned
     codes. Errors: the file cannot be read; a policy that needs others.
     """
     if isinstance(model, nn.Module):
-        content = to_onnx(model.eval(), arguments, unsigned=unsigned)
+        content = to_onnx(model.eval(), inputs, unsigned=unsigned)
         if standard and policy_of(model) and b"MatMulNBits" in content:
             raise UserError(
                 f"runtime {standard} has no MatMulNBits, which weights of 4 bits or less beside activations of 16 "
@@ -82,11 +83,21 @@ def onnx_bytes(model: Model, arguments: Arguments, standard: str = "", *, unsign
         raise UserError(f"the ONNX file {model} cannot be read: {error.strerror}") from None
 
 
-def as_numpy(arguments: Arguments) -> list[Any]:
-    """The inputs as arrays."""
-    return [x.detach().cpu().numpy() for x in arguments]
+def feed(model: Model, inputs: Inputs, names: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors for the inputs of a file: by the names of keywords and arguments, else in their order.
+
+    names: of the file's inputs. Error: they do not fit.
+    """
+    tensors = [x.detach().cpu() for x in tensors_of(inputs)]
+    if len(names) == len(tensors) and not isinstance(inputs, Mapping):
+        return dict(zip(names, tensors, strict=True))
+    given = input_names(model, inputs) if isinstance(model, nn.Module) else [n for n, _ in named_tensors_in(inputs)]
+    named = dict(zip(given, tensors, strict=True))
+    if missing := [name for name in names if name not in named]:
+        raise UserError(f"the file takes {', '.join(names)}; the example has no {', '.join(missing)}")
+    return {name: named[name] for name in names}
 
 
 def as_outputs(result: Any) -> Sequence[Any]:
     """A module's result as a sequence of tensors."""
-    return [result] if isinstance(result, Tensor) else [x for x in result if isinstance(x, Tensor)]
+    return tensors_in(result)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from .base import Arguments, Availability, Call, Model, as_numpy, installed, onnx_bytes, version_of
+from ...search_space.inputs import Inputs
+from .base import Availability, Call, Model, feed, installed, onnx_bytes, version_of
 
 
 def available() -> Availability:
@@ -51,7 +52,7 @@ def exact_session(model: bytes | str | Path) -> Any:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
+def prepare(model: Model, inputs: Inputs, threads: int) -> Call:
     """A module with a policy is timed in the form that is shipped for this machine."""
     import onnxruntime as ort
 
@@ -63,7 +64,8 @@ def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
     # A pool that spins after its net is done would take the core from the next net in turn.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads > 1 else "1")
     options.log_severity_level = 3
-    content = onnx_bytes(model, arguments, unsigned=isinstance(model, nn.Module) and not exact_sums())
+    content = onnx_bytes(model, inputs, unsigned=isinstance(model, nn.Module) and not exact_sums())
     session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    feed = {node.name: value for node, value in zip(session.get_inputs(), as_numpy(arguments), strict=True)}
-    return lambda: session.run(None, feed)
+    names = [node.name for node in session.get_inputs()]
+    arrays = {name: x.numpy() for name, x in feed(model, inputs, names).items()}
+    return lambda: session.run(None, arrays)

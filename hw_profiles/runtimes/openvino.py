@@ -3,7 +3,8 @@
 from importlib import import_module
 from typing import Any
 
-from .base import Arguments, Availability, Call, Model, as_numpy, installed, onnx_bytes, version_of
+from ...search_space.inputs import Inputs
+from .base import Availability, Call, Model, feed, installed, onnx_bytes, version_of
 
 
 def available() -> Availability:
@@ -14,7 +15,7 @@ def version() -> str:
     return version_of("openvino")
 
 
-def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
+def prepare(model: Model, inputs: Inputs, threads: int) -> Call:
     ov: Any = import_module("openvino")
 
     core = ov.Core()
@@ -24,6 +25,7 @@ def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
         "NUM_STREAMS": 1,
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    compiled = core.compile_model(core.read_model(onnx_bytes(model, arguments, "openvino")), "CPU", settings)
-    request, inputs = compiled.create_infer_request(), as_numpy(arguments)
-    return lambda: list(request.infer(inputs, share_inputs=True, share_outputs=True).values())
+    compiled = core.compile_model(core.read_model(onnx_bytes(model, inputs, "openvino")), "CPU", settings)
+    request, names = compiled.create_infer_request(), [node.get_any_name() for node in compiled.inputs]
+    arrays = {name: x.numpy() for name, x in feed(model, inputs, names).items()}
+    return lambda: list(request.infer(arrays, share_inputs=True, share_outputs=True).values())

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from ...errors import UserError
-from .base import Arguments, Availability, Call, Model, installed, onnx_bytes, version_of
+from ...search_space.inputs import Inputs
+from .base import Availability, Call, Model, feed, installed, onnx_bytes, version_of
 
 
 def available() -> Availability:
@@ -19,17 +20,17 @@ def version() -> str:
     return version_of("tensorrt")
 
 
-def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
+def prepare(model: Model, inputs: Inputs, threads: int) -> Call:
     """Threads are of no account: the host only launches."""
     del threads
     trt: Any = import_module("tensorrt")
 
     logger = trt.Logger(trt.Logger.ERROR)
-    engine = trt.Runtime(logger).deserialize_cuda_engine(_engine(trt, logger, onnx_bytes(model, arguments, "tensorrt")))
+    engine = trt.Runtime(logger).deserialize_cuda_engine(_engine(trt, logger, onnx_bytes(model, inputs, "tensorrt")))
     context, stream = engine.create_execution_context(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-    device = {name: x.cuda().contiguous() for name, x in zip(inputs, arguments, strict=True)}
+    given = feed(model, inputs, [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT])
+    device = {name: x.cuda().contiguous() for name, x in given.items()}
     for name in (name for name in names if name not in device):
         device[name] = torch.empty(tuple(engine.get_tensor_shape(name)), device="cuda")
     for name, tensor in device.items():
@@ -37,10 +38,10 @@ def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
 
     def call() -> list[object]:
         with torch.cuda.stream(stream):
-            for name, x in zip(inputs, arguments, strict=True):
+            for name, x in given.items():
                 device[name].copy_(x, non_blocking=True)
             context.execute_async_v3(stream.cuda_stream)
-            return [device[name].cpu() for name in names if name not in inputs]
+            return [device[name].cpu() for name in names if name not in given]
 
     return call
 

@@ -4,8 +4,10 @@ import torch
 from torch import nn
 
 from ...errors import UserError
+from ...search_space.inputs import Inputs
+from ...search_space.inputs import call as call_module
 from ...search_space.quantization import policy_of
-from .base import Arguments, Availability, Call, Model, as_outputs
+from .base import Availability, Call, Model, as_outputs
 
 
 def available() -> Availability:
@@ -16,7 +18,7 @@ def version() -> str:
     return str(torch.__version__)
 
 
-def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
+def prepare(model: Model, inputs: Inputs, threads: int) -> Call:
     """Threads are a setting of the whole process in PyTorch; each call makes sure of its own."""
     if not isinstance(model, nn.Module):
         raise UserError(f"runtime torch runs modules, not files ({model}); use onnxruntime")
@@ -28,6 +30,6 @@ def prepare(model: Model, arguments: Arguments, threads: int) -> Call:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         with torch.inference_mode():
-            return list(as_outputs(module(*arguments)))
+            return list(as_outputs(call_module(module, inputs)))
 
     return call
