@@ -8,7 +8,7 @@ study = nas.search(space, {"accuracy": nas.maximize(f), "latency_ms": nas.minimi
 """
 
 from . import threads as _threads  # noqa: F401 (first: it is read when torch is imported)
-from .errors import Infeasible, UserError
+from .errors import Infeasible, UncalibratedWarning, UserError
 from .hw_profiles import Cost, Device, Latency, LatencyModel, device_names, graph_of, load_device, trace_cost
 from .hw_profiles.measuring.profile import profile
 from .search.algorithms import algorithms
@@ -36,7 +36,7 @@ from .supernet.recipe import Recipe
 from .supernet.single import train_alone
 from .supernet.store import Supernet
 from .supernet.train import train
-from .tasks import Task, load_task, task_names
+from .tasks import Split, Task, load_task, task_names
 
 __version__ = "0.1.0"
 
@@ -54,11 +54,13 @@ __all__ = [
     "Recipe",
     "Sampler",
     "SearchSpace",
+    "Split",
     "Staged",
     "Study",
     "Supernet",
     "Task",
     "TransformerSpace",
+    "UncalibratedWarning",
     "UserError",
     "algorithms",
     "axes_of",

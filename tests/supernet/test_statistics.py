@@ -320,8 +320,9 @@ def test_tied_tensors_load_under_all_their_names():
 # Outputs that are not finite
 
 
+@pytest.mark.parametrize("name", ["1.weight", "3.weight"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_outputs_that_are_not_finite_have_no_metric(bad):
+def test_outputs_that_are_not_finite_have_no_metric(name, bad):
     def function(trial):
         hidden = trial.suggest_int("hidden", 4, 8)
         return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
@@ -329,9 +330,13 @@ def test_outputs_that_are_not_finite_have_no_metric(bad):
     space = nas.SearchSpace(function)
     supernet = nas.Supernet(space)
     with torch.no_grad():
-        supernet.store.get_parameter("3.weight")[0, 7] = bad
+        supernet.store.get_parameter(name)[0 if name == "3.weight" else 7, 7] = bad
     good, broken = space.smallest, space.largest
     numbers = [nas.evaluate_subnet(supernet, TASK, broken), nas.evaluate_subnets(supernet, TASK, [good, broken])[1]]
     numbers += [nas.evaluate(supernet.extract(broken), TASK)]
+    quantized = supernet.serving(space.quantized(schemes=["w8a8", "w4a8"]))
+    for net in (quantized.space.largest, quantized.space.architecture({**quantized.space.smallest, "hidden": 8})):
+        numbers += [nas.evaluate_subnet(quantized, TASK, net), *nas.evaluate_subnets(quantized, TASK, [net])]
     assert np.isnan(numbers).all()
+    assert np.isfinite(nas.evaluate_subnet(quantized, TASK, quantized.space.smallest))
     assert np.isfinite(nas.evaluate_subnet(supernet, TASK, good))

@@ -286,7 +286,7 @@ def alpha_divergence(student, teacher, a):
 def test_adaptive_alpha_takes_the_larger_divergence(student, teacher, larger):
     student = torch.tensor([student], dtype=torch.float32, requires_grad=True)
     teacher = torch.tensor([teacher], dtype=torch.float32)
-    divergences = {a: float(alpha_divergence(student, teacher, a)) for a in (-1, 1)}
+    divergences = {a: alpha_divergence(student, teacher, a).item() for a in (-1, 1)}
     assert max(divergences, key=divergences.get) == larger
     found, low, high = (
         torch.autograd.grad(alpha(student, teacher, low=a, high=b, clip=1e9), student)[0]
@@ -342,9 +342,8 @@ def test_a_task_of_real_values_takes_a_plain_loss(distill):
     x = logits(200, 8)
     split = Split(x, x[:, :1] * x[:, 1:2] + x[:, 2:3])
     facts = {"name": "values", "labels": ("y",), "space": "", "source": "", "preprocessing": ""}
-    task = Task(
-        train=split, validation=split, test=split, loss=nn.functional.mse_loss, metric=nn.functional.mse_loss, **facts
-    )
+    mse = nn.functional.mse_loss
+    task = Task(train=split, validation=split, test=split, loss=mse, metric=mse, **facts)
 
     def function(trial):
         width = trial.suggest_int("width", 8, 16, step=8)
