@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...search_space.inputs import Inputs, call
 from .quantized import Part, decoded
+from .traffic import answers_of
 
 DRAWS = 4
 """Labels that are drawn for each sample."""
@@ -47,7 +49,7 @@ class Blocks:
     """A net on the calibration data, its parts in the order of running."""
 
     net: nn.Module
-    inputs: Tensor
+    inputs: Inputs
     felt: dict[str, Felt] = field(default_factory=dict)
 
     @torch.no_grad()
@@ -72,7 +74,7 @@ def _on_maps(net: nn.Module, name: str) -> bool:
     return isinstance(net.get_submodule(name), CONVOLUTIONS)
 
 
-def feel(net: nn.Module, inputs: Tensor, names: Sequence[str]) -> Blocks:
+def feel(net: nn.Module, inputs: Inputs, names: Sequence[str]) -> Blocks:
     """Run the net forwards and backwards. The Hessian's diagonal is Fisher's: labels are drawn from the net's answers.
 
     Parts that are not called, or that take indices, are left out. Where no gradient arrives, all outputs count alike.
@@ -87,10 +89,10 @@ def feel(net: nn.Module, inputs: Tensor, names: Sequence[str]) -> Blocks:
         return y.clone()  # which what follows may change in place
 
     with torch.enable_grad(), _hooked(net, {name: partial(after, name) for name in names}):
-        answers = net(inputs)
+        answers = [y.reshape(-1, y.shape[-1]) for y in answers_of(net, inputs) if y.dim() and y.requires_grad]
         outputs = [y for *_, y in seen.values()]
         importance = [torch.zeros_like(y) for y in outputs]
-        for loss in _losses(answers.reshape(-1, answers.shape[-1])):
+        for loss in _losses(answers) if answers else ():
             gradients = torch.autograd.grad(loss, outputs, retain_graph=True, allow_unused=True)
             importance = [
                 s if g is None else s + g.square() / DRAWS for s, g in zip(importance, gradients, strict=True)
@@ -102,12 +104,16 @@ def feel(net: nn.Module, inputs: Tensor, names: Sequence[str]) -> Blocks:
     return Blocks(net, inputs, felt)
 
 
-def _losses(answers: Tensor) -> Iterator[Tensor]:
-    """Cross-entropy with labels (rows,) that are drawn from the answers (rows, classes)."""
-    generator = torch.Generator(answers.device).manual_seed(0)
+def _losses(answers: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Cross-entropy with labels (rows,) that are drawn from the answers, each (rows, classes); their sum."""
+    generators = {y.device: torch.Generator(y.device).manual_seed(0) for y in answers}
+
+    def loss(y: Tensor) -> Tensor:
+        labels = torch.multinomial(y.detach().softmax(-1), 1, generator=generators[y.device]).squeeze(1)
+        return F.cross_entropy(y, labels, reduction="sum")
+
     for _ in range(DRAWS):
-        labels = torch.multinomial(answers.detach().softmax(-1), 1, generator=generator).squeeze(1)
-        yield F.cross_entropy(answers, labels, reduction="sum")
+        yield torch.stack([loss(y) for y in answers]).sum()
 
 
 def _alone(module: Any, part: Part, x: Tensor) -> Tensor:
@@ -125,7 +131,7 @@ class _Reached(Exception):
     """All that was waited for has run."""
 
 
-def _until(net: nn.Module, inputs: Tensor, parts: Mapping[str, Part], ends: Sequence[str]) -> dict[str, Tensor]:
+def _until(net: nn.Module, inputs: Inputs, parts: Mapping[str, Part], ends: Sequence[str]) -> dict[str, Tensor]:
     """The outputs of `ends` with these parts in place of their modules; what comes after the last is not run."""
     outputs: dict[str, Tensor] = {}
 
@@ -139,7 +145,7 @@ def _until(net: nn.Module, inputs: Tensor, parts: Mapping[str, Part], ends: Sequ
 
     hooks: dict[str, Any] = {name: partial(stand_in, part) for name, part in parts.items()}
     with _hooked(net, hooks | {name: partial(end, name) for name in ends}), suppress(_Reached):
-        net(inputs)
+        call(net, inputs)
     return outputs
 
 

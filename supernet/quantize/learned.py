@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...search_space.inputs import Inputs
 from ...search_space.quantization import Scheme, policy_of
 from .quantized import Part, Quantizer
 from .quantizers import SMALLEST_SCALE, Affine, LogSqrt2
@@ -60,7 +61,7 @@ def keys_of(net: nn.Module, steps: Steps) -> set[str]:
     return {*parts, *(softmax_key(name, bits) for name, bits in softmax)} & steps.keys()
 
 
-def first_steps(net: nn.Module, inputs: Tensor, schemes: Collection[Scheme], known: Steps) -> dict[str, Tensor]:
+def first_steps(net: nn.Module, inputs: Inputs, schemes: Collection[Scheme], known: Steps) -> dict[str, Tensor]:
     """What steps start from, as far as they are not known: ranges of a net of floats on calibration data.
 
     net: with a policy, any of these schemes, whose activations are few so that softmax outputs are seen.

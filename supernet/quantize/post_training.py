@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ...search_space.inputs import Inputs, tensors_in
 from ...search_space.quantization import Scheme, policy_of
 from .blockwise import Blocks, choose, feel
 from .floats import Float8
@@ -33,17 +34,19 @@ SLACK = 0.05
 
 @torch.no_grad()
 def quantize(
-    module: nn.Module, inputs: Tensor, settings: PostTraining | None = None, steps: Steps | None = None
+    module: nn.Module, inputs: Inputs, settings: PostTraining | None = None, steps: Steps | None = None
 ) -> Quantized:
     """The net with the policy that its parts carry (`space.quantized`); `module` itself stays as it is.
 
-    inputs: (samples, ...), as the net takes them. steps: learned ones (`quantize.learned`); parts that have some are
+    inputs: samples as the net takes them: a tensor (samples, ...) is the one argument, a sequence all arguments, a
+        mapping all keywords. steps: learned ones (`quantize.learned`); parts that have some are
     rounded by them as they were trained: to the nearest, norms before them as they are.
     Errors: inputs or weights that are not finite; inputs that the net does not take; weights, inputs or outputs of a
     part in fp16 beyond 65,504.
     """
     settings, steps = settings or PostTraining(), steps or {}
-    if len(inputs) == 0 or not inputs.isfinite().all():
+    tensors = tensors_in(inputs)
+    if not tensors or any(x.numel() == 0 or not x.isfinite().all() for x in tensors):
         raise UserError("the calibration data are empty or not finite; some inputs of the training split are right")
     net = deepcopy(module).eval()
     check_finite(net)
@@ -52,8 +55,9 @@ def quantize(
         return Quantized(net)
     try:
         traffic = observe(net, inputs, policy)
-    except RuntimeError as error:
-        raise UserError(f"the net does not take calibration data of shape {tuple(inputs.shape)}: {error}") from error
+    except (RuntimeError, TypeError) as error:
+        shapes = " and ".join(str(tuple(x.shape)) for x in tensors)
+        raise UserError(f"the net does not take calibration data of shape {shapes}: {error}") from error
     learned = _learned(net, policy, steps)
     traffic.readers = {n: r for n, r in traffic.readers.items() if not learned.keys() & set(r)}
     blocks = feel(net, inputs, list(policy)) if settings.choose else None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import NotFinite
+from ...search_space.inputs import Inputs, call, tensors_in
 from .ranges import within_halves
 from .softmax import sites, watching_softmax
 
@@ -28,7 +29,7 @@ class Traffic:
 
 
 @torch.no_grad()
-def observe(net: nn.Module, inputs: Tensor, parts: Collection[str]) -> Traffic:
+def observe(net: nn.Module, inputs: Inputs, parts: Collection[str]) -> Traffic:
     """Run the net once. Errors: inputs of a part that are not finite; numbers of a part in fp16 beyond 65,504."""
     traffic, norms = Traffic(), {name for name, m in net.named_modules() if name not in parts and _is_norm(m)}
     seen: dict[str, list[Tensor]] = {}
@@ -46,10 +47,15 @@ def observe(net: nn.Module, inputs: Tensor, parts: Collection[str]) -> Traffic:
             readers.append(name)
 
     with _watching(net, norms, leaves, parts, enters), within_halves(net), watching_softmax(net, sites(net)) as outputs:
-        net(inputs)
+        call(net, inputs)
     traffic.inputs = {name: _spread(torch.cat(calls)) for name, calls in seen.items()}
     traffic.softmax = {name: torch.cat(calls) for name, calls in outputs.items()}
     return traffic
+
+
+def answers_of(net: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """The outputs of one call that are numbers, in order."""
+    return [y for y in tensors_in(call(net, inputs)) if y.is_floating_point()]
 
 
 @contextmanager
