@@ -25,6 +25,7 @@ from .storage import (
     FINGERPRINT,
     finished,
     is_intact,
+    is_placed,
     keys_of,
     optuna_storage,
     quiet,
@@ -74,11 +75,13 @@ def recall(
             continue
         places = [n for n, _ in stored["objectives"]]
         for trial in finished(study):
-            if trial.state != TrialState.COMPLETE or trial.user_attrs.get(FIDELITY, 1) < 1:
+            intact = is_intact(study, trial)
+            whole = trial.state == TrialState.COMPLETE and trial.user_attrs.get(FIDELITY, 1) == 1
+            if not (whole and (intact or is_placed(trial))):
                 continue
             architecture = space.architecture(trial.params)
             nets[architecture.id] = architecture
-            if not is_intact(study, trial):
+            if not intact:
                 damaged.add(architecture.id)
                 continue
             for n in shared:

@@ -33,10 +33,14 @@ from .problem import Problem
 
 FINGERPRINT, ARCHITECTURE, ASKED_AFTER, PLACE = "nas", "architecture", "asked_after", "place"
 FIDELITY, EARLY = "fidelity", "early"
-CHECKSUM, CHECKED = "checksum", "checked"
-"""Of a trial: over all that is read of it. Of a study: its trials have checksums, which older ones have not."""
+CHECKSUM, PLACED = "checksum", "placed"
+"""Checksums of a trial: over all that is read of it; over its architecture and when that was asked for."""
+CHECKED = "checked"
+"""Of a study: its trials have checksums, which those of older ones have not."""
 WAIT = 60
 """Seconds, for another process to release the database."""
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
+"""What Optuna raises when it reads rows that it did not write so."""
 FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
@@ -61,10 +65,17 @@ class Store:
         return [trial.datetime_complete or datetime.now() for trial in self._trials()]
 
     def damaged(self) -> list[tuple[Asked, Architecture]]:
-        """What was stored and has changed since: `load` leaves it out until it has been evaluated and stored again."""
+        """What was stored and has changed since: `load` leaves it out until it has been evaluated and stored again.
+
+        Error: one of which the architecture, or when it was asked for, has changed.
+        """
         kept = {trial.user_attrs[ARCHITECTURE] for trial in self._trials()}
-        odd = (t for t in finished(self.study) if not is_intact(self.study, t))
-        lost = {t.user_attrs[ARCHITECTURE]: (_asked(t), self._net(t)) for t in odd}
+        lost: dict[str, tuple[Asked, Architecture]] = {}
+        for trial in finished(self.study):
+            if not is_intact(self.study, trial):
+                if not is_placed(trial):
+                    raise _unusable(f"study {self.study.study_name!r}", f"trial {trial.number} has changed")
+                lost[trial.user_attrs[ARCHITECTURE]] = _asked(trial), self._net(trial)
         return sorted((pair for i, pair in lost.items() if i not in kept), key=lambda pair: pair[0])
 
     def _trials(self) -> list[FrozenTrial]:
@@ -90,6 +101,7 @@ class Store:
             # The list is the form that Optuna 4 and 5 both read; `study.best_trials` then respects feasibility.
             system_attrs={} if evaluation.failed else {"constraints": list(evaluation.violations)},
         )
+        trial.user_attrs[PLACED] = _placed(trial)
         trial.user_attrs[CHECKSUM] = _checksum(trial)
         self.study.add_trial(trial)
 
@@ -110,11 +122,15 @@ class Store:
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
     """Its trials that a `Store` wrote, in the order in which they finished. Error: they cannot be read."""
+    written = {ARCHITECTURE, ASKED_AFTER}
     try:
         trials = study.get_trials(deepcopy=False, states=FINISHED)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:  # Optuna's, of damaged rows
+    except DAMAGE as error:
         raise _unusable(f"study {study.study_name!r}", f"its trials cannot be read ({error})") from None
-    return [t for t in trials if ARCHITECTURE in t.user_attrs and ASKED_AFTER in t.user_attrs]
+    for trial in trials:
+        if (written | {CHECKSUM, PLACED}) & trial.user_attrs.keys() and not written <= trial.user_attrs.keys():
+            raise _unusable(f"study {study.study_name!r}", f"trial {trial.number} has changed")
+    return [t for t in trials if written <= t.user_attrs.keys()]
 
 
 def is_intact(study: optuna.Study, trial: FrozenTrial) -> bool:
@@ -122,6 +138,16 @@ def is_intact(study: optuna.Study, trial: FrozenTrial) -> bool:
     if CHECKSUM not in trial.user_attrs and CHECKED not in study.user_attrs:
         return True
     return bool(trial.user_attrs.get(CHECKSUM) == _checksum(trial))
+
+
+def is_placed(trial: FrozenTrial) -> bool:
+    """Whether its architecture, and when that was asked for, are what `Store.add` wrote."""
+    return bool(trial.user_attrs.get(PLACED) == _placed(trial))
+
+
+def _placed(trial: FrozenTrial) -> str:
+    content = [trial.params, *(trial.user_attrs.get(name) for name in (ARCHITECTURE, ASKED_AFTER, PLACE))]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(trial: FrozenTrial) -> str:
@@ -250,7 +276,7 @@ def readable(storage: str | os.PathLike[str] | None) -> Iterator[None]:
         raise
     except RuntimeError as error:  # Optuna's, of the version of its tables
         raise UserError(f"{storage} was written by another version of Optuna: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:  # Optuna's, of damaged rows
+    except DAMAGE as error:
         raise _unusable(storage, f"{type(error).__name__}: {error}") from None
     except (SQLAlchemyError, StorageInternalError) as error:
         if _is_full(error):
