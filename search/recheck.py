@@ -1,6 +1,7 @@
 """What a storage says of the nets of the front is evaluated again before it is believed."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from math import isclose
 from typing import cast
 
@@ -37,7 +38,7 @@ def recheck(study: Study, objectives: Mapping[str, Objective]) -> int:
 
 def _metrics(objectives: Mapping[str, Objective], nets: Sequence[Architecture]) -> list[dict[str, float]]:
     values = {
-        name: list(call_batched(name, o, nets)) if o.batched else [o.function(net) for net in nets]
+        name: list(islice(call_batched(name, o, nets), len(nets))) if o.batched else [o.function(net) for net in nets]
         for name, o in objectives.items()
     }
     return [{name: float(cast(float, of[i])) for name, of in values.items()} for i in range(len(nets))]

@@ -113,7 +113,8 @@ def test_the_front_of_a_storage_is_evaluated_again(tmp_path):
 
     search(path, gain=false)
     study, true = search(path), search(None)
-    objectives = {"gain": nas.maximize(gain), "cost": nas.minimize(lambda a: a["width"] + 3 * a["depth"])}
+    together = nas.maximize(lambda nets: map(gain, nets), batched=True)
+    objectives = {"gain": together, "cost": nas.minimize(lambda a: a["width"] + 3 * a["depth"])}
     assert study.best()["gain"] == 99999
     assert recheck(study, objectives) == 1
     assert study.front().equals(true.front())
