@@ -19,6 +19,7 @@ from .question import Question
 from .reporting import analysis, answer_files, journal, live
 from .reporting.analysis import Analysis
 from .run_folder import Run
+from .storage import check_file
 from .study import Study
 
 
@@ -49,6 +50,10 @@ class Job:
     command: str = ""
 
     @property
+    def storage(self) -> Path:
+        return self.run.folder / "study.db"
+
+    @property
     def folders(self) -> list[Path]:
         """Where the answers are written."""
         parts = self.each and len(self.targets) > 1
@@ -56,7 +61,7 @@ class Job:
 
     def check(self) -> None:
         """Errors: limits that no net can keep, where nothing has to be measured to know; costs that a device does not
-        know; targets that cannot be; a folder of the user's where `best/` would be."""
+        know; targets that cannot be; a folder of the user's where `best/` would be; a damaged study.db."""
         names = [device.name for device, _ in self.targets]
         if len(set(names)) < len(names):
             raise UserError(f"each target can be given once, not {', '.join(names)}")
@@ -65,6 +70,7 @@ class Job:
         for folder in self.folders:
             check_replaceable(folder / answer_files.BEST)
         self.run.check()
+        check_file(self.storage)
         supernet = Supernet(self.run.space)
         for device, limits in self.targets:
             candidates = Candidates(supernet, self.run.task, device, self.batch)
@@ -98,7 +104,7 @@ class Job:
         self, candidates: Candidates, limits: Limits, folder: Path, question: Question, console: Console
     ) -> Found:
         """Search, compare and write."""
-        storage, log = self.run.folder / "study.db", journal.FrontLog()
+        storage, log = self.storage, journal.FrontLog()
         with live.watching(console, "Searching") as watch:
 
             def progress(done: int, total: int, study: Study) -> None:

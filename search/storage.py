@@ -269,7 +269,7 @@ def disk_errors(storage: str | os.PathLike[str] | None) -> Iterator[None]:
 def readable(storage: str | os.PathLike[str] | None) -> Iterator[None]:
     """What is no study database, a damaged or a locked one is a UserError that says so."""
     if storage is not None and "://" not in str(storage):
-        _check_file(Path(storage).expanduser())
+        check_file(Path(storage).expanduser())
     try:
         yield
     except UserError:
@@ -284,14 +284,14 @@ def readable(storage: str | os.PathLike[str] | None) -> Iterator[None]:
         raise _unusable(storage, _cause(error)) from None
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Errors: no file, no SQLite database, one of another program, damaged pages."""
     if not path.exists():
         return
     if not path.is_file():
         raise UserError(f"{path} is no file; a study needs a SQLite file, or the name of a new one")
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=WAIT)) as database:
+    try:  # rw: what a killed process left half-written is rolled back
+        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=rw", uri=True, timeout=WAIT)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             faults = [row[0] for row in database.execute("PRAGMA integrity_check(1)")]
     except sqlite3.Error as error:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -275,6 +276,37 @@ def test_extract_refuses(searched, tmp_path, arguments, said):
     assert result.code == 2
     assert said in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_extract_believes_no_answer_that_has_changed(searched, tmp_path):
+    run = shutil.copytree(searched[0], tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    for name in ("front.csv", "report.html", "best/architecture.json", "best/model.onnx", "answer.json"):
+        whole = (run / name).read_bytes()
+        (run / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        result = nas_command("extract", "--run", run, "--arch", "front:1", "--arch", "best")
+        assert (result.code, result.out) == (2, "")
+        assert f"{run / name} " in result.err
+        (run / name).write_bytes(whole)
+    (run / "answer.json").unlink()
+    result = nas_command("extract", "--run", run, "--arch", "best")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "holds no whole answer (answer.json); search first" in result.err
+
+
+def test_nets_of_files_with_the_same_name_do_not_meet(searched, tmp_path):
+    names = []
+    for folder, net in (("x", "largest"), ("y", "smallest")):
+        (tmp_path / folder).mkdir()
+        names += ["--arch", tmp_path / folder / "net.json"]
+        space = run_folder.open_run(searched[0]).space
+        names[-1].write_text((space.largest if net == "largest" else space.smallest).to_json())
+    result = nas_command("extract", "--run", searched[0], *names, "--out", tmp_path / "out", "--format", "safetensors")
+    assert result.code == 0, result.err
+    ids = {
+        nas.Architecture.from_json((p / "architecture.json").read_text()).id: p for p in (tmp_path / "out").iterdir()
+    }
+    assert {net: p.name for net, p in ids.items()} == {net: f"net-{net}" for net in ids}
+    assert len(ids) == 2
 
 
 def test_extract_names_the_nearest_gene(searched, tmp_path):
