@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import UserError, unknown
-from ..files import write_atomic
+from ..files import read_json, write_atomic
 from ..hw_profiles import Device
 from ..search_space.architecture import Architecture
 from ..search_space.quantization import Quantization, policy_genes, policy_of
@@ -189,11 +189,7 @@ def _read(run: Run, name: str) -> tuple[Quantization | None, Architecture]:
         raise UserError(
             f"{path} does not exist; search first (`nas search --run {run.folder} ...`) or name a JSON file"
         )
-    try:
-        return _with_policies(run, path.read_text(), path.parent)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{path} cannot be read as an architecture: {reason}") from None
+    return _with_policies(run, json.dumps(read_json(path, "an architecture")), path.parent)
 
 
 def _row(run: Run, number: str) -> str:

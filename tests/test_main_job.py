@@ -280,7 +280,7 @@ def test_extract_refuses(searched, tmp_path, arguments, said):
 
 def test_extract_believes_no_answer_that_has_changed(searched, tmp_path):
     run = shutil.copytree(searched[0], tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
-    for name in ("front.csv", "report.html", "best/architecture.json", "best/model.onnx", "answer.json"):
+    for name in ("front.csv", "report.html", "best/architecture.json", "best/model.safetensors", "answer.json"):
         whole = (run / name).read_bytes()
         (run / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
         result = nas_command("extract", "--run", run, "--arch", "front:1", "--arch", "best")
