@@ -6,6 +6,7 @@ Both see the same objectives and limits as the search, and are studies of their 
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..search_space.gene_space import GeneSpace
 from ..search_space.trial import Gene
 from .algorithms.random_search import RandomSearch
 from .evaluation import Evaluation
-from .run import Progress, search
+from .run import NoFiniteValue, Progress, search
 from .storage import disk_errors
 from .study import Study
 
@@ -45,13 +46,13 @@ def compare_baselines(
 ) -> dict[str, Study]:
     """Studies of the baselines by name, with the objectives and constraints of `study` and as many evaluations.
 
-    Uniform scaling has fewer where its line has no more nets. storage: that of the study, where each baseline is a
-    study called `name` (default: that of `study`) and the baseline's name. seed: of random search. progress: as
-    that of `search`.
+    Uniform scaling has fewer where its line has no more nets; a baseline without a finite value is left out.
+    storage: that of the study, where each baseline is a study called `name` (default: that of `study`) and the
+    baseline's name. seed: of random search. progress: as that of `search`.
     """
     called, found = name or study.optuna.study_name, {}
     for label, algorithm in (("random search", RandomSearch()), ("uniform scaling", UniformScaling())):
-        with disk_errors(storage):
+        with disk_errors(storage), suppress(NoFiniteValue):  # the search itself has nets that can be compared
             found[label] = search(
                 study.space,
                 study.problem.objectives,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from math import isnan
 
 from ..search_space.architecture import Architecture
 from .evaluation import Evaluation
@@ -20,13 +21,13 @@ def failure_notes(study: Study) -> list[str]:
     failed = [e for e in study.evaluations if e.failed]
     if not failed:
         return []
-    names = ", ".join(_missing(failed))
+    names = ", ".join(missing(failed))
     return [f"{len(failed)} of {len(study)} nets gave no finite {names}; {_common(study.evaluations, len(failed))}."]
 
 
-def _missing(failed: Sequence[Evaluation]) -> list[str]:
-    """The metrics without a finite number, those of most nets first."""
-    return [name for name, _ in Counter(n for e in failed for n, v in e.metrics.items() if v != v).most_common()]
+def missing(failed: Sequence[Evaluation]) -> list[str]:
+    """The metrics without a finite number, those of most of these nets first."""
+    return [name for name, _ in Counter(n for e in failed for n, v in e.metrics.items() if isnan(v)).most_common()]
 
 
 def _common(evaluations: Sequence[Evaluation], failed: int) -> str:

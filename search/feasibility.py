@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf, isnan
 
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
@@ -24,13 +25,18 @@ class Blame:
 
 def least(space: GeneSpace, measure: Measure) -> Architecture:
     """The architecture with the smallest `measure` that descent over single decisions finds, from the smallest net."""
-    best, value = space.smallest, measure(space.smallest)
+    best, value = space.smallest, _known(measure(space.smallest))
     while True:
-        scored = [(measure(n), n) for n in space.neighbours(best)]
+        scored = [(_known(measure(n)), n) for n in space.neighbours(best)]
         improved = min(scored, key=lambda s: (s[0], s[1].id), default=(value, best))
         if improved[0] >= value:
             return best
         value, best = improved
+
+
+def _known(value: float) -> float:
+    """What is no number cannot be the least."""
+    return inf if isnan(value) else value
 
 
 def blame(space: GeneSpace, fastest: Architecture, measure: Measure) -> list[Blame]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from ..errors import UserError
@@ -104,6 +105,11 @@ class Constraint:
     def __post_init__(self) -> None:
         if self.upper is None and self.lower is None:
             raise UserError(f"constraint {self.name!r} has no bound; state upper=, lower= or both")
+        if not all(isfinite(bound) for bound in (self.upper, self.lower) if bound is not None):
+            raise UserError(
+                f"constraint {self.name!r} has the bounds upper={self.upper}, lower={self.lower}; bounds must be "
+                "finite, and a side without a bound is left out"
+            )
 
     def violations(self, value: float) -> list[float]:
         """By how much each bound is exceeded, relative to the bound where that is not zero; at most 0 where it holds.

@@ -13,6 +13,7 @@ from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from .algorithms import Algorithm, load_algorithm
 from .evaluation import Asked
+from .failures import missing
 from .objectives import Constraint
 from .problem import Problem, make_problem
 from .race import race_of
@@ -23,6 +24,10 @@ from .study import Study
 from .workers import Workers, check_workers
 
 Progress = Callable[[int, int, Study], None]
+
+
+class NoFiniteValue(UserError):
+    """Every architecture failed: nothing can be compared."""
 
 
 def search(
@@ -83,7 +88,10 @@ def search(
                 break  # nothing is left
             known = len(study)
     if all(e.failed for e in study.evaluations):
-        raise UserError(f"none of {len(study)} architectures gave a finite value for {', '.join(problem.metrics)}")
+        raise NoFiniteValue(
+            f"none of {len(study)} architectures gave a finite value for {', '.join(missing(study.evaluations))}; "
+            "look at what one of them gives before the search goes on"
+        )
     return study
 
 

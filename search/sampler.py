@@ -82,6 +82,6 @@ class Sampler(BaseSampler):
         values = trial.values or [float("nan")] * len(directions)
         losses = tuple(v if d == StudyDirection.MINIMIZE else -v for v, d in zip(values, directions, strict=True))
         bounds = tuple(trial.system_attrs.get(CONSTRAINTS) or ())
-        failed = trial.state != TrialState.COMPLETE or not np.isfinite(losses).all()
+        failed = trial.state != TrialState.COMPLETE or not np.isfinite((*losses, *bounds)).all()
         metrics = {str(i): value for i, value in enumerate(values)}
         return Evaluation(net, metrics, losses, bounds, failed)

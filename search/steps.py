@@ -5,12 +5,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from torch import Tensor
+
 from ..errors import UserError
 from ..search_space.architecture import Architecture
 from .evaluation import Evaluation
 from .objectives import Objective
 from .problem import Problem
 from .race import Race
+
+LONGEST = 80
+"""Characters of a wrong value that a message repeats."""
 
 
 @dataclass
@@ -91,7 +96,17 @@ def _miscounted(name: str, given: int, wanted: int) -> UserError:
 
 
 def _number(name: str, value: object, architecture: Architecture) -> float:
+    """Also of a tensor or an array of one number. What is too large for a float is infinite: a failure."""
     try:
-        return float(cast(Any, value))
-    except (TypeError, ValueError):
-        raise UserError(f"{name!r} returned {value!r} for architecture {architecture.id}; expected a number") from None
+        if not isinstance(value, str | bytes | None):
+            return float(cast(Any, value.detach() if isinstance(value, Tensor) else value))
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        pass
+    given = " ".join(repr(value).split())
+    given = given if len(given) <= LONGEST else f"{given[:LONGEST]}..."
+    raise UserError(
+        f"{name!r} returned {given} for architecture {architecture.id}; expected one number, "
+        "or NaN for an architecture that failed"
+    )

@@ -34,7 +34,8 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 
 @dataclass
 class History:
-    """What happened: one row for each step (`step`, `loss`, `largest_loss`, `lr`) and sentences for rare events."""
+    """What happened: one row for each step (`step`, `loss`, `lr`; `largest_loss`, where the sampling runs the largest
+    net) and sentences for rare events."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
@@ -108,7 +109,7 @@ class Trainer:
 
     def advance(self) -> dict[str, float]:
         """One optimizer step, or a rollback if its loss is not healthy. Returns the row of the last good step."""
-        loss, largest_loss = self._gradients()
+        loss, largest = self._gradients()
         norm = float(
             nn.utils.clip_grad_norm_([p for p in self.parameters.values() if p.grad is not None], self.recipe.clip)
         )
@@ -119,7 +120,7 @@ class Trainer:
         self.optimizer.step(lr, self._used)
         self._average()
         self.step += 1
-        row = {"step": float(self.step), "loss": loss, "largest_loss": largest_loss, "lr": lr}
+        row = {"step": float(self.step), "loss": loss, **largest, "lr": lr}
         self.history.rows.append(row)
         if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
             if not all(bool(p.isfinite().all()) for p in self.parameters.values()):
@@ -128,8 +129,8 @@ class Trainer:
             self._keep()
         return row
 
-    def _gradients(self) -> tuple[float, float]:
-        """Forward and backward of every pass. Returns (mean loss of the passes, loss of the first)."""
+    def _gradients(self) -> tuple[float, dict[str, float]]:
+        """Forward and backward of every pass. Returns (mean loss of the passes, that of the largest net if it ran)."""
         for p in self.parameters.values():
             p.grad = None
         rng = np.random.default_rng([self.recipe.seed, self.step, self.rollbacks])
@@ -153,7 +154,9 @@ class Trainer:
                 (loss * one.weight).backward()  # type: ignore[no-untyped-call]
                 teacher = outputs.detach() if teacher is None else teacher
                 losses.append(float(loss.detach()))
-        return sum(losses) / len(losses), losses[0]
+        largest = self.supernet.space.largest
+        own = {"largest_loss": loss for one, loss in zip(passes, losses, strict=True) if one.architecture == largest}
+        return sum(losses) / len(losses), own
 
     def _forward(self, inputs: Tensor, one: Pass) -> Tensor:
         half = self.recipe.precision == "bf16" or (self.recipe.precision == "auto" and self.device.type == "cuda")

@@ -20,6 +20,8 @@ from ..guide.surrogate import Surrogate
 from ..pareto import non_dominated
 
 BREEDING = Breeding()
+MOST = 1e60
+"""Larger numbers (penalties, often) are taken as this: products of them are finite."""
 FEWEST = 4
 """Finite evaluations that a surrogate is fitted to."""
 
@@ -145,8 +147,9 @@ class Known:
         failed = np.array([e.failed for e in evaluations])
         some = next(e for e in evaluations if not e.failed)
         unknown, unbounded = (np.nan,) * len(some.losses), (np.nan,) * len(some.violations)
-        losses = np.array([unknown if e.failed else e.losses for e in evaluations], dtype=np.float64)
+        losses = np.array([unknown if e.failed else e.losses for e in evaluations], dtype=np.float64).clip(-MOST, MOST)
         bounds = np.array([unbounded if e.failed else e.violations for e in evaluations], dtype=np.float64)
+        bounds = bounds.clip(-MOST, MOST)
         return cls(evaluations, losses, bounds, failed, np.maximum(0.0, bounds).sum(axis=1))
 
     def some(self, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
