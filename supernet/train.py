@@ -154,8 +154,9 @@ class Trainer:
                 (loss * one.weight).backward()  # type: ignore[no-untyped-call]
                 teacher = outputs.detach() if teacher is None else teacher
                 losses.append(float(loss.detach()))
+        ran = [one.architecture for one in passes]
         largest = self.supernet.space.largest
-        own = {"largest_loss": loss for one, loss in zip(passes, losses, strict=True) if one.architecture == largest}
+        own = {"largest_loss": losses[ran.index(largest)]} if largest in ran else {}
         return sum(losses) / len(losses), own
 
     def _forward(self, inputs: Tensor, one: Pass) -> Tensor:

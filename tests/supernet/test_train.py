@@ -81,6 +81,22 @@ def test_matformer_runs_every_granularity_of_the_ffn_alone():
     assert {a["width"] for a in found} == {32}
 
 
+@pytest.mark.parametrize("name", SAMPLINGS)
+def test_the_loss_of_the_largest_net_is_in_the_rows_of_the_steps_that_run_it(name):
+    recipe = Recipe(sampling=name, steps=60, batch_size=32, random_nets=1)
+    trainer = Trainer(Supernet(MLP), TASK, recipe, None)
+    ran = [
+        MLP.largest in [p.architecture for p in sampling(name)(MLP, np.random.default_rng([0, step, 0]), 1)]
+        for step in range(60)
+    ]
+    rows = [trainer.advance() for _ in ran]
+    assert ["largest_loss" in row for row in rows] == ran
+    assert all(ran) == (name in ("sandwich", "matformer"))
+    if name == "uniform":
+        assert any(ran)
+        assert all(row["largest_loss"] == row["loss"] for row in rows if "largest_loss" in row)
+
+
 def test_multi_arch_covers_the_batch_once():
     parts = [p.part for p in sampling("multi-arch")(MLP, np.random.default_rng(0), 2)]
     rows = [r for part in parts for r in range(10)[train_module._part(10, part)]]
