@@ -29,7 +29,8 @@ OUT_OF_MEMORY = "can't allocate memory", "out of memory", "not enough memory"
 def main() -> None:
     """Entry point: errors become one sentence and an exit code.
 
-    1: disk or memory; 2: input; 3: infeasible; 130: interrupted. What is none of these is a fault of this package, and keeps its traceback.
+    1: disk or memory; 2: input; 3: infeasible; 130: interrupted. All else is a fault of this package, and keeps its
+    traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         degrade(stream)

@@ -28,9 +28,7 @@ def tune(
     task: TaskOption = None,
     space: SpaceOption = None,
     trials: Annotated[int, typer.Option(min=1, max=10_000, help="Recipes to try.")] = 8,
-    steps: Annotated[
-        int, typer.Option(min=4, max=MOST_STEPS, help="Optimizer steps of those that are not stopped early.")
-    ] = 300,
+    steps: Annotated[int, typer.Option(min=4, max=MOST_STEPS, help="Optimizer steps, where not stopped early.")] = 300,
     workers: Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="Recipes that are tried at a time.")] = 2,
     seed: SeedOption = 0,
     trust: TrustOption = False,

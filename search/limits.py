@@ -135,7 +135,7 @@ def _infeasible(candidates: Candidates, budget: Budget, fastest: Architecture, l
     nearest = f"{upper(fastest) * 1.01:.3g}ms" if budget.ms is not None else f"{share}%"
     end = "mean" if budget.ms is None or candidates.device.measurable else "upper end"
     return (
-        f"no net of the space keeps {budget.text.strip()} on {candidates.device.name}. The fastest, {fastest.id}, takes "
+        f"no net of the space keeps {budget.text} on {candidates.device.name}. The fastest, {fastest.id}, takes "
         f"{latency.mean_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g}, {latency.source}); the budget "
         f"bounds the {end}. It is held up by {sentence(blames, 'ms')}. "
         f"The nearest feasible budget is {nearest}."

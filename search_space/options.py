@@ -1,11 +1,11 @@
 """Fields of a space that is read from a file: option lists, and errors of one sentence."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from ..errors import UserError, unknown
+from ..errors import UserError, quoted, unknown
 from .architecture import GeneValue
 
 T = TypeVar("T")
@@ -18,21 +18,43 @@ def _listed(value: object) -> object:
 
 def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     if not values or len(set(values)) < len(values):
-        raise ValueError(f"needs one option or several different ones, not {list(values)}")
+        raise ValueError(f"needs one option or several different ones, not {quoted(list(values))}")
     return values
 
 
-Integers = Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
-Numbers = Annotated[tuple[PositiveFloat, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
+def _no_flag(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("write a number, not true or false (YAML reads yes, no, on and off as such)")
+    return value
+
+
+MOST_WIDTH, MOST_HEADS, MOST_LAYERS, MOST_FACTOR = 2**17, 4096, 256, 1024
+"""Channels, heads (and their size), layers and factors of the largest nets that anybody has built, and some room: beyond, it is a slip."""
+Size = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=MOST_WIDTH)]
+HeadSize = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=MOST_HEADS)]
+Factor = Annotated[float, BeforeValidator(_no_flag), Field(gt=0, le=MOST_FACTOR, allow_inf_nan=False)]
+Integers = Annotated[tuple[Size, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
+HeadSizes = Annotated[tuple[HeadSize, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
+Numbers = Annotated[tuple[Factor, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
 Values = Annotated[tuple[GeneValue, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
-Count = Annotated[int, Field(ge=1)]
+Layers = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=MOST_LAYERS)]
+
+
+def check_gene(name: str, options: Sequence[GeneValue], usual: Sequence[GeneValue]) -> None:
+    """Errors: options that are not of the kind of the operator's usual ones; a whole number below 1, or none."""
+    for option in options:
+        if {type(option)} - {type(u) for u in usual}:
+            kind = " or ".join(sorted({type(u).__name__ for u in usual}))
+            raise UserError(f"gene {name!r} takes options of type {kind} as {list(usual)}, not {quoted(option)}")
+        if isinstance(option, int | float) and not min(1, *usual) <= option <= MOST_WIDTH:  # type: ignore[type-var]
+            raise UserError(f"gene {name!r} takes numbers from {min(1, *usual)} to {MOST_WIDTH}, not {quoted(option)}")  # type: ignore[type-var]
 
 
 def user_error(error: ValidationError, fields: Iterable[str]) -> UserError:
     """The first thing that is wrong, as one sentence that names the field."""
     first: Any = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
+    path = ".".join(str(part) for part in first["loc"])[:200]
     if first["type"] == "extra_forbidden":
         return unknown("field", path, fields)
     message = _lower(first["msg"].removeprefix("Value error, "))

@@ -13,7 +13,7 @@ from .architecture import GeneValue
 from .blocks import Block, Transformer
 from .operators.activations import activation_function
 from .operators.base import NONE, TOKEN_STD, Kind, Operator, check_placement, operator, operators
-from .options import Count, Integers, Names, Numbers, Values, user_error
+from .options import HeadSize, HeadSizes, Integers, Layers, Names, Numbers, Values, check_gene, user_error
 from .trial import Trial
 
 __all__ = ["Block", "Transformer", "TransformerFunction", "TransformerSpace"]
@@ -35,14 +35,14 @@ class TransformerSpace(BaseModel):
     summary: str = Field("", description="What the space is for, in one sentence.")
     stem: Names = Field(("patch",), description="How input becomes tokens.")
     vocabulary: int = Field(0, ge=0, description="Number of distinct input tokens (stem `tokens`).")
-    patch: Count = Field(4, description="Edge of a square patch in pixels (stem `patch`).")
+    patch: HeadSize = Field(4, description="Edge of a square patch in pixels (stem `patch`).")
     width: Integers = Field((64,), description="Channels of a token.")
-    layers: Count = Field(4, description="Number of layers of the deepest net.")
-    least_layers: Count | None = Field(None, description="How many layers always stay, the first ones. Default: all.")
+    layers: Layers = Field(4, description="Number of layers of the deepest net.")
+    least_layers: Layers | None = Field(None, description="How many layers always stay, the first ones. Default: all.")
     depth: Literal["any", "first"] = Field("any", description="Which of the others may stay: any subset, or the first.")
-    head_dim: Count = Field(16, description="Channels per head, the same in all nets.")
-    kv_heads: Integers = Field((2,), description="Key/value heads.")
-    group: Integers = Field((1,), description="Query heads per key/value head.")
+    head_dim: HeadSize = Field(16, description="Channels per head, the same in all nets.")
+    kv_heads: HeadSizes = Field((2,), description="Key/value heads.")
+    group: HeadSizes = Field((1,), description="Query heads per key/value head.")
     mixer: Names = Field(("softmax",), description="Mixers.")
     ffn: Names = Field(("mlp",), description="Feed-forward networks.")
     expansion: Numbers = Field((4.0,), description="Full hidden width of an FFN, in widths.")
@@ -89,10 +89,11 @@ class TransformerSpace(BaseModel):
                 for entry in self._entries(kind):
                     if kind != "stem":
                         check_placement(entry, layout, self.causal)
-        known = {gene for entry in operators() for gene in entry.genes}
-        for gene in self.genes:
+        known = {gene: options for entry in operators() for gene, options in entry.genes.items()}
+        for gene, options in self.genes.items():
             if gene not in known:
                 raise unknown("gene of an operator", gene, known)
+            check_gene(gene, options, known[gene])
         return self
 
     def _entries(self, kind: Kind) -> Iterator[Operator]:

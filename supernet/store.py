@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from ..search_space.probe import Probe
 from ..search_space.quantization import policy_genes
 from ..search_space.space import SearchSpace, replace_parameters
 from ..tasks import Task
+from .memory import check_memory
 from .shared import Buffer, buffers_in, largest_buffers, shared_buffers
 from .statistics import calibrated, with_statistics
 from .tree import Prepared, Store, Where, aliases_of, filled, home, moved, slots_of
@@ -44,6 +46,7 @@ class Supernet(nn.Module):
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
         super().__init__()
         owners = {name: _largest(name, space.probes) for name in _names(space.probes)}
+        check_memory(sum(prod(probe.shapes[name]) for name, probe in owners.items()))
         others = {name: probe for name, probe in largest_buffers(space.probes).items() if name not in owners}
         values = _initial_values(space, {**owners, **others}, seed)
         layouts = {name: probe.layouts[name] for name, probe in owners.items()}

@@ -8,13 +8,17 @@ from ....errors import UserError
 from ..base import GRID, Capabilities, Context, register
 from ..partition import from_map, to_map
 
+LARGEST = 255
+"""Kernel that reaches from edge to edge of a grid of 128 x 128 tokens."""
+
 
 def ring_order(kernel: int) -> list[int]:
     """For each tap of the kernel, row by row: its place when taps are listed ring by ring from the centre outwards."""
     half = kernel // 2
     offsets = [(row, column) for row in range(-half, half + 1) for column in range(-half, half + 1)]
     ranked = sorted(offsets, key=lambda at: (max(abs(at[0]), abs(at[1])), at))
-    return [ranked.index(at) for at in offsets]
+    places = {at: place for place, at in enumerate(ranked)}
+    return [places[at] for at in offsets]
 
 
 @register("mixer", "conv", Capabilities(layouts=GRID), genes={"kernel": [3, 5, 7]})
@@ -30,6 +34,8 @@ class Conv(nn.Module):
         super().__init__()
         if kernel % 2 == 0:
             raise UserError(f"mixer 'conv' needs an odd kernel, not {kernel}; give {kernel - 1} or {kernel + 1}")
+        if kernel > LARGEST:
+            raise UserError(f"mixer 'conv' needs a kernel of at most {LARGEST}, not {kernel}")
         self.kernel = kernel
         bound = 1 / kernel  # as nn.Conv2d: one over the root of the fan-in
         taps = [1, *(8 * ring for ring in range(1, kernel // 2 + 1))]
