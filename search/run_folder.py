@@ -209,9 +209,9 @@ def prepare_run(
     if quantize is not None:
         _check_rounding(init, quantize)
         knobs = {**knobs, "rounding": True}
-    run = _new(task or "digits", space, knobs) if init is None else _after(open_run(init), task, space, knobs)
+    run = _new("digits" if task is None else task, space, knobs) if init is None else _after(open_run(init), task, space, knobs)
     run = run if quantize is None else run.quantized(quantize)
-    return replace(run, folder=_in_cache(run, space or run.task.space) if folder is None else folder)
+    return replace(run, folder=_in_cache(run, run.task.space if space is None else space) if folder is None else folder)
 
 
 def _check_rounding(init: Path | None, quantize: Quantization) -> None:
@@ -226,7 +226,7 @@ def _check_rounding(init: Path | None, quantize: Quantization) -> None:
 
 def _new(task: str, space: str | None, knobs: Mapping[str, Any]) -> Run:
     loaded = load_task(task)
-    description = describe_space(space or loaded.space, loaded.input_shape, loaded.classes)
+    description = describe_space(loaded.space if space is None else space, loaded.input_shape, loaded.classes)
     return Run(Path(), task, description, make_recipe(None, knobs))
 
 

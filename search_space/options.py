@@ -29,9 +29,9 @@ def _no_flag(value: object) -> object:
 
 
 MOST_WIDTH, MOST_HEADS, MOST_LAYERS, MOST_FACTOR = 2**17, 4096, 256, 1024
-"""Channels, heads (and their size), layers and factors of the largest nets that anybody has built, and some room: beyond, it is a slip."""
-Size = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=MOST_WIDTH)]
-HeadSize = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=MOST_HEADS)]
+"""Channels, heads (and their size), layers and factors: some room above the largest nets that anybody has built."""
+Size = Annotated[int, BeforeValidator(_no_flag), Field(gt=0, le=MOST_WIDTH)]
+HeadSize = Annotated[int, BeforeValidator(_no_flag), Field(gt=0, le=MOST_HEADS)]
 Factor = Annotated[float, BeforeValidator(_no_flag), Field(gt=0, le=MOST_FACTOR, allow_inf_nan=False)]
 Integers = Annotated[tuple[Size, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
 HeadSizes = Annotated[tuple[HeadSize, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
