@@ -42,12 +42,12 @@ def check(space: Probed, example: Inputs | None = None) -> list[Finding]:
             Finding(a.gene, f"{_what(a)}, but {_UNUSED.format(a.size)}") for a in axes_of(space) if _unused(space, a)
         ]
     ready = prepare(space, example)
-    found: dict[tuple[str, str | None], Finding] = {}
+    found: dict[tuple[str, str], Finding] = {}
     for step in steps(space):
         result = judge(step, ready)
         if result is not None:
             finding = _unchecked(step, result) if isinstance(result, str) else _finding(step, result)
-            found.setdefault((kind(finding.gene), finding.parameter and kind(finding.parameter)), finding)
+            found.setdefault((kind(finding.gene), written(finding.layouts or {}) or kind(finding.parameter or "")), finding)
     return list(found.values())
 
 

@@ -66,11 +66,21 @@ def module_layouts(module: nn.Module) -> Mapping[str, Layout]:
     """Layouts that a module brings: declared by itself, or known of torch's own fused modules."""
     if isinstance(module, nn.MultiheadAttention):
         return _fused(module, ["in_proj_*"], 3)
-    if isinstance(module, nn.LSTM):
-        return _fused(module, ["weight_*h_l*", "bias_*h_l*"], 4)
-    if isinstance(module, nn.GRU):
-        return _fused(module, ["weight_*h_l*", "bias_*h_l*"], 3)
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return _recurrent(module)
     return module.layouts if isinstance(module, Factored) else {}
+
+
+def _recurrent(module: nn.Module) -> dict[str, Layout]:
+    """Gates along dimension 0; a layer behind one that reads in both directions has the outputs of two as its inputs."""
+    gates = 4 if isinstance(module, (nn.LSTM, nn.LSTMCell)) else 3 if isinstance(module, (nn.GRU, nn.GRUCell)) else 1
+    layouts = _fused(module, ["weight_?h*", "bias_?h*"], gates) if gates > 1 else {}
+    if isinstance(module, nn.RNNBase) and module.bidirectional:
+        for name, parameter in module.named_parameters(recurse=False):
+            if name.startswith("weight_ih_l") and not name.startswith("weight_ih_l0"):
+                rows = layouts.get(name, ((len(parameter),),))[0]
+                layouts[name] = (rows, (2, parameter.shape[1] // 2))
+    return layouts
 
 
 def segments_of(dim: DimRule) -> Segments:

@@ -90,7 +90,7 @@ def with_shared_constants(small: Net, large: Net) -> tuple[Net, Net]:
 
 @dataclass
 class Run:
-    """What one call showed: all real-valued outputs, those of the leaf modules in the order of the calls, constants."""
+    """What one call showed: all real-valued outputs, those of layers in the order of the calls, constants."""
 
     outputs: list[Tensor]
     trace: Neutral
@@ -119,7 +119,7 @@ def run(
         for name, module in net.module.named_modules():
             if name in skip:
                 stack.enter_context(module.register_forward_hook(_hand_on, with_kwargs=True))
-            if next(module.children(), None) is None:
+            if next(module.children(), None) is None or next(module.parameters(recurse=False), None) is not None:
                 stack.enter_context(module.register_forward_hook(_recorder(name, result.calls)))
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.manual_seed(0)

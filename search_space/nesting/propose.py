@@ -1,6 +1,6 @@
 """A layout rule that mends a pair of nets: guesses, each tried by the mask test before it is proposed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from ...errors import UserError
@@ -14,6 +14,7 @@ from .pairs import kind
 Place = tuple[str, int]
 """A parameter and one of its dimensions."""
 Guess = Mapping[Place, DimRule]
+Sizes = Mapping[Place, tuple[int, int]]
 MOST_ROUNDS = 3
 FACTORS = (3, 2, 4, 6, 8, 5)
 
@@ -86,30 +87,41 @@ def _sizes(pair: Pair) -> dict[Place, tuple[int, int]]:
     return {(name, d): (a, b) for name, dims in shapes.items() for d, (a, b) in enumerate(dims) if a != b}
 
 
-def _groups(pair: Pair, sizes: Mapping[Place, tuple[int, int]]) -> Iterator[list[Place]]:
-    """Dimensions that get one rule: of a weight and its bias, in all layers of a kind; then of the weight alone."""
-    for mark in dict.fromkeys((kind(name), d) for name, d in sizes if _rank(pair, name) > 1):
-        weights = [(n, d) for n, d in sizes if (kind(n), d) == mark]
-        biases = [
-            (other, 0)
-            for n, d in weights
-            for other, _ in sizes
-            if other.rpartition(".")[0] == n.rpartition(".")[0]
-            and _rank(pair, other) == 1
-            and sizes[other, 0] == sizes[n, d]
-        ]
+def _groups(pair: Pair, sizes: Sizes) -> Iterator[list[Place]]:
+    """Dimensions that get one rule: of a weight and its bias, in all layers of a kind; of the weight alone; of norms."""
+    for mark in dict.fromkeys(_mark(pair, p) for p in sizes):
+        alike = [p for p in sizes if _mark(pair, p) == mark]
+        if _rank(pair, alike[0][0]) == 1:
+            owners = {_owner(p) for p in alike}
+            yield [p for p in sizes if _owner(p) in owners and _rank(pair, p[0]) == 1]
+            continue
+        biases = _biases(pair, sizes, alike)
         if biases:
-            yield weights + biases
-        yield weights
-    for owner in dict.fromkeys(kind(n).rpartition(".")[0] for n, _ in sizes if _rank(pair, n) == 1):
-        yield [(n, d) for n, d in sizes if kind(n).rpartition(".")[0] == owner and _rank(pair, n) == 1]
+            yield alike + biases
+        yield alike
+
+
+def _biases(pair: Pair, sizes: Sizes, places: Sequence[Place]) -> list[Place]:
+    """The vectors beside the weights that have the sizes of those dimensions."""
+    owners = {_owner(p): sizes[p] for p in places}
+    return [p for p in sizes if _rank(pair, p[0]) == 1 and owners.get(_owner(p)) == sizes[p]]
+
+
+def _mark(pair: Pair, place: Place) -> object:
+    """The same for a dimension of one parameter in all layers that look alike."""
+    name, dim = place
+    return kind(name), dim, pair.values[name].shape
+
+
+def _owner(place: Place) -> str:
+    return place[0].rpartition(".")[0]
 
 
 def _rank(pair: Pair, name: str) -> int:
     return len(pair.large.layouts[name])
 
 
-def _factors(sizes: Mapping[Place, tuple[int, int]], of: tuple[int, int]) -> list[int]:
+def _factors(sizes: Sizes, of: tuple[int, int]) -> list[int]:
     """How many parts the sizes may have: a few, or as many as the sizes are multiples of others that differ."""
     multiples = (of[0] // a for a, b in sizes.values() if of[0] % a == 0 and of[0] * b == of[1] * a)
     return [k for k in dict.fromkeys((*FACTORS, *multiples)) if k > 1 and of[0] % k == 0 and of[1] % k == 0]
@@ -120,51 +132,47 @@ def _extended(rule: DimRule | None, factor: int) -> DimRule:
     return (*parts, factor, -1)
 
 
-def _attentions(pair: Pair, sizes: Mapping[Place, tuple[int, int]]) -> Iterator[Guess]:
-    """One number of heads in a whole block: the rows of its layers and the columns of the last one."""
-    order = list(dict.fromkeys(n for n in (n.rpartition(".")[0] for n in pair.shared)))
-    blocks = dict.fromkeys(kind(owner).rpartition(".")[0] for owner in order)
-    for block in blocks:
-        inside = [o for o in order if kind(o).rpartition(".")[0] == block]
-        lasts = {kind(o) for o in inside[-1:]}
-        rows = [p for p in sizes if p[1] == 0 and _owner(p) in inside and kind(_owner(p)) not in lasts]
-        columns = [p for p in sizes if p[1] == 1 and kind(_owner(p)) in lasts]
-        if not rows or not columns:
+def _attentions(pair: Pair, sizes: Sizes) -> Iterator[Guess]:
+    """One number of heads or groups in a whole block: the rows of its layers and the columns of the last one."""
+    for block in dict.fromkeys(name for p in sizes for name in (_owner(p), _owner(p).rpartition(".")[0])):
+        inside = [p for p in sizes if block in (_owner(p), _owner(p).rpartition(".")[0]) and _rank(pair, p[0]) > 1]
+        columns = [p for p in inside if p[1] == 1]
+        if not columns:
             continue
-        width = sizes[columns[0]]
-        for heads in (*FACTORS, 16):
-            parts = {p: sizes[p][0] // width[0] for p in rows if sizes[p][0] * width[1] == sizes[p][1] * width[0]}
-            yield {
-                **{p: (n, heads, -1) if n > 1 else (heads, -1) for p, n in parts.items() if n},
-                **{p: (heads, -1) for p in columns},
-            }
+        last, width = _owner(columns[-1]), sizes[columns[-1]]
+        marks = {_mark(pair, p) for p in inside if p[1] == 0 and _owner(p) != last}
+        rows = [p for p in sizes if _mark(pair, p) in marks]
+        parts = {p: sizes[p][0] // width[0] for p in rows if sizes[p][0] * width[1] == sizes[p][1] * width[0]}
+        parts = {p: n for p, n in parts.items() if n}
+        parts |= {b: parts[p] for p in list(parts) for b in _biases(pair, sizes, [p])}
+        ends = [p for p in sizes if _mark(pair, p) == _mark(pair, columns[-1])]
+        for heads in (*FACTORS, 12, 16) if parts else ():
+            rules = {p: (n, heads, -1) if n > 1 else (heads, -1) for p, n in parts.items()}
+            yield {**rules, **{p: (heads, -1) for p in ends}}
 
 
-def _owner(place: Place) -> str:
-    return place[0].rpartition(".")[0]
-
-
-def _concatenations(sizes: Mapping[Place, tuple[int, int]]) -> Iterator[Guess]:
+def _concatenations(sizes: Sizes) -> Iterator[Guess]:
     """Parts that stay beside parts that shrink: a fixed stem and layers of a growth, or a stem that shrinks."""
     for part, less in sorted(set(sizes.values())):
-        beside: dict[tuple[int, bool], dict[Place, DimRule]] = {}
+        beside: dict[int, dict[Place, tuple[DimRule, DimRule]]] = {}
         for place, (a, b) in sizes.items():
             count, left = divmod(a - b, part - less)
             fixed = a - count * part
             if not left and count and fixed > 0:
-                beside.setdefault((fixed, True), {})[place] = [(fixed,), (count, -1)]
-                beside.setdefault((fixed if count == 1 else 0, False), {})[place] = [(count, -1), (fixed,)]
-        yield from beside.values()
-        for first in (True, False):
-            yield {p: rule for (_, stem), group in beside.items() if stem is first for p, rule in group.items()}
+                shrinks = (-1,) if count == 1 else (count, -1)
+                beside.setdefault(fixed, {})[place] = ([(fixed,), shrinks], [shrinks, (fixed,)])
+        for behind in (0, 1):
+            for group in beside.values():
+                yield {place: rules[behind] for place, rules in group.items()}
+            yield {place: rules[behind] for group in beside.values() for place, rules in group.items()}
 
 
 def _rules(pair: Pair, chosen: Guess) -> dict[str, dict[int, DimRule]]:
     """The guess as a user writes it: patterns of names for all layers of a kind that agree."""
     rules: dict[str, dict[int, DimRule]] = {}
     for (name, dim), rule in chosen.items():
-        alike = {n: r for (n, d), r in chosen.items() if kind(n) == kind(name) and d == dim}
-        pattern = _pattern(name) if len(alike) > 1 and all(r == rule for r in alike.values()) else name
+        alike = [r for place, r in chosen.items() if _mark(pair, place) == _mark(pair, (name, dim))]
+        pattern = _pattern(name) if len(alike) > 1 and all(r == rule for r in alike) else name
         rules.setdefault(pattern, {})[dim] = rule
     return rules
 
@@ -192,4 +200,6 @@ def written(rules: Mapping[str, Mapping[int, DimRule]]) -> str:
     def text(dims: Mapping[int, DimRule]) -> str:
         return str(dims[0]) if dims.keys() == {0} else str(dict(dims))
 
+    if not rules:
+        return ""
     return "{" + ", ".join(f'"{pattern}": {text(dims)}' for pattern, dims in rules.items()) + "}"
