@@ -38,20 +38,16 @@ def check(space: Probed, example: Inputs | None = None) -> list[Finding]:
     at: some tensor must consume every axis. Error: an example that the nets do not take.
     """
     if example is None:
-        return [
-            Finding(a.gene, f"{_what(a)}, but {_UNUSED.format(a.size)}") for a in axes_of(space) if _unused(space, a)
-        ]
+        return [Finding(axis.gene, _what(axis)) for axis in axes_of(space) if _unused(space, axis)]
     ready = prepare(space, example)
     found: dict[tuple[str, str], Finding] = {}
     for step in steps(space):
         result = judge(step, ready)
         if result is not None:
             finding = _unchecked(step, result) if isinstance(result, str) else _finding(step, result)
-            found.setdefault((kind(finding.gene), written(finding.layouts or {}) or kind(finding.parameter or "")), finding)
+            where = written(finding.layouts or {}) or kind(finding.parameter or "")
+            found.setdefault((kind(finding.gene), where), finding)
     return list(found.values())
-
-
-_UNUSED = "no tensor consumes {} inputs; declare the layout of a fused projection"
 
 
 def _unused(space: Probed, axis: Axis) -> bool:
@@ -63,18 +59,20 @@ def _unused(space: Probed, axis: Axis) -> bool:
 def _what(axis: Axis) -> str:
     names = list(dict.fromkeys(m.parameter for m in axis.members))
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"gene {axis.gene!r} moves {', '.join(names[:MOST_NAMED])}{more} from {axis.size} to {axis.small}"
+    return (
+        f"gene {axis.gene!r} moves {', '.join(names[:MOST_NAMED])}{more} from {axis.size} to {axis.small}, but no tensor "
+        f"consumes {axis.size} inputs; declare the layout of a fused projection"
+    )
 
 
 def _finding(step: Step, fault: Fault) -> Finding:
     rules = propose(fault)
-    return Finding(
-        step.gene.name, f"{_between(step)}: {_sentence(fault)}{_advice(fault, rules)}", fault.parameter, rules
-    )
+    message = f"{_between(step)}: {_sentence(fault)}{_advice(fault, rules)}"
+    return Finding(step.gene.name, message, fault.parameter, rules)
 
 
 def _unchecked(step: Step, reason: str) -> Finding:
-    return Finding(step.gene.name, f"{_between(step)}: could not be checked, for of the outputs {reason}")
+    return Finding(step.gene.name, f"{_between(step)}: could not be checked, for {reason}")
 
 
 def _between(step: Step) -> str:

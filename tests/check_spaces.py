@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 TOKENS = torch.zeros(2, 6, dtype=torch.long)  # all equal: the check draws its own
 ROWS = torch.zeros(2, 5, 12)
@@ -30,7 +30,15 @@ CASES: list[Case] = []
 
 def case(right: bool, example: Any, name: str = "", **layouts: Any) -> Callable[[Callable[[Any], nn.Module]], Any]:
     def add(function: Callable[[Any], nn.Module]) -> Callable[[Any], nn.Module]:
-        CASES.append(Case(name or function.__name__, right, function, example, {k.replace("__", "."): v for k, v in layouts.items()}))
+        CASES.append(
+            Case(
+                name or function.__name__,
+                right,
+                function,
+                example,
+                {k.replace("__", "."): v for k, v in layouts.items()},
+            )
+        )
         return function
 
     return add
@@ -477,7 +485,11 @@ class UNet(nn.Module):
     def __init__(self, c):
         super().__init__()
         self.down, self.mid = nn.Conv2d(3, c, 3, padding=1), nn.Conv2d(c, 2 * c, 3, padding=1)
-        self.up, self.join, self.out = nn.ConvTranspose2d(2 * c, c, 2, 2), nn.Conv2d(2 * c, c, 3, padding=1), nn.Conv2d(c, 2, 1)
+        self.up, self.join, self.out = (
+            nn.ConvTranspose2d(2 * c, c, 2, 2),
+            nn.Conv2d(2 * c, c, 3, padding=1),
+            nn.Conv2d(c, 2, 1),
+        )
 
     def forward(self, x):
         a = F.relu(self.down(x))
@@ -509,7 +521,9 @@ def flatten_channels_last(trial):
     )
 
 
-CASES.append(Case("flatten_channels_last_with_a_layout", True, flatten_channels_last, IMAGES, {"o.weight": {1: (16, -1)}}))
+CASES.append(
+    Case("flatten_channels_last_with_a_layout", True, flatten_channels_last, IMAGES, {"o.weight": {1: (16, -1)}})
+)
 
 
 def grouped_convolution(w, groups):
@@ -541,7 +555,12 @@ CASES.append(Case("fixed_number_of_groups_with_a_layout", True, fixed_number_of_
 def channel_shuffle(trial):
     w = width(trial)
     shuffle = nn.ChannelShuffle(2)
-    return Net(lambda m, x: m.o(shuffle(m.g(m.i(x)))), i=nn.Conv2d(3, w, 1), g=nn.Conv2d(w, w, 3, groups=2), o=nn.Conv2d(w, 4, 1))
+    return Net(
+        lambda m, x: m.o(shuffle(m.g(m.i(x)))),
+        i=nn.Conv2d(3, w, 1),
+        g=nn.Conv2d(w, w, 3, groups=2),
+        o=nn.Conv2d(w, 4, 1),
+    )
 
 
 @case(False, IMAGES)
@@ -686,9 +705,7 @@ def torch_transformer(trial):
 @case(False, (TOKENS, torch.zeros(2, 6, 12)), name="two_inputs_and_the_second_output_wrong")
 def two_inputs(trial):
     w = width(trial)
-    return Net(
-        lambda m, ids, x: (m.o(m.e(ids)), m.glu(x)), e=nn.Embedding(9, w), o=nn.Linear(w, 3), glu=GLU(w)
-    )
+    return Net(lambda m, ids, x: (m.o(m.e(ids)), m.glu(x)), e=nn.Embedding(9, w), o=nn.Linear(w, 3), glu=GLU(w))
 
 
 @case(False, TOKENS)
@@ -722,13 +739,21 @@ class GPT2Attention(nn.Module):
 
 def gpt2(trial):
     h = trial.suggest_int("heads", 1, 3)
-    return Net(lambda m, x: m.o(m.attn(m.e(x))), e=nn.Embedding(9, 12 * h), attn=GPT2Attention(h), o=nn.Linear(12 * h, 3))
+    return Net(
+        lambda m, x: m.o(m.attn(m.e(x))), e=nn.Embedding(9, 12 * h), attn=GPT2Attention(h), o=nn.Linear(12 * h, 3)
+    )
 
 
 CASES += [
     Case("transposed_weight", False, gpt2, TOKENS),
     Case("transposed_weight_with_the_rule_of_linear", False, gpt2, TOKENS, {"*.c_attn.*": (3, -1)}),
-    Case("transposed_weight_with_its_rule", True, gpt2, TOKENS, {"*.c_attn.weight": {1: (3, -1)}, "*.c_attn.bias": (3, -1)}),
+    Case(
+        "transposed_weight_with_its_rule",
+        True,
+        gpt2,
+        TOKENS,
+        {"*.c_attn.weight": {1: (3, -1)}, "*.c_attn.bias": (3, -1)},
+    ),
 ]
 
 
@@ -786,7 +811,9 @@ def gru(trial):
 @case(False, ROWS)
 def gru_in_both_directions(trial):
     h = trial.suggest_int("hidden", 8, 16, step=8)
-    return Net(lambda m, x: m.o(m.r(x)[0]), r=nn.GRU(12, h, batch_first=True, bidirectional=True), o=nn.Linear(2 * h, 3))
+    return Net(
+        lambda m, x: m.o(m.r(x)[0]), r=nn.GRU(12, h, batch_first=True, bidirectional=True), o=nn.Linear(2 * h, 3)
+    )
 
 
 @case(True, ROWS)

@@ -8,7 +8,7 @@ import torch
 from ...errors import UserError
 from ..inputs import Inputs, map_tensors, random_like
 from ..probe import Probed
-from .mask import Pair, gap, mask_error
+from .mask import Pair, mask_error
 from .nets import Nets, Run, difference, random_values, run, with_shared_constants
 from .pairs import Step, kind
 from .permute import is_symmetric
@@ -46,9 +46,16 @@ def judge(step: Step, ready: Ready) -> Fault | str | None:
             small = run(pair.small, pair.small_values(), pair.inputs)
             if not small.unreadable and any(bool(t.ne(0).any()) for t in small.outputs):
                 return _judged(pair, step, small)
-            numbers = "they are all zero" if not small.unreadable else "some are not numbers"
-            reason = f"{numbers} with random weights" if small.outputs else "there are none of real numbers"
+            reason = _reason(small)
     return reason
+
+
+def _reason(seen: Run) -> str:
+    if seen.failure:
+        return f"the small net fails with {seen.failure}"
+    if not seen.outputs:
+        return "no output is real-valued"
+    return "some outputs are not numbers with random weights" if seen.unreadable else "all outputs are zero"
 
 
 def make_pair(step: Step, ready: Ready, seed: int, positive: bool) -> Pair:
@@ -133,13 +140,10 @@ def prepare(space: Probed, example: Inputs) -> Ready:
         for given in (_cast(example, dtype), example):
             drawn = random_like(given, torch.Generator().manual_seed(0), net.module)
             for inputs in (drawn, given):
-                try:
-                    run(net, random_values(net.module, 0, False), inputs)
-                except Exception as error:  # whatever the user's module raises
-                    reason = error
-                else:
+                failure = run(net, random_values(net.module, 0, False), inputs).failure
+                if not failure:
                     return Ready(nets, inputs)
-    raise UserError(f"the nets do not take the example: {type(reason).__name__}: {reason}") from reason
+    raise UserError(f"the largest net does not take the example: {failure}")
 
 
 def _cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:

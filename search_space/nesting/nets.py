@@ -53,7 +53,8 @@ class Nets:
     def _build(self, architecture: Architecture) -> Net:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            module = self.space.build(architecture).to(self.dtype).eval()
+            module = self.space.build(architecture).eval()
+        module = module.double() if self.dtype == torch.float64 else module.float()  # complex parameters stay complex
         constants = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
         return Net(architecture, module, self.space.layouts(module), constants)
 
@@ -90,11 +91,12 @@ def with_shared_constants(small: Net, large: Net) -> tuple[Net, Net]:
 
 @dataclass
 class Run:
-    """What one call showed: all real-valued outputs, those of layers in the order of the calls, constants."""
+    """What one call showed: all real-valued outputs, those of layers in the order of the calls, what was raised."""
 
     outputs: list[Tensor]
     trace: Neutral
     calls: list[tuple[str, Tensor]] = field(default_factory=list)
+    failure: str = ""
 
     @property
     def unreadable(self) -> bool:
@@ -126,7 +128,10 @@ def run(
         stack.enter_context(sdpa_kernel([SDPBackend.MATH]))
         stack.enter_context(_without_fast_path())
         stack.enter_context(result.trace)
-        outputs = call(net.module, map_tensors(torch.clone, inputs))
+        try:
+            outputs = call(net.module, map_tensors(torch.clone, inputs))
+        except Exception as error:  # whatever the user's module raises
+            return replace(result, failure=f"{type(error).__name__}: {error}")
     result.outputs = [t for t in tensors_in(outputs) if t.is_floating_point() or t.is_complex()]
     return result
 

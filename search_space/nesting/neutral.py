@@ -45,7 +45,7 @@ class Neutral(TorchDispatchMode):
         if packet in (aten.mul, aten.div, aten.mul_, aten.div_) and args[0].is_floating_point():
             args = (args[0], self._scalar(args[1]), *args[2:])
         if packet in _COMPETITIONS:
-            args = (_without_masked(args[0], _dim(packet, args, kwargs), _COMPETITIONS[packet]), *args[1:])
+            args = (_without_masked(args[0], _dim(packet, args, kwargs)), *args[1:])
         result = func(*args, **kwargs)
         if packet in (aten.view, aten._unsafe_view, aten.reshape):
             self.splits.append((tuple(args[0].shape), tuple(result.shape), self._width))
@@ -100,20 +100,14 @@ _NORMS: dict[Any, Callable[..., Any]] = {
     aten._fused_rms_norm: _rms_norm,
     aten.var: _squares,
     aten.std: lambda *args, **kwargs: _squares(*args, **kwargs).sqrt(),
-    aten.var_mean: lambda x, *args, **kwargs: (
-        _squares(x, *args, **kwargs),
-        torch.zeros_like(_squares(x, *args, **kwargs)),
-    ),
+    aten.var_mean: lambda *args, **kwargs: (_squares(*args, **kwargs), torch.zeros_like(_squares(*args, **kwargs))),
 }
 
 _PRODUCTS = {aten.mm: -1, aten.addmm: -1, aten.convolution: 1, aten.linear: -1}
 """Products with weights, and the dimension of their units."""
 
-_COMPETITIONS = {
-    packet: -torch.inf
-    for packet in (aten._softmax, aten._safe_softmax, aten._log_softmax, aten.topk, aten.amax, aten.max, aten.logsumexp)
-}
-"""Operators in which the entries of one dimension compete, and the value that takes no part."""
+_COMPETITIONS = (aten._softmax, aten._safe_softmax, aten._log_softmax, aten.logsumexp, aten.topk, aten.amax, aten.max)
+"""Operators in which the entries of one dimension compete."""
 
 
 def _dim(packet: Any, args: Sequence[Any], kwargs: Any) -> Any:
@@ -121,7 +115,7 @@ def _dim(packet: Any, args: Sequence[Any], kwargs: Any) -> Any:
     return kwargs.get("dim", args[place] if len(args) > place else -1 if packet is aten.topk else None)
 
 
-def _without_masked(x: Any, dim: Any, nothing: float) -> Any:
+def _without_masked(x: Any, dim: Any) -> Any:
     """`x` with the entries along `dim` that are zero throughout, and so masked, put out of the competition."""
     dim = dim[0] if isinstance(dim, (list, tuple)) and len(dim) == 1 else dim
     if not isinstance(dim, int) or x.dim() < 2 or not x.is_floating_point():
@@ -130,4 +124,4 @@ def _without_masked(x: Any, dim: Any, nothing: float) -> Any:
     zero = (x == 0).all(others[0], keepdim=True)
     for d in others[1:]:
         zero = zero.all(d, keepdim=True)
-    return x if zero.all() or not zero.any() else x.masked_fill(zero, nothing)
+    return x if zero.all() or not zero.any() else x.masked_fill(zero, -torch.inf)

@@ -148,7 +148,7 @@ def _attentions(pair: Pair, sizes: Sizes) -> Iterator[Guess]:
         ends = [p for p in sizes if _mark(pair, p) == _mark(pair, columns[-1])]
         for heads in (*FACTORS, 12, 16) if parts else ():
             rules = {p: (n, heads, -1) if n > 1 else (heads, -1) for p, n in parts.items()}
-            yield {**rules, **{p: (heads, -1) for p in ends}}
+            yield {**rules, **dict.fromkeys(ends, (heads, -1))}
 
 
 def _concatenations(sizes: Sizes) -> Iterator[Guess]:
