@@ -158,7 +158,7 @@ def _scores(problem: Problem, result: Result) -> list[float]:
 def _final(problem: Problem, method: Method, result: Result) -> tuple[FittedPredictor, Interval]:
     """Fitted to all; its standard deviations scaled to the errors at points left out, and its interval."""
     out = np.concatenate([index for _, index in problem.folds])
-    residuals = np.concatenate(result.means) - problem.target[out]
+    residuals = problem.target[out] - np.concatenate(result.means)
     stds = np.maximum(np.concatenate(result.stds), 1e-30)
     factor = float(np.sqrt(np.mean((residuals / stds) ** 2)))
     fitted = Predictor(problem.features, method, problem.scale).fit(problem.table, problem.y)

@@ -4,34 +4,44 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..hw_profiles.models.intervals import interval_half_width
+from ..hw_profiles.models.intervals import interval_ends
 from .method import Scale
 from .table import Array
 
 
 @dataclass(frozen=True)
 class Interval:
-    """half: half-width about the mean, at scale log of the logarithm; in standard deviations if it is normalized."""
+    """below, above: distance of the ends from the mean, at scale log of the logarithm.
 
-    half: float
+    typical: standard deviation (of the target) from which the ends move away as it grows; infinite: they never do.
+    """
+
+    below: float
+    above: float
     scale: Scale
-    normalized: bool = False
+    typical: float = np.inf
 
     def bounds(self, mean: Array, std: Array) -> tuple[Array, Array]:
         """Lower and upper end of each prediction (mean and std as `FittedPredictor.predict` gives them)."""
         if self.scale == "log":
-            half = self.half * (std / mean if self.normalized else np.ones_like(mean))
-            return mean * np.exp(-half), mean * np.exp(half)
-        half = self.half * (std if self.normalized else np.ones_like(mean))
-        return mean - half, mean + half
+            wider = _wider(std / mean, self.typical)
+            return mean * np.exp(-self.below * wider), mean * np.exp(self.above * wider)
+        wider = _wider(std, self.typical)
+        return mean - self.below * wider, mean + self.above * wider
 
 
 def conformal(residuals: Array, stds: Array, scale: Scale, *, normalized: bool = False) -> Interval:
-    """The conformal interval of residuals of the target at points left out.
+    """The conformal interval of residuals (true - predicted) of the target at points left out.
 
-    normalized: wider where the predictor is less sure; right for predictors that know their distance from the data.
+    normalized: wider where the predictor is less sure than of most points left out; right for predictors that know
+    their distance from the data. It is nowhere narrower: few points do not tell where a predictor is surer than usual.
     """
-    if normalized:
-        residuals = residuals / np.maximum(stds, 1e-30)
-    unit = 1.0 if scale == "log" and not normalized else max(float(np.sqrt(np.mean(residuals**2))), 1e-30)
-    return Interval(unit * interval_half_width(residuals / unit), scale, normalized)
+    typical = max(float(np.sqrt(np.mean(stds**2))), 1e-30) if normalized else np.inf
+    scores = residuals / _wider(stds, typical)
+    unit = 1.0 if scale == "log" else max(float(np.sqrt(np.mean(scores**2))), 1e-30)
+    below, above = interval_ends(scores / unit)
+    return Interval(unit * below, unit * above, scale, typical)
+
+
+def _wider(stds: Array, typical: float) -> Array:
+    return np.maximum(stds / typical, 1.0)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import UserError, unknown
 from ..cost import Cost
-from .intervals import interval_half_width
+from .intervals import interval_ends
 from .priors import ANY_DEVICE, Prior, Rates
 from .rank import rank_of
 from .residual import FEWEST, Residual, fit_residual
@@ -189,16 +189,16 @@ def fit(
     fits = {f: _fit(table, truth, fold, prior, f) for f in tried}
     chosen = min(tried, key=lambda f: _error(fits[f][2]) * (BETTER if f == "rates" else 1.0))
     rates, residual, missed = fits[chosen]
-    half = interval_half_width(missed, noise) if len(costs) > 1 else log(prior.factor)
+    down, up = interval_ends(missed, noise) if len(costs) > 1 else 2 * (log(prior.factor),)
     flops = [cost.flops for cost in costs]
     return LatencyModel(
         rates,
-        exp(-half),
-        exp(half),
+        exp(-down),
+        exp(up),
         "calibrated",
         tier,
         precision,
-        widest=max(prior.factor, exp(half)),
+        widest=max(prior.factor, exp(down), exp(up)),
         flops_range=(min(flops), max(flops)),
         form=chosen,
         residual=residual,

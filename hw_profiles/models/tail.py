@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cost import Cost
-from .intervals import interval_half_width
+from .intervals import interval_ends
 from .latency import Latency, LatencyModel, missed
 from .priors import Prior
 
@@ -72,7 +72,7 @@ def fit_tail(
     level, slope = _line(logs, ratios)
     error = float(np.mean(np.abs(np.expm1(-off))))
     ends = float(np.exp(logs.min())), float(np.exp(logs.max()))
-    return Tail(level, slope, ends, interval_half_width(off, noise), error)
+    return Tail(level, slope, ends, max(interval_ends(off, noise)), error)
 
 
 def _line(x: Array, y: Array) -> tuple[float, float]:

@@ -12,7 +12,6 @@ from nas.hw_profiles.catalog import load_device
 from nas.hw_profiles.cost import Cost, OperatorCost
 from nas.hw_profiles.device import Device
 from nas.hw_profiles.measuring.measure import Measurement, calibrate
-from nas.hw_profiles.models.intervals import interval_half_width
 from nas.hw_profiles.models.latency import LatencyModel, analytic, fit, predict
 from nas.hw_profiles.models.priors import KINDS, Prior, Rates, prior_of
 
@@ -116,14 +115,6 @@ def test_a_wrong_datasheet_widens_the_interval_and_does_not_lie(flops: float, mo
             inside.append(p.low_ms <= truth <= p.high_ms)
     assert np.mean(inside) > 0.85
     assert np.median(wider) > 1
-
-
-def test_few_residuals_give_wide_intervals() -> None:
-    residuals = np.random.default_rng(0).normal(0, 0.1, 200)
-    widths = [interval_half_width(residuals[:n]) for n in (4, 15, 200)]
-    assert widths[0] > 0.5 * widths[1]
-    assert widths[2] == pytest.approx(0.1 * 1.645, rel=0.2)
-    assert interval_half_width(np.zeros(50)) == pytest.approx(log(1.01))
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
