@@ -13,11 +13,13 @@ def runs(device: Device, scheme: Scheme) -> bool:
     return any(device.supports.has(precision, device.spec) for precision in scheme.precisions)
 
 
-def unsigned_weights(device: Device) -> bool:
+def unsigned_weights(device: Device | None) -> bool:
     """Whether ONNX files for it hold weights of 8 bits as unsigned codes: sums of signed ones lose something there.
 
-    Where its file does not say so, the CPU of this machine is tried; of another CPU nothing is known.
+    Where its file does not say so, the CPU of this machine is tried; of another CPU, or of None, nothing is known.
     """
+    if device is None:
+        return True
     stated = device.supports.exact_sums
     if stated is None and device.kind == "cpu":
         return not (device.measurable and exact_sums())

@@ -60,7 +60,7 @@ def write_bundle(
         example = run.task.example.repeat(batch, *(1 for _ in run.task.input_shape))
         export(shipped, example, beside, formats, target=target)
         if shipped.parts:
-            found = parity(module, shipped, run.task, split, beside / "model.onnx")
+            found = parity(module, shipped, run.task, split, beside / "model.onnx", target)
             facts = {**facts, "parity": found.text, **codes_in_file(shipped, target)}
             write_parity(found, beside)
             write_atomic(beside / "policy.json", json.dumps(shipped.policy(), indent=1))

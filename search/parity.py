@@ -50,8 +50,10 @@ class Parity:
         return f"{found} (the same {self.samples} of {self.split}); calibrated on {self.calibrated} inputs{fewer}"
 
 
-def parity(floats: nn.Module, net: Quantized, task: Task, split: str, file: Path) -> Parity:
-    """Compare them on a split of the task. floats: the net without its policy; file: need not exist.
+def parity(
+    floats: nn.Module, net: Quantized, task: Task, split: str, file: Path, target: Device | None = None
+) -> Parity:
+    """Compare them on a split of the task. floats: the net without its policy; file: for `target`, need not exist.
 
     The test split is looked at once, for the chosen net: this is the same look, at the same net in its other forms.
     """
@@ -62,13 +64,13 @@ def parity(floats: nn.Module, net: Quantized, task: Task, split: str, file: Path
     found = Parity(*about, task.metric(without, targets), task.metric(expected, targets))
     if not file.exists():
         return found
-    outputs, _ = outputs_of(_runner(file), data)
+    outputs, _ = outputs_of(_runner(file, target), data)
     same = (outputs.argmax(-1) == expected.argmax(-1)).double().mean()
     return replace(found, file=task.metric(outputs, targets), agreement=float(same))
 
 
-def _runner(file: Path) -> Callable[[Tensor], Tensor]:
-    session = exact_session(file)
+def _runner(file: Path, target: Device | None) -> Callable[[Tensor], Tensor]:
+    session = exact_session(file, unsigned=unsigned_weights(target))
     name = session.get_inputs()[0].name
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
@@ -78,12 +80,12 @@ def codes_in_file(net: Quantized, target: Device | None) -> dict[str, str]:
     schemes = [part.scheme for part in net.parts.values() if part.scheme.format is None]
     if not any((scheme.weights, scheme.activations) == (8, 8) for scheme in schemes):
         return {}
-    if target is None or unsigned_weights(target):
+    if unsigned_weights(target):
         said = "unsigned: sums are exact on every processor"
     else:
         said = (
             f"signed, for {target.name}: on an x86 processor without VNNI sums saturate, and outputs are not those "
-            "that were evaluated, unless the session option session.x64quantprecision is 1"
+            "that were evaluated; `nas extract` without --target writes a file for any processor"
         )
     return {"weights of 8 bits in model.onnx": said}
 

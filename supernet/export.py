@@ -60,7 +60,7 @@ def export(
             "a quantized net has no format 'torch': torch.export would write floats; use safetensors or onnx "
             "(torchao's kernels read safetensors: nas.load(folder, kernels='torchao'))"
         )
-    twin, folder, unsigned = quantized.twin, Path(folder), target is None or unsigned_weights(target)
+    twin, folder, unsigned = quantized.twin, Path(folder), unsigned_weights(target)
     buffers = dict(twin.named_buffers())
     check_finite(named_tensors(twin), f"the weights of {type(twin).__name__}", infinite=buffers)
     was_training = twin.training
@@ -114,7 +114,7 @@ def _write_onnx(net: Quantized, example: Inputs, folder: Path, unsigned: bool, *
         content = to_onnx(net.twin, example, free_batch=free_batch)
     generator = Generator().manual_seed(0)
     like = with_rows(example, ROWS) if free_batch else example
-    _check_onnx(content, net, (example, random_like(like, generator)))
+    _check_onnx(content, net, (example, random_like(like, generator)), unsigned)
     return write_atomic(folder / FILES["onnx" if free_batch else "onnx-fixed"], content)
 
 
@@ -140,9 +140,9 @@ WRITERS: Mapping[str, Callable[[Quantized, Inputs, Path, bool], Path]] = {
 }
 
 
-def _check_onnx(content: bytes, net: Quantized, cases: Sequence[Inputs]) -> None:
+def _check_onnx(content: bytes, net: Quantized, cases: Sequence[Inputs], unsigned: bool) -> None:
     """Error: an output of the file differs from the net's on one of these inputs."""
-    session = exact_session(content)
+    session = exact_session(content, unsigned=unsigned)
     names, tolerance = input_names(net.twin, cases[0]), CODES_TOLERANCE if net.parts else ONNX_TOLERANCE
     for case, what in zip(cases, ("the example", "random inputs like the example"), strict=True):
         with torch.no_grad():

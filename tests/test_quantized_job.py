@@ -54,7 +54,10 @@ def test_the_policy_of_each_part_is_written_in_words(quantized):
     found = json.loads((run / "best" / "policy.json").read_text())
     assert found.keys() == policy_of(twin).keys()
     assert all(part["weights"].startswith(f"{policy_of(twin)[name].weights} bits") for name, part in found.items())
-    assert "`policy.json` says of each part" in (run / "best" / "README.md").read_text()
+    readme = (run / "best" / "README.md").read_text()
+    assert "`policy.json` says of each part" in readme
+    integers = any(str(scheme) == "w8a8" for scheme in policy_of(twin).values())
+    assert ("- weights of 8 bits in model.onnx: " in readme) == integers
 
 
 def test_the_size_of_a_quantized_net_is_that_of_its_file(quantized):

@@ -42,13 +42,17 @@ def exact_sums() -> bool:
     return np.array_equal(found, x.astype(np.int32) @ w.astype(np.int32))
 
 
-def exact_session(model: bytes | str | Path) -> Any:
-    """A session for `model` whose sums are exact on this machine too, whatever processor the file is for."""
+def exact_session(model: bytes | str | Path, *, unsigned: bool) -> Any:
+    """A session that computes `model` without saturation on this machine, whatever processor the file is for.
+
+    Where signed weights would saturate here, codes are decoded and multiplied as floats: the session option
+    `session.x64quantprecision` does not load files in which two products share a tensor (1.31).
+    """
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
+    options, levels = ort.SessionOptions(), ort.GraphOptimizationLevel
     options.log_severity_level = 3
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if unsigned or exact_sums() else levels.ORT_ENABLE_BASIC
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

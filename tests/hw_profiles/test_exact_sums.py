@@ -73,7 +73,7 @@ def test_a_file_for_any_target_is_compared_without_saturation(unsigned: bool) ->
     content = quantized_onnx(net, x, saturating(net, "w8a8", (127, 127)), unsigned=unsigned)
     kinds = {t.data_type for t in onnx.load_from_string(content).graph.initializer if len(t.dims) == 2}
     assert kinds == {onnx.TensorProto.UINT8 if unsigned else onnx.TensorProto.INT8}
-    assert np.allclose(run(exact_session(content), x), 64 * LARGEST / 2**15, rtol=1e-6)
+    assert np.allclose(run(exact_session(content, unsigned=unsigned), x), 64 * LARGEST / 2**15, rtol=1e-6)
 
 
 def test_what_the_processor_does_is_seen() -> None:
