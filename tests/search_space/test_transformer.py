@@ -218,3 +218,11 @@ def test_errors_are_one_sentence(fields: dict[str, Any], sentence: str) -> None:
 def test_a_patch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(UserError, match="patch 3 does not divide"):
         build(TransformerSpace(patch=3).bind(IMAGE, CLASSES))
+
+
+def test_the_vocabulary_of_token_stems_is_stated_in_the_space():
+    space = TransformerSpace(stem="tokens", vocabulary=50, width=16)
+    assert space.bind((9,), 3)(RecordingTrial(lambda gene: gene.top)).stem.embedding.num_embeddings == 50
+    assert space.bind((9,), 3, vocabulary=7).vocabulary == 7
+    with pytest.raises(UserError, match="state `vocabulary: N` in the space"):
+        TransformerSpace(stem="tokens", width=16).bind((9,), 3)(RecordingTrial(lambda gene: gene.top))
