@@ -79,11 +79,11 @@ def _pack_supernet(supernet: Supernet) -> tuple[Any, ...]:
 
 
 def _unpack_supernet(parts: tuple[Any, ...]) -> Supernet:
-    space, layouts, values, buffers, statistics_of, steps, training = parts
+    space, (layouts, shared), values, buffers, statistics_of, steps, training = parts
     parameters = {name: nn.Parameter(unpack(packed), grad) for name, (packed, grad) in values.items()}
     store = Store({**parameters, **{name: unpack(packed) for name, packed in buffers.items()}})
     store.statistics_of = statistics_of
-    supernet = Supernet.of(space, *layouts, store)
+    supernet = Supernet.of(space, layouts, shared, store)
     supernet.steps = nn.ParameterDict({key: nn.Parameter(unpack(step), False) for key, step in steps.items()})
     return supernet.train(training)
 

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from torch import nn
 
 from ..errors import UserError, unknown
@@ -95,6 +104,11 @@ class TransformerSpace(BaseModel):
                 raise unknown("gene of an operator", gene, known)
             check_gene(gene, options, known[gene])
         return self
+
+    @model_serializer(mode="wrap")
+    def _stated(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a vocabulary where there is none: descriptions in runs of older versions are like that."""
+        return {n: v for n, v in dump(self).items() if n != "vocabulary" or v}
 
     def _entries(self, kind: Kind) -> Iterator[Operator]:
         names: Sequence[str] = getattr(self, kind)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from math import nan
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ EVALUATION_BATCH = 256
 
 
 @torch.inference_mode()
-def outputs_of(model: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
+def outputs_of(model: Callable[[Tensor], Any], split: Split) -> tuple[Tensor, Tensor]:
     """All outputs of `model` on a split, and the targets; on the CPU."""
     batches = [(model(placed(x, model)), y) for x, y in split.batches(EVALUATION_BATCH)]
     return torch.cat([outputs for outputs, _ in batches]).cpu(), torch.cat([y for _, y in batches]).cpu()

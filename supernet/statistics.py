@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,14 +71,14 @@ class _Mean:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, layer: nn.Module, _: object) -> None:
+    def __call__(self, layer: Any, _: object) -> None:
         self.calls += 1
         layer.momentum = 1 / self.calls  # `momentum=None` is that for BatchNorm, but stands still for InstanceNorm
 
 
-def placed(inputs: Tensor, module: nn.Module) -> Tensor:
-    """The inputs on the device of the module's parameters; floats of their precision."""
-    like = next(module.parameters(), None)
+def placed(inputs: Tensor, model: object) -> Tensor:
+    """The inputs on the device of a module's parameters; floats of their precision."""
+    like = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if like is None:
         return inputs
     floats = inputs.is_floating_point() and like.is_floating_point()

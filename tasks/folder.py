@@ -49,7 +49,7 @@ class Images:
         """
         parts = list(pairwise(edges))
         places = self.places.clone()
-        for target in self.samples[1].unique().tolist():
+        for target in set(self.samples[1].tolist()):
             _serve(places, self.samples[1] == target, parts)
         return [replace(self, places=places).between(low, high) for low, high in parts]
 
@@ -57,7 +57,7 @@ class Images:
 def _serve(places: Tensor, members: Tensor, parts: list[tuple[float, float]]) -> None:
     """Change `places` until each part holds one of the `members`, as far as there are enough; copies go together."""
     for index, (low, high) in enumerate(parts):
-        own = places[members].unique()
+        own = torch.tensor(sorted(set(places[members].tolist())), dtype=places.dtype)
         inside = [int(((own >= a) & (own < b)).sum()) for a, b in parts]
         # A part that comes later gives its last one.
         donors = [i for i, count in enumerate(inside) if count > (1 if i < index else 0) and i != index]
