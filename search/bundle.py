@@ -94,6 +94,13 @@ _QUANTIZED = (
 )
 
 
+_CODE = (
+    "",
+    "That runs the Python file of the space, where you have named it before; else say `trust=True`, or pass the space.",
+    "`nas.load('.', format='onnx')` runs no code of the author.",
+)
+
+
 def check_replaceable(folder: Path) -> None:
     """Error: the folder is there, and is no bundle that a new one may replace."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not (folder / "model.json").exists():
@@ -123,6 +130,7 @@ def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], form
             "    model = nas.load('.')  # this folder; a torch.nn.Module in evaluation mode",
             f"    logits = model(x)      # x: (batch, {shape})",
             *(_KERNELS if "parity" in facts else ()),
+            *(_CODE if "python" in run.description else ()),
         ]
     if "onnx" in formats:
         lines += [

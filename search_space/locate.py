@@ -120,7 +120,7 @@ def _python_path(text: str) -> Path:
 
 
 def _policy(description: Description) -> Quantization | None:
-    fields = _checked(description).quantize
+    fields: Any = _checked(description).quantize
     if not fields:
         return None
     try:

@@ -75,11 +75,12 @@ def exported(module: nn.Module, example: Inputs, *, free_batch: bool = True) -> 
 
     Error: the module cannot be traced, or not for any batch.
     """
-    inputs, shapes = (with_rows(example, 2) if free_batch else example), torch.export.ShapesCollection()
+    inputs = with_rows(example, 2) if free_batch else example
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     if free_batch:
         batch = torch.export.Dim("batch", min=1)
-        for x in tensors_of(inputs):
-            if x.dim() and len(x) == 2 and batch_size(inputs) == 2:
+        for own, x in zip(tensors_of(example), tensors_of(inputs), strict=True):
+            if own.dim() and len(own) == batch_size(example):
                 shapes[x] = {0: batch}
     args, keywords = arguments(inputs)
     try:
