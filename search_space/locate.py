@@ -120,10 +120,11 @@ def _python_path(text: str) -> Path:
 
 
 def _policy(description: Description) -> Quantization | None:
-    fields: Any = _checked(description).quantize
+    fields = _checked(description).quantize
     if not fields:
         return None
     try:
-        return Quantization(**{n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()})
+        lists: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
+        return Quantization(**lists)
     except (TypeError, AttributeError) as error:
         raise UserError(f"the description of the space is damaged: quantize: {error}; restore the file") from None
