@@ -23,6 +23,9 @@ def replaced(folder: Path, names: Sequence[str]) -> Iterator[Path]:
         yield beside
         for name in names:
             _put(beside / name, folder / name, beside / f".old.{name}")
+    except OSError as error:  # of a full disk: of the file that a user knows
+        named = str(error.filename or folder).replace(str(beside), str(folder))
+        raise OSError(error.errno, error.strerror, named) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -27,8 +27,8 @@ class Recipe(BaseModel):
         default="kl", description="divergence of classes from the largest net's; of other outputs the squared error"
     )
     distill_weight: float = Field(default=0.5, ge=0, le=1, description="share of the distilled loss beside the task's")
-    lr: float = Field(default=4e-3, gt=0)
-    weight_decay: float = Field(default=0.05, ge=0)
+    lr: float = Field(default=4e-3, gt=0, le=1e30)
+    weight_decay: float = Field(default=0.05, ge=0, le=1e6)
     warmup: float = Field(default=0.1, ge=0, le=1, description="share of the steps with a rising rate")
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -57,7 +57,7 @@ class Recipe(BaseModel):
         """Linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017)."""
         warm = self.warmup * self.steps
         if step < warm:
-            return self.lr * (step + 1) / warm
+            return min(self.lr, self.lr * (step + 1) / warm)
         return self.lr * 0.5 * (1 + cos(pi * (step - warm) / max(self.steps - warm, 1)))
 
 

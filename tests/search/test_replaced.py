@@ -17,7 +17,10 @@ def content(folder):
 
 def test_nothing_changes_until_all_is_written(tmp_path):
     write(tmp_path, "old")
-    with pytest.raises(FileExistsError), replaced(tmp_path, ["best", "front.csv"]) as beside:
+    with (
+        pytest.raises(FileExistsError, match=f"{tmp_path / 'best'}'"),
+        replaced(tmp_path, ["best", "front.csv"]) as beside,
+    ):
         [write(beside, "new") for _ in range(2)]
     assert content(tmp_path) == ("old", "old")
     (tmp_path / ".new.1").mkdir()  # what a killed process left

@@ -268,6 +268,16 @@ def test_a_hopeless_training_ends_with_advice():
         train(Supernet(MLP), TASK, steps=40, batch_size=32, lr=1e30, warmup=0, sampling="uniform")
 
 
+def test_a_training_whose_last_step_is_not_finite_does_not_end_well(tmp_path, monkeypatch):
+    def step(optimizer, *_):
+        next(iter(optimizer.parameters.values())).data.fill_(torch.inf)
+
+    monkeypatch.setattr(CornerAdamW, "step", step)
+    with pytest.raises(UserError, match="lower lr"):
+        train(Supernet(MLP), TASK, steps=1, batch_size=32, sampling="uniform", run=tmp_path)
+    assert not list(tmp_path.rglob("step-*"))
+
+
 # Distillation
 
 
