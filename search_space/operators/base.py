@@ -82,14 +82,8 @@ class Capabilities:
     """Arrangements of tokens that it accepts (a stem: the one that it makes)."""
     causal: bool = False
     """With `context.causal`, later tokens do not change earlier outputs."""
-    streaming: bool = False
-    """Has a step for one token with carried state that equals the parallel form."""
-    static_shape: bool = True
-    """Output shapes do not depend on the values of the input."""
     changes_tokens: bool = False
     """Returns another number of tokens than it was given."""
-    recalibrates: bool = False
-    """Has running statistics, to be measured again for every extracted net."""
     needs_prefix: bool = False
     """Reads a prefix token, so the skeleton adds one."""
     onnx: bool = True

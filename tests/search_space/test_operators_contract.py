@@ -120,10 +120,8 @@ def test_accepts_every_layout_that_it_claims(entry: Operator) -> None:
         assert make(entry)(input_of(entry), context).isfinite().all()
 
 
-@named(KEEPS_TOKENS)
+@named([e for e in KEEPS_TOKENS if e.kind != "position"])  # the skeleton adds positions before the prefix
 def test_prefix_tokens_keep_their_place(entry: Operator) -> None:
-    if entry.kind == "position":
-        return  # positions are added before the prefix
     x = input_of(entry, prefix=2)
     y = make(entry)(x, context_of(entry, prefix=2))
     assert y.shape == x.shape
