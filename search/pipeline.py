@@ -123,7 +123,7 @@ def _answer(
     chosen, metric = verdict.architecture, candidates.task.metric_name
     quality = candidates.quality(chosen)
     front, trials = _front(study, chosen), study.trials()
-    shown = tuple(dict.fromkeys((*question.objectives, *limits.upper, *ALWAYS)))
+    shown = tuple(n for n in dict.fromkeys((*question.objectives, *limits.upper, *ALWAYS)) if n != "latency_ms")
     return Answer(
         architecture=chosen,
         metric=metric,

@@ -1,6 +1,8 @@
 """Evaluations in several processes or on several machines, by Ray: divided, retried where a worker dies, stopped."""
 
 import logging
+import os
+import socket
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +21,10 @@ from .race import Race
 from .sharing import shared
 from .steps import evaluate
 
+MOST_EACH = 16
+"""Processes for each core of this machine, at most."""
+PATIENCE = 10.0
+"""Seconds in which a machine of a cluster has to answer; Ray itself would wait for minutes."""
 RETRIES = 3
 """How often an evaluation is tried again whose worker died."""
 PIECES = 4
@@ -27,8 +33,13 @@ PIECES = 4
 
 def check_workers(workers: int | None, address: str | None) -> None:
     """Errors: a number below 1; Ray is wanted and not installed, or no cluster is at `address`."""
+    most = MOST_EACH * (os.cpu_count() or 1)
     if workers is not None and workers < 1:
         raise UserError(f"workers={workers} cannot be; at least 1 is right")
+    if workers is not None and address is None and workers > most:
+        raise UserError(
+            f"workers={workers} cannot be on this machine; at most {most} are right, {MOST_EACH} for each core"
+        )
     if not _wants_ray(workers, address):
         return
     if find_spec("ray") is None:
@@ -99,10 +110,19 @@ def _start(ray: Any, workers: int | None, address: str | None) -> None:
     if address.startswith("ray://"):
         raise UserError(f"{address} is Ray's client, which streams no results; search on a machine of the cluster")
     try:
+        _reach(address)
         ray.init(address=address, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as error:
         cause = _first_line(error)
         raise UserError(f"no Ray cluster answers at {address!r} ({cause}); `ray start --head` makes one") from error
+
+
+def _reach(address: str) -> None:
+    """Error: OSError, where nothing listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE):
+            pass
 
 
 def _first_line(error: BaseException) -> str:

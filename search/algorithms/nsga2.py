@@ -18,8 +18,11 @@ from ...search_space.architecture import Architecture
 from ...search_space.gene_space import GeneSpace
 from ..draws import unseen
 from ..evaluation import Evaluation
+from ..guide.designs import unseen_designs
 from ..select import fittest_evaluations
 
+SPREAD = 0.3
+"""Of the sizes within a net of the start (`designs.stratified`)."""
 BREEDINGS = 10
 """Rounds of breeding that look for new children before the rest of a batch is drawn at random."""
 
@@ -29,7 +32,9 @@ class NSGA2:
     """Evolve the best `population` of all that was evaluated, `batch` children at a time.
 
     What differs from the textbook, because evaluations are few and dear and spaces hold conditional genes:
-    the first batch holds the largest and the smallest net of the space, the ends of most fronts;
+    the first `initial` evaluations are the largest and the smallest net of the space, the ends of most fronts, and
+    sizes between them, of which each is nearly the same everywhere in a net: mixtures of large and small parts are what
+    breeding finds, while a net that is as good as its weakest part is rarely found among them;
     survivors are chosen from everything evaluated, so that no non-dominated net is lost, and a killed search needs no
     other state than its evaluations; a child that was evaluated before is bred again; the population is small, and
     most children are mutants of one parent, which on fronts known by enumeration comes closer in 200 evaluations than
@@ -40,6 +45,7 @@ class NSGA2:
     """
 
     population: int = 12
+    initial: int = 30
     batch: int = 10
     crossover: float = 0.15
     mutation: float = 0.3
@@ -50,8 +56,8 @@ class NSGA2:
     ) -> list[Architecture]:
         seen = {e.architecture for e in evaluations}
         parents = fittest_evaluations(evaluations, self.population, rng)
-        if not evaluations:
-            children = list(dict.fromkeys((space.largest, space.smallest)))[:n]
+        if len(evaluations) < self.initial:
+            children = unseen_designs(space, seen, n, rng, SPREAD)
         else:
             children = self._breed(space, parents, seen, n, rng) if len(parents) > 1 else []
         return children + unseen(space, seen.union(children), n - len(children), rng)

@@ -2,9 +2,9 @@
 as "optuna:NAME"."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,15 @@ def named_sampler(name: str) -> OptunaSampler:
 
 def _usable() -> list[str]:
     classes = {name: getattr(optuna.samplers, name) for name in optuna.samplers.__all__}
-    return [n for n, c in classes.items() if isinstance(c, type) and "seed" in signature(c).parameters]
+    return [n for n, c in classes.items() if isinstance(c, type) and _is_seeded(signature(c).parameters.values())]
+
+
+def _is_seeded(parameters: Collection[Parameter]) -> bool:
+    """Whether it takes a seed, and wants nothing else (as a grid)."""
+    wanted = [
+        p.name for p in parameters if p.default is Parameter.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
+    return not wanted and any(p.name == "seed" for p in parameters)
 
 
 def _sampler(name: str, seed: int) -> BaseSampler:

@@ -217,6 +217,29 @@ def test_on_a_machine_at_hand_the_mean_is_bounded_and_the_measurement_is_told(ca
     assert all(here.p95(net).mean_ms <= most for net in answer.front_architectures)
 
 
+def test_the_latency_as_a_stated_objective_is_the_objective_that_it_is_anyway(candidates):
+    answer = find(candidates, Limits(), Question(("latency_ms",), 8, "random"))
+    assert list(answer.study.problem.objectives) == ["accuracy", "latency_ms"]
+
+
+def perplexity(outputs, targets):
+    return nn.functional.cross_entropy(outputs, targets).exp().item()
+
+
+@pytest.mark.parametrize("better", [None, "min"])
+def test_a_quality_of_which_less_is_better_is_made_small(candidates, better):
+    task = replace(candidates.task, metric=perplexity, metric_name="perplexity", better=better)
+    answer = find(Candidates(candidates.supernet, task, candidates.device), Limits(), Question((), 20, "random"))
+    known = [e.metrics["perplexity"] for e in answer.study.evaluations]
+    assert answer.validation == pytest.approx(min(known))
+    assert answer.front["perplexity"].is_monotonic_increasing
+    assert answer.bounded_by == "nothing: no net that was evaluated is better"
+    assert any("less is better" in note for note in answer.notes) is (better is None)
+    assert "%" not in terminal.headline(answer)
+    place = why.why(answer)[0]
+    assert "none of 20 evaluated nets that keep every limit has less" in place
+
+
 def test_an_early_stop_says_what_is_an_estimate_and_answers_with_a_whole_evaluation(candidates, monkeypatch):
     monkeypatch.setattr(validation, "EVALUATION_BATCH", 64)
     patched = replace(candidates, _costs={})

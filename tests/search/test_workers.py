@@ -163,6 +163,8 @@ def test_half_a_batch_in_any_order_resumes_as_the_same_batch(tmp_path: Path) -> 
 
 
 def test_wrong_workers_are_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(nas.UserError, match=r"workers=1000000 cannot be on this machine; at most \d+ are right"):
+        search(SPACE, FIRST, workers=10**6)
     with pytest.raises(nas.UserError, match="workers=0 cannot be"):
         search(SPACE, FIRST, workers=0)
     monkeypatch.setattr(workers, "find_spec", lambda _: None)
