@@ -43,7 +43,7 @@ class Frozen(BaseModel):
 
 def first_error(error: ValidationError) -> str:
     """Pydantic's report in half a sentence: where, what, and how many more there are."""
-    first = error.errors()[0]
+    first = error.errors(include_url=False)[0]
     # a part with brackets names the alternative of a type, and no place in the file
     where = ".".join(quoted(p, 60).strip("'") for p in first["loc"] if not str(p).endswith("]")) or "its content"
     return f"{where}: {first['msg'].removeprefix('Value error, ')} ({error.error_count()} in all)"

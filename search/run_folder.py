@@ -209,7 +209,11 @@ def prepare_run(
     if quantize is not None:
         _check_rounding(init, quantize)
         knobs = {**knobs, "rounding": True}
-    run = _new("digits" if task is None else task, space, knobs) if init is None else _after(open_run(init), task, space, knobs)
+    run = (
+        _new("digits" if task is None else task, space, knobs)
+        if init is None
+        else _after(open_run(init), task, space, knobs)
+    )
     run = run if quantize is None else run.quantized(quantize)
     return replace(run, folder=_in_cache(run, run.task.space if space is None else space) if folder is None else folder)
 

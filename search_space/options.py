@@ -53,7 +53,7 @@ def check_gene(name: str, options: Sequence[GeneValue], usual: Sequence[GeneValu
 
 def user_error(error: ValidationError, fields: Iterable[str]) -> UserError:
     """The first thing that is wrong, as one sentence that names the field."""
-    first: Any = error.errors()[0]
+    first: Any = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in first["loc"])[:200]
     if first["type"] == "extra_forbidden":
         return unknown("field", path, fields)

@@ -15,7 +15,7 @@ from typing import Literal
 
 from torch import nn
 
-from ..errors import UserError
+from ..errors import UserError, quoted
 from .architecture import GeneValue
 from .projections import is_called, open_projections
 from .trial import Gene, Trial
@@ -25,7 +25,8 @@ GRANULARITIES: tuple[Granularity, ...] = ("layer", "block", "linear")
 QUANTIZABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
 GENE = "quantize."
 """Begins the name of every gene of a policy."""
-WRITTEN = re.compile(r"w([2-8]|16)a([2-8]|16)(?:g(\d+))?(t?)(z?)(s?)")
+MOST_GROUP = 4096
+WRITTEN = re.compile(r"w([2-8]|16)a([2-8]|16)(?:g([0-9]{1,9}))?(t?)(z?)(s?)")
 SHIPPED_ACTIVATIONS = (8, 16)
 """What runtimes have kernels for."""
 GROUP = 32
@@ -81,7 +82,7 @@ def parse_scheme(text: str) -> Scheme:
     match = WRITTEN.fullmatch(plain)
     if not match or (match[1] == "16" and match[2] != "16"):
         raise UserError(
-            f"quantization {text!r} is not understood; write the bits of weights and activations as in w8a8, w4a16 or "
+            f"quantization {quoted(text)} is not understood; write the bits of weights and activations as in w8a8, w4a16 or "
             "w4a16g64 (2 to 8 or 16; weights of 16 bits have activations of 16), behind them t, z and s in this order "
             "(one scale for the whole weight, weights with a zero point, activations without), or fp16, bf16 or fp8"
         )
@@ -94,9 +95,10 @@ def parse_scheme(text: str) -> Scheme:
 
 def _check_details(text: str, scheme: Scheme) -> None:
     """Error: groups, letters that the bits do not have."""
-    said = f"quantization {text!r}: "
-    if scheme.group is not None and (scheme.group < 8 or scheme.weights > 8 or scheme.activations < 16):
-        raise UserError(f"{said}groups of 8 or more are right, for weights beside activations of 16")
+    said = f"quantization {quoted(text)}: "
+    groups = scheme.group is None or 8 <= scheme.group <= MOST_GROUP
+    if not groups or (scheme.group is not None and (scheme.weights > 8 or scheme.activations < 16)):
+        raise UserError(f"{said}groups of 8 to {MOST_GROUP} are right, for weights beside activations of 16")
     if scheme.group is not None and scheme.whole:
         raise UserError(f"{said}a weight has one scale (t) or one for each group (g{scheme.group}); leave one out")
     if scheme.weights == 16 and (scheme.whole or scheme.zeros):
