@@ -9,6 +9,7 @@ from . import search, train, tune, profile, devices, space  # noqa: F401  (each 
 # isort: on
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import typer
@@ -94,7 +95,8 @@ def _ended(error: SystemExit) -> NoReturn:
 
 def _without_reader() -> NoReturn:
     """Whoever read the output has gone (`nas devices | head`): there is nobody to tell."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):  # a stream that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(NO_READER)
 
 

