@@ -23,7 +23,7 @@ MOST_NUMBERS = 2**28
 profile_app = typer.Typer(help="Make a device profile: time nets and fit a latency model to them.")
 app.add_typer(profile_app, name="profile")
 
-NetsOption = Annotated[int, typer.Option("--nets", max=MOST_NETS, help="Nets to time.")]
+NetsOption = Annotated[int, typer.Option("--nets", min=5, max=MOST_NETS, help="Nets to time.")]
 SpacesOption = Annotated[
     list[str] | None, typer.Option("--space", help="PRESET, FILE.yaml or FILE.py:FUNCTION; may be repeated.")
 ]

@@ -35,23 +35,8 @@ def assert_refused(result: Result, folder: Path, *said: str) -> None:
     assert not [path for path in folder.iterdir() if path.name not in ("device.yaml", "space.yaml", "space[1].py")]
 
 
-BUDGETS = [
-    "",
-    " ",
-    "5",
-    "5m",
-    "%",
-    "nan",
-    "nanms",
-    "infms",
-    "٥ms",
-    "½ms",
-    "5,5ms",
-    "1e3ms",
-    "101%",
-    "-5ms",
-    "9" * 320 + "ms",
-]
+FIVE = "\N{ARABIC-INDIC DIGIT FIVE}"
+BUDGETS = ["", " ", "5", "5m", "%", "nan", "nanms", "infms", f"{FIVE}ms", "½ms", "5,5ms", "1e3ms", "101%", "-5ms"]
 OPTIONS = [
     *(["search", f"--budget={text}"] for text in (*BUDGETS, "9" * 320 + "ms")),
     ["search", "--max-params", "9" * 400],

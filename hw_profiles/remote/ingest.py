@@ -111,6 +111,9 @@ def _agree(found: Results, manifest: Manifest, bundle_id: str) -> None:
     changed = sorted(i for i in {*packed, *found.sha256} if packed.get(i) != found.sha256.get(i))
     if changed:
         raise UserError(f"the nets that were timed are not those of the bundle: {', '.join(changed[:4])}")
+    families = {net.id: net.family for net in manifest.nets}
+    if odd := [t.net for batch in found.batches for t in batch.nets if families.get(t.net, t.family) != t.family]:
+        raise UserError(f"the results name another family than the bundle of {', '.join(odd[:4])}")
     for again in (False, True):
         wanted = sorted(net for batch in manifest.batches if batch.again is again for net in batch.nets)
         timed = sorted(t.net for batch in found.batches if batch.again is again for t in batch.nets)
