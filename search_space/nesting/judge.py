@@ -37,6 +37,8 @@ class Ready:
 
 def judge(step: Step, ready: Ready) -> Fault | str | None:
     """The fault of a step; or the reason why it could not be checked; or None: the small net is a sub-network."""
+    if not step.nested or (step.adds and not step.gene.nested):
+        return None  # the supernet refuses the one; the other are alternatives, which hold parameters of their own
     reason = ""
     for seed in SEEDS:
         for positive in (False, True):

@@ -1,7 +1,7 @@
 """Which nets are compared: each gene at its top and below, in every context that may change what it means."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,6 +9,8 @@ from ..architecture import Architecture, GeneValue
 from ..corner import fits
 from ..probe import Probe, Probed
 from ..trial import Gene
+
+MOST_LATER = 24
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Step:
         return all(fits(self.small.layouts[n], self.large.layouts[n]) for n in shared)
 
     @property
+    def adds(self) -> bool:
+        """Whether the small net has parameters that the large one does not have."""
+        return not self.small.layouts.keys() <= self.large.layouts.keys()
+
+    @property
     def moves(self) -> tuple[tuple[str, object, object], ...]:
         """The parameters that differ, without the numbers of layers in their names."""
         names = self.small.layouts.keys() | self.large.layouts.keys()
@@ -42,32 +49,55 @@ def kind(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 
 
-def steps(space: Probed) -> Iterator[Step]:
+class _Seen:
+    """What is asked of a space here, with every probe made once."""
+
+    def __init__(self, space: Probed) -> None:
+        self.genes, self.allows, self.probes = space.genes, space.allows, space.probes
+        self._probe = space.probe
+        self._known = {p.architecture: p for p in space.probes}
+
+    def probe(self, choices: Mapping[str, GeneValue]) -> Probe:
+        key = Architecture(choices)
+        if key not in self._known:
+            self._known[key] = self._probe(choices)
+        return self._known[key]
+
+
+def steps(probed: Probed) -> Iterator[Step]:
     """Every gene's top against its lowest and its second highest option, every alternative against the first.
 
-    Once more wherever another alternative is chosen (the gene may mean something else there). Layers that look alike
-    are compared once; their first and last layer stand for them.
+    Again under every other alternative that makes the gene move other parameters; then, up to a number of steps, under
+    those that may give the same parameters another meaning. Layers that look alike are compared once; the last one of
+    a kind is compared as well.
     """
+    space = _Seen(probed)
     last = {kind(name): name for name in space.genes}
     seen: set[object] = set()
+    later: list[Step] = []
     for gene in space.genes.values():
-        for context in _contexts(space, gene):
+        for index, context in enumerate(_contexts(space, gene)):
             for step in _from(space, gene, context):
-                mark = (kind(gene.name), step.values, step.moves, _others(step, space))
-                if mark in seen and last[kind(gene.name)] != gene.name:
+                mark = (kind(gene.name), step.values, step.moves)
+                if mark not in seen or (not index and last[kind(gene.name)] == gene.name):
+                    yield step
+                elif index and gene.nested and _others(step, space) not in seen:
+                    later.append(step)
+                    seen.add(_others(step, space))
+                else:
                     break  # the other options are alike as well
                 seen.add(mark)
-                yield step
+    yield from later[:MOST_LATER]
 
 
-def _others(step: Step, space: Probed) -> object:
-    """The alternatives of the context that differ from the first, by kind."""
+def _others(step: Step, space: _Seen) -> object:
+    """The gene and the alternatives of the context that differ from the first, by kind."""
     architecture = step.large.architecture
     flipped = (n for n in architecture if not space.genes[n].nested and architecture[n] != space.genes[n].top)
-    return frozenset((kind(n), architecture[n]) for n in flipped)
+    return kind(step.gene.name), step.values, frozenset((kind(n), architecture[n]) for n in flipped)
 
 
-def _contexts(space: Probed, gene: Gene) -> list[Probe]:
+def _contexts(space: _Seen, gene: Gene) -> list[Probe]:
     """The first net with the gene, and those that differ from it by one alternative that may concern the gene."""
     having = [p for p in space.probes if gene.name in p.architecture]
     if not having:
@@ -94,7 +124,7 @@ def _concerns(other: str, name: str) -> bool:
     return all(x == y for x, y in zip(a, b, strict=False))
 
 
-def _from(space: Probed, gene: Gene, context: Probe) -> Iterator[Step]:
+def _from(space: _Seen, gene: Gene, context: Probe) -> Iterator[Step]:
     """To the lowest and the second highest option; to every alternative."""
     top = context.architecture[gene.name]
     options = [o for o in gene.options if o is not top]
@@ -105,11 +135,9 @@ def _from(space: Probed, gene: Gene, context: Probe) -> Iterator[Step]:
         yield from (_step(gene, context, p) for p in above)
 
 
-def _allowed(space: Probed, gene: Gene, context: Probe, options: Sequence[GeneValue]) -> Iterator[Probe]:
-    known = {p.architecture: p for p in space.probes}
+def _allowed(space: _Seen, gene: Gene, context: Probe, options: Sequence[GeneValue]) -> Iterator[Probe]:
     for option in options:
-        choices = {**context.architecture, gene.name: option}
-        probe = known.get(Architecture(choices)) or space.probe(choices)
+        probe = space.probe({**context.architecture, gene.name: option})
         if probe.architecture != context.architecture and space.allows(probe.architecture):
             yield probe
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 
 from ...errors import UserError
 from ..corner import fits
@@ -16,29 +17,28 @@ Place = tuple[str, int]
 Guess = Mapping[Place, DimRule]
 Sizes = Mapping[Place, tuple[int, int]]
 MOST_ROUNDS = 3
+MOST_GUESSES = 100
 FACTORS = (3, 2, 4, 6, 8, 5)
 
 
 def propose(fault: Fault) -> dict[str, dict[int, DimRule]] | None:
     """Rules by pattern of names under which the small net is a sub-network of the large one; None if none is known.
 
-    A guess that lets the nets agree up to a later layer is kept, and the next one is made on top of it.
+    The first guess that lets the nets agree up to a later layer is kept, and the next one is made on top of it.
     """
     if fault.what != "moved":
         return None
     pair, chosen = fault.pair, dict[Place, DimRule]()
     reached = _reached(pair)
     for _ in range(MOST_ROUNDS):
-        best: Guess | None = None
-        for guess in _guesses(pair, chosen):
+        for guess in islice(_guesses(_ruled(pair, chosen) or pair, chosen, fault.parameter), MOST_GUESSES):
             far = _reached(_ruled(pair, {**chosen, **guess}))
             if far > reached:
-                best, reached = guess, far
-            if far == float("inf"):
+                chosen.update(guess)
+                reached = far
                 break
-        if best is None:
+        else:
             return None
-        chosen.update(best)
         if reached == float("inf"):
             return _confirmed(pair, _rules(pair, chosen))
     return None
@@ -70,9 +70,12 @@ def _layouts(net: Net, guess: Guess) -> dict[str, Layout]:
     return layouts
 
 
-def _guesses(pair: Pair, chosen: Guess) -> Iterator[Guess]:
+def _guesses(pair: Pair, chosen: Guess, broken: str | None) -> Iterator[Guess]:
+    """The nearer to the layer that was `broken`, the earlier."""
     sizes = _sizes(pair)
-    groups = list(_groups(pair, sizes))
+    order = {name: i for i, name in enumerate(pair.shared)}
+    at = order.get(broken or "", len(order))
+    groups = sorted(_groups(pair, sizes), key=lambda group: min(abs(order[n] - at) for n, _ in group))
     for group in groups:
         for factor in _factors(sizes, sizes[group[0]]):
             yield {place: _extended(chosen.get(place), factor) for place in group}
