@@ -60,8 +60,8 @@ def _what(axis: Axis) -> str:
     names = list(dict.fromkeys(m.parameter for m in axis.members))
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return (
-        f"gene {axis.gene!r} moves {', '.join(names[:MOST_NAMED])}{more} from {axis.size} to {axis.small}, but no tensor "
-        f"consumes {axis.size} inputs; declare the layout of a fused projection"
+        f"gene {axis.gene!r} moves {', '.join(names[:MOST_NAMED])}{more} from {axis.size} to {axis.small}, "
+        f"but no tensor consumes {axis.size} inputs; declare the layout of a fused projection"
     )
 
 

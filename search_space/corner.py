@@ -17,7 +17,7 @@ class Corner:
     """Where a smaller parameter lies in a larger one.
 
     axes: the larger tensor's factors of all dimensions; kept: how many entries of each axis stay; shape: of the smaller
-    parameter. segments: for each dimension how many axes each of its segments has; empty where no dimension has several.
+    parameter. segments: for each dimension how many axes each of its segments has; empty where none has several.
     """
 
     axes: tuple[int, ...]

@@ -72,7 +72,7 @@ def module_layouts(module: nn.Module) -> Mapping[str, Layout]:
 
 
 def _recurrent(module: nn.Module) -> dict[str, Layout]:
-    """Gates along dimension 0; a layer behind one that reads in both directions has the outputs of two as its inputs."""
+    """Gates along dimension 0; behind a layer that reads in both directions, inputs from two of them."""
     gates = 4 if isinstance(module, (nn.LSTM, nn.LSTMCell)) else 3 if isinstance(module, (nn.GRU, nn.GRUCell)) else 1
     layouts = _fused(module, ["weight_?h*", "bias_?h*"], gates) if gates > 1 else {}
     if isinstance(module, nn.RNNBase) and module.bidirectional:
@@ -90,7 +90,7 @@ def segments_of(dim: DimRule) -> Segments:
 
 
 def apply_rule(name: str, shape: Sequence[int], rule: Rule, declared: Layout) -> Layout:
-    """`declared` with the dimensions that `rule` (no function) speaks of replaced. Errors: factors that do not divide."""
+    """`declared` with the dimensions of `rule` (no function) replaced. Error: factors that do not divide one."""
     layout = list(declared)
     for dim, factors in (rule if isinstance(rule, Mapping) else {0: rule}).items():  # type: ignore[dict-item]
         if dim < len(shape):  # the rule of a weight also meets its bias

@@ -114,7 +114,7 @@ def _masked_runs(pair: Pair, small: Run, quick: bool) -> Iterator[Run]:
 
 
 def _runs(pair: Pair, values: Values, small: Run, skip: Sequence[str]) -> Iterator[Run]:
-    """The large net as it is, and with the constants of the small one: the scale of an attention depends on its width."""
+    """The large net as it is, then with the scalars of the small one: an attention is scaled by its width."""
     large = run(pair.large, values, pair.inputs, skip=skip)
     yield large
     mine, theirs = small.trace.scalars, large.trace.scalars

@@ -22,7 +22,7 @@ MOST_BUILT = 8
 
 @dataclass(frozen=True)
 class Net:
-    """One architecture, built: its module in evaluation mode, the layouts of its parameters, the values of its buffers."""
+    """One architecture, built: its module for evaluation, the layouts of its parameters, the values of its buffers."""
 
     architecture: Architecture
     module: nn.Module
@@ -137,7 +137,7 @@ def run(
 
 
 def _recorder(name: str, calls: list[tuple[str, Tensor]]) -> Hook:
-    def record(module: nn.Module, args: Any, output: Any) -> None:
+    def record(_module: nn.Module, _args: Any, output: Any) -> None:
         calls.extend((name, t) for t in tensors_in(output)[:1])
 
     return record

@@ -91,7 +91,7 @@ def _sizes(pair: Pair) -> dict[Place, tuple[int, int]]:
 
 
 def _groups(pair: Pair, sizes: Sizes) -> Iterator[list[Place]]:
-    """Dimensions that get one rule: of a weight and its bias, in all layers of a kind; of the weight alone; of norms."""
+    """Dimensions that get one rule: of a weight and its bias in all layers of a kind, of the weight alone, of norms."""
     for mark in dict.fromkeys(_mark(pair, p) for p in sizes):
         alike = [p for p in sizes if _mark(pair, p) == mark]
         if _rank(pair, alike[0][0]) == 1:
