@@ -757,6 +757,23 @@ CASES += [
 ]
 
 
+class Causal(nn.Module):
+    def __init__(self, w):
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(w, w) for _ in range(3))
+
+    def forward(self, x):
+        n = x.shape[1]
+        scores = self.q(x) @ self.k(x).mT / x.shape[-1] ** 0.5
+        hidden = torch.ones(n, n, dtype=torch.bool).triu(1)
+        return x + scores.masked_fill(hidden, -torch.finfo(x.dtype).max).softmax(-1) @ self.v(x)
+
+
+@case(True, ROWS)
+def causal_depth(trial):
+    return stack([Causal(12) for _ in range(trial.suggest_int("depth", 1, 2))])
+
+
 # Experts, logs
 
 

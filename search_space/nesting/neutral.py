@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 aten = torch.ops.aten
 SHARE = 0.125
 """Stands for one over the length in a mean."""
+EXCLUDED = -1e6
+"""Scores below this are those of places that an attention may not see."""
 
 
 class Neutral(TorchDispatchMode):
@@ -120,8 +122,9 @@ def _without_masked(x: Any, dim: Any) -> Any:
     dim = dim[0] if isinstance(dim, (list, tuple)) and len(dim) == 1 else dim
     if not isinstance(dim, int) or x.dim() < 2 or not x.is_floating_point():
         return x
-    others = [d for d in range(x.dim()) if d != dim % x.dim()]
-    zero = (x == 0).all(others[0], keepdim=True)
-    for d in others[1:]:
-        zero = zero.all(d, keepdim=True)
-    return x if zero.all() or not zero.any() else x.masked_fill(zero, -torch.inf)
+    if not ((x != 0) & (x > EXCLUDED)).any():
+        return x  # all alike, but for what an attention may not see
+    zero = (x == 0).transpose(0, dim).flatten(1).all(1)
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    return x.masked_fill(zero.reshape(shape), -torch.inf) if zero.any() else x
