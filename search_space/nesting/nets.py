@@ -60,11 +60,11 @@ class Nets:
 
 
 def random_values(module: nn.Module, seed: int, positive: bool) -> dict[str, Tensor]:
-    """A value for every parameter: matrices keep the scale of what they are applied to."""
+    """A value for every parameter: matrices keep the scale of their inputs; later seeds give smaller ones."""
     generator = torch.Generator().manual_seed(seed)
     values = {}
     for name, p in module.named_parameters():
-        scale = 0.5 if p.dim() < 2 else (p[0].numel() or 1) ** -0.5
+        scale = (0.5 if p.dim() < 2 else (p[0].numel() or 1) ** -0.5) * 0.3**seed
         values[name] = torch.randn(p.shape, generator=generator, dtype=p.dtype) * scale
         if positive:
             values[name] = values[name].abs() + 0.1 * scale
@@ -185,6 +185,6 @@ def difference(small: Tensor, large: Tensor) -> float:
 def _relative(a: Tensor, b: Tensor) -> float:
     if a.numel() == 0:
         return 0.0
-    scale = torch.where(a.isfinite(), a, 0).abs().max().clamp_min(1e-30)
+    scale = torch.where(a.isfinite(), a, 0).abs().max().clamp_min(1e-8)
     gap = torch.where(a == b, 0, (a - b).abs()) / scale
     return float("inf") if bool(gap.isnan().any()) else float(gap.max())

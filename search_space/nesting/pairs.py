@@ -99,7 +99,7 @@ def _others(step: Step, space: _Seen) -> object:
 
 def _contexts(space: _Seen, gene: Gene) -> list[Probe]:
     """The first net with the gene, and those that differ from it by one alternative that may concern the gene."""
-    having = [p for p in space.probes if gene.name in p.architecture]
+    having = [p for p in space.probes if gene.name in p.architecture and space.allows(p.architecture)]
     if not having:
         return []
     first = having[0]
@@ -115,7 +115,8 @@ def _contexts(space: _Seen, gene: Gene) -> list[Probe]:
             if probe.architecture.get(other.name) == option and gene.name in probe.architecture:
                 contexts.append(probe)
                 seen.add(mark)
-    return list({p.architecture: p for p in contexts}.values())
+    allowed = {p.architecture: p for p in contexts if space.allows(p.architecture)}
+    return list(allowed.values()) or [first]
 
 
 def _concerns(other: str, name: str) -> bool:

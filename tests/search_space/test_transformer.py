@@ -178,6 +178,7 @@ def test_the_function_is_a_value() -> None:
     assert TransformerSpace(**function.space.model_dump(mode="json")) == function.space
 
 
+@pytest.mark.slow
 def test_every_axis_of_the_space_is_really_one() -> None:
     space = SearchSpace(rich())
     assert space.check(images()) == []
