@@ -47,7 +47,7 @@ def check_approved(path: Path, digest: str) -> None:
     if not _record(path, digest).exists():
         raise UserError(
             f"this would run the code of {path}, which you have not named before; if you trust it, say so: --trust or "
-            "--space FILE.py:FUNCTION, in Python trust=True or space=; the formats onnx and torch need no code"
+            "--space FILE.py:FUNCTION, in Python trust=True or space=; nas.load(..., format='onnx') needs no code"
         )
 
 

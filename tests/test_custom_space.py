@@ -1,6 +1,7 @@
 """A user's own space, written in plain PyTorch: with the command, with the API, with a real Optuna trial."""
 
 import inspect
+import json
 import textwrap
 
 import example_spaces
@@ -11,6 +12,7 @@ import torch
 from nas_command import nas_command
 
 import nas
+from nas.files import sha256_of
 from nas.search.reporting import answer_files
 from nas.tasks import Split, Task
 
@@ -48,6 +50,23 @@ def test_a_space_file_that_changed_is_not_taken_for_the_old_one(tmp_path, space_
         assert result.code == 2
         assert result.err.count("\n") == 1
     assert "changed since" in result.err
+
+
+def test_a_strangers_run_runs_no_code_unless_it_is_trusted(tmp_path, space_file, monkeypatch):
+    run, ran = tmp_path / "run", tmp_path / "ran"
+    assert nas_command("train", "--space", f"{space_file}:vit", "--run", run, "--steps", 2).code == 0
+    space_file.write_text(f"open({str(ran)!r}, 'w').close()\n{space_file.read_text()}")
+    content = json.loads((run / "run.json").read_text())
+    content["space"]["sha256"] = sha256_of(space_file)
+    (run / "run.json").write_text(json.dumps(content))
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "mine"))
+    for command in (["extract", "--run", run, "--arch", "smallest"], ["health", run], ["train", "--run", run]):
+        result = nas_command(*command)
+        assert (result.code, "would run the code of" in " ".join(result.err.split())) == (2, True)
+    assert not ran.exists()
+    result = nas_command("extract", "--run", run, "--arch", "smallest", "--format", "safetensors", "--trust")
+    assert result.code == 0, result.err
+    assert ran.exists()
 
 
 def test_a_file_may_hold_dataclasses_and_a_finished_space(tmp_path):
