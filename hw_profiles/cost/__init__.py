@@ -74,16 +74,16 @@ class Trace:
 def trace(module: nn.Module, example: Inputs, precision: str) -> Trace:
     """The trace of one call; see `trace_cost`. Tied parameters have one name, the first.
 
-    A forward that reads values of its inputs (`mask.all()`) is given real ones; what it computes of these alone is then
-    taken for a constant. Its activations have no values.
+    A forward that reads values of masks or indices (`mask.all()`) is given them; what it computes of these alone is
+    then taken for a constant. Floats have no values.
     """
     try:
         return _trace(module, map_tensors(_meta, example), precision)
     except UserError:
-        if any(t.is_meta for t in tensors_of(example)):
+        if all(t.is_meta or t.is_floating_point() for t in tensors_of(example)):
             raise
         with contextlib.suppress(UserError):
-            return _trace(module, map_tensors(Tensor.detach, example), precision)
+            return _trace(module, map_tensors(lambda t: _meta(t) if t.is_floating_point() else t, example), precision)
         raise
 
 
