@@ -13,13 +13,13 @@ from .baselines import compare_baselines
 from .bundle import check_replaceable
 from .candidates import Candidates
 from .costs import check_known, price_of
+from .database import check_file
 from .limits import Elsewhere, Limits, check_limits
 from .pipeline import Answer
 from .question import Question
 from .reporting import analysis, answer_files, journal, live
 from .reporting.analysis import Analysis
 from .run_folder import Run
-from .storage import check_file
 from .study import Study
 
 

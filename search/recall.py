@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
+from .database import optuna_storage, readable
 from .objectives import Objective
 from .steps import call_batched
 from .storage import (
@@ -27,9 +28,7 @@ from .storage import (
     is_intact,
     is_placed,
     keys_of,
-    optuna_storage,
     quiet,
-    readable,
     space_id,
 )
 

@@ -5,21 +5,16 @@ import json
 import logging
 import math
 import os
-import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from errno import EIO
-from functools import partial
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,6 +22,7 @@ from ..errors import UserError
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from ..search_space.trial import Gene
+from .database import DAMAGE, cause_of, optuna_storage, readable, unusable
 from .evaluation import Asked, Evaluation
 from .objectives import Objective
 from .problem import Problem
@@ -37,10 +33,6 @@ CHECKSUM, PLACED = "checksum", "placed"
 """Checksums of a trial: over all that is read of it; over its architecture and when that was asked for."""
 CHECKED = "checked"
 """Of a study: its trials have checksums, which those of older ones have not."""
-WAIT = 60
-"""Seconds, for another process to release the database."""
-DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
-"""What Optuna raises when it reads rows that it did not write so."""
 FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
@@ -74,7 +66,7 @@ class Store:
         for trial in finished(self.study):
             if not is_intact(self.study, trial):
                 if not is_placed(trial):
-                    raise _unusable(f"study {self.study.study_name!r}", f"trial {trial.number} has changed")
+                    raise unusable(f"study {self.study.study_name!r}", f"trial {trial.number} has changed")
                 lost[trial.user_attrs[ARCHITECTURE]] = _asked(trial), self._net(trial)
         return sorted((pair for i, pair in lost.items() if i not in kept), key=lambda pair: pair[0])
 
@@ -126,10 +118,10 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
     try:
         trials = study.get_trials(deepcopy=False, states=FINISHED)
     except DAMAGE as error:
-        raise _unusable(f"study {study.study_name!r}", f"its trials cannot be read ({error})") from None
+        raise unusable(f"study {study.study_name!r}", f"its trials cannot be read ({error})") from None
     for trial in trials:
         if (written | {CHECKSUM, PLACED}) & trial.user_attrs.keys() and not written <= trial.user_attrs.keys():
-            raise _unusable(f"study {study.study_name!r}", f"trial {trial.number} has changed")
+            raise unusable(f"study {study.study_name!r}", f"trial {trial.number} has changed")
     return [t for t in trials if written <= t.user_attrs.keys()]
 
 
@@ -262,66 +254,4 @@ def disk_errors(storage: str | os.PathLike[str] | None) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise OSError(EIO, _cause(error), str(storage)) from error
-
-
-@contextmanager
-def readable(storage: str | os.PathLike[str] | None) -> Iterator[None]:
-    """What is no study database, a damaged or a locked one is a UserError that says so."""
-    if storage is not None and "://" not in str(storage):
-        check_file(Path(storage).expanduser())
-    try:
-        yield
-    except UserError:
-        raise
-    except RuntimeError as error:  # Optuna's, of the version of its tables
-        raise UserError(f"{storage} was written by another version of Optuna: {error}") from None
-    except DAMAGE as error:
-        raise _unusable(storage, f"{type(error).__name__}: {error}") from None
-    except (SQLAlchemyError, StorageInternalError) as error:
-        if _is_full(error):
-            raise
-        raise _unusable(storage, _cause(error)) from None
-
-
-def check_file(path: Path) -> None:
-    """Errors: no file, no SQLite database, one of another program, damaged pages."""
-    if not path.exists():
-        return
-    if not path.is_file():
-        raise UserError(f"{path} is no file; a study needs a SQLite file, or the name of a new one")
-    try:  # rw: what a killed process left half-written is rolled back
-        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=rw", uri=True, timeout=WAIT)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            faults = [row[0] for row in database.execute("PRAGMA integrity_check(1)")]
-    except sqlite3.Error as error:
-        raise _unusable(path, str(error)) from None
-    if faults != ["ok"]:
-        raise _unusable(path, faults[0])
-    if tables and not {"studies", "trials"} <= tables:
-        raise UserError(f"{path} is a database of another program (it has no studies); name another file")
-
-
-def _unusable(storage: object, cause: str) -> UserError:
-    advice = "try again when no other program has it open" if "locked" in cause else "move it away to begin anew"
-    return UserError(f"{storage} cannot be used as a study database: {' '.join(cause.split())}; {advice}")
-
-
-def _cause(error: BaseException) -> str:
-    cause = str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error)
-    return cause.splitlines()[0]
-
-
-def _is_full(error: BaseException) -> bool:
-    return any(word in _cause(error) for word in ("full", "disk I/O", "readonly"))
-
-
-def optuna_storage(storage: str | os.PathLike[str]) -> str | BaseStorage:
-    """As Optuna takes it: a URL as it is; a path is a SQLite file, whose folder is made."""
-    if "://" in str(storage):
-        return str(storage)
-    path = Path(storage).expanduser().resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not in the URL: there, ?, %20 and {} would be no part of the path.
-    connect = partial(sqlite3.connect, path, timeout=WAIT, check_same_thread=False)
-    return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
+        raise OSError(EIO, cause_of(error), str(storage)) from error

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nas
-from nas.search import storage
+from nas.search import database as database_module
 from nas.search.recheck import recheck
 
 SPACE = nas.GeneSpace({"width": [8, 16, 24, 32, 48, 64], "depth": [1, 2, 3, 4, 5, 6], "mixer": ["a", "b", "c"]})
@@ -47,7 +47,7 @@ def test_every_path_is_that_path(tmp_path, name):
 
 
 def test_what_is_no_study_is_one_sentence(tmp_path, copy, monkeypatch):
-    monkeypatch.setattr(storage, "WAIT", 0.1)
+    monkeypatch.setattr(database_module, "WAIT", 0.1)
     (tmp_path / "folder").mkdir()
     (tmp_path / "words").write_text("these are no tables" * 100)
     with closing(sqlite3.connect(tmp_path / "other")) as other:

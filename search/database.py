@@ -1,0 +1,84 @@
+"""Files that Optuna keeps studies in: what is none, a damaged or a locked one is one sentence."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..errors import UserError
+
+WAIT = 60
+"""Seconds, for another process to release the database."""
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
+"""What Optuna raises when it reads rows that it did not write so."""
+
+
+@contextmanager
+def readable(storage: str | os.PathLike[str] | None) -> Iterator[None]:
+    """What is no study database, a damaged or a locked one is a UserError that says so."""
+    if storage is not None and "://" not in str(storage):
+        check_file(Path(storage).expanduser())
+    try:
+        yield
+    except UserError:
+        raise
+    except RuntimeError as error:  # Optuna's, of the version of its tables
+        raise UserError(f"{storage} was written by another version of Optuna: {error}") from None
+    except DAMAGE as error:
+        raise unusable(storage, f"{type(error).__name__}: {error}") from None
+    except (SQLAlchemyError, StorageInternalError) as error:
+        if _is_full(error):
+            raise
+        raise unusable(storage, cause_of(error)) from None
+
+
+def check_file(path: Path) -> None:
+    """Errors: no file, no SQLite database, one of another program, damaged pages."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise UserError(f"{path} is no file; a study needs a SQLite file, or the name of a new one")
+    try:  # rw: what a killed process left half-written is rolled back
+        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=rw", uri=True, timeout=WAIT)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            faults = [row[0] for row in database.execute("PRAGMA integrity_check(1)")]
+    except sqlite3.Error as error:
+        raise unusable(path, str(error)) from None
+    if faults != ["ok"]:
+        raise unusable(path, faults[0])
+    if tables and not {"studies", "trials"} <= tables:
+        raise UserError(f"{path} is a database of another program (it has no studies); name another file")
+
+
+def unusable(storage: object, cause: str) -> UserError:
+    """The error for a storage that cannot be read as a study, and what to do."""
+    advice = "try again when no other program has it open" if "locked" in cause else "move it away to begin anew"
+    return UserError(f"{storage} cannot be used as a study database: {' '.join(cause.split())}; {advice}")
+
+
+def cause_of(error: BaseException) -> str:
+    """What the database said, in one line."""
+    cause = str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error)
+    return cause.splitlines()[0]
+
+
+def _is_full(error: BaseException) -> bool:
+    return any(word in cause_of(error) for word in ("full", "disk I/O", "readonly"))
+
+
+def optuna_storage(storage: str | os.PathLike[str]) -> str | BaseStorage:
+    """As Optuna takes it: a URL as it is; a path is a SQLite file, whose folder is made."""
+    if "://" in str(storage):
+        return str(storage)
+    path = Path(storage).expanduser().resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not in the URL: there, ?, %20 and {} would be no part of the path.
+    connect = partial(sqlite3.connect, path, timeout=WAIT, check_same_thread=False)
+    return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
