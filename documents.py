@@ -90,7 +90,7 @@ class _Check:
         if isinstance(event, events.AliasEvent):
             if any(one.anchor == event.anchor for one in self.open):
                 raise _wrong(f"*{event.anchor} is a part of itself", event)
-            self.values += self.sizes.get(event.anchor, 0)
+            self.values += self.sizes.get(event.anchor or "", 0)
         elif event.tag is not None:
             raise _wrong(f"the tag {quoted(event.tag)} is not read; write the value without it", event)
         elif isinstance(event, events.CollectionStartEvent):
@@ -109,9 +109,9 @@ class _Check:
 
     def _as_key(self, event: Any) -> None:
         """Error: a key that occurs twice; of its two values one would be lost."""
-        if not self.open or self.open[-1].keys is None:
+        within = self.open[-1] if self.open else None
+        if within is None or within.keys is None:
             return
-        within = self.open[-1]
         if within.key_next and isinstance(event, events.ScalarEvent):
             if event.value in within.keys:
                 raise _wrong(f"the key {quoted(event.value)} occurs twice", event)

@@ -42,13 +42,14 @@ Layers = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=MOST_LAYERS)]
 
 
 def check_gene(name: str, options: Sequence[GeneValue], usual: Sequence[GeneValue]) -> None:
-    """Errors: options that are not of the kind of the operator's usual ones; a whole number below 1, or none."""
+    """Errors: options that are not of the type of the operator's usual ones; numbers below 1 (or theirs), or too large."""
+    least = min([1, *(u for u in usual if isinstance(u, int | float))])
     for option in options:
         if {type(option)} - {type(u) for u in usual}:
             kind = " or ".join(sorted({type(u).__name__ for u in usual}))
             raise UserError(f"gene {name!r} takes options of type {kind} as {list(usual)}, not {quoted(option)}")
-        if isinstance(option, int | float) and not min(1, *usual) <= option <= MOST_WIDTH:  # type: ignore[type-var]
-            raise UserError(f"gene {name!r} takes numbers from {min(1, *usual)} to {MOST_WIDTH}, not {quoted(option)}")  # type: ignore[type-var]
+        if isinstance(option, int | float) and not least <= option <= MOST_WIDTH:
+            raise UserError(f"gene {name!r} takes numbers from {least} to {MOST_WIDTH}, not {quoted(option)}")
 
 
 def user_error(error: ValidationError, fields: Iterable[str]) -> UserError:

@@ -84,8 +84,8 @@ def parse_scheme(text: str) -> Scheme:
         raise UserError(
             f"quantization {quoted(text)} is not understood; write the bits of weights and activations as in w8a8, "
             "w4a16 or w4a16g64 (2 to 8 or 16; weights of 16 bits have activations of 16), behind them t, z and s in "
-            "this order (one scale for the whole weight, weights with a zero point, activations without), or fp16, bf16 "
-            "or fp8"
+            "this order (one scale for the whole weight, weights with a zero point, activations without), or fp16, "
+            "bf16 or fp8"
         )
     group = int(match[3]) if match[3] else None
     scheme = Scheme(int(match[1]), int(match[2]), group, bool(match[4]), bool(match[5]), bool(match[6]))

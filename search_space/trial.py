@@ -48,8 +48,8 @@ class Trial(Protocol):
 
 def make_gene(name: str, options: Sequence[GeneValue]) -> Gene:
     """A gene over `options`; numbers (not booleans) make it nested. numpy's numbers become Python's."""
-    if not isinstance(name, str):
-        raise UserError(f"the name of a gene must be a string, got {name!r}")
+    if not isinstance(name, str) or not name:
+        raise UserError(f"the name of a gene must be a string, got {name!r}; write a name, as in 'width'")
     if len(options) == 0:
         raise UserError(f"gene {name!r} has no options; give at least one")
     plain = [option.item() if isinstance(option, np.generic) else option for option in options]

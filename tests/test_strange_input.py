@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from nas_command import Result, nas_command
 from test_cli import assert_one_sentence
 
+import nas
 from nas import cli
 from nas.cli.plain import LONGEST, degrade, one_line
+from nas.errors import UserError
 from nas.hw_profiles.catalog import DEVICES
+from nas.supernet.memory import check_memory
 
 MARKUP = "[/red] [bold]:smile:"
 
@@ -165,9 +169,15 @@ def test_space_files(folder, text):
     assert_refused(nas_command("space", "show", "space.yaml"), folder)
 
 
-def test_a_net_larger_than_the_memory_says_how_large(folder):
-    (folder / "space.yaml").write_text("width: 131072\nlayers: 1")
-    assert_refused(nas_command("space", "show", "space.yaml"), folder, "parameters,", "GiB of memory")
+def test_a_net_larger_than_the_memory_says_how_large():
+    with pytest.raises(UserError, match=r"1,000,000,000,000,000 parameters, 3,725,290 GiB; this machine has"):
+        check_memory(10**15)
+    check_memory(10**6)
+
+
+def test_the_name_of_a_gene_is_a_text():
+    with pytest.raises(UserError, match="the name of a gene is a text, not 5"):
+        nas.SearchSpace(lambda trial: torch.nn.Linear(trial.suggest_int(5, 1, 2), 1))
 
 
 def ended_by(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
