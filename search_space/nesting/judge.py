@@ -1,7 +1,7 @@
 """The judgement of one pair of nets."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -33,6 +33,7 @@ class Ready:
 
     nets: Nets
     inputs: Inputs
+    example: Inputs
 
 
 def judge(step: Step, ready: Ready) -> Fault | str | None:
@@ -46,6 +47,9 @@ def judge(step: Step, ready: Ready) -> Fault | str | None:
             if pair.added:
                 return _renamed(pair, step)
             small = run(pair.small, pair.small_values(), pair.inputs)
+            if small.failure:  # tokens drawn for the large net may be too many for the small one
+                pair = replace(pair, inputs=ready.example)
+                small = run(pair.small, pair.small_values(), pair.inputs)
             if not small.unreadable and any(bool(t.ne(0).any()) for t in small.outputs):
                 return _judged(pair, step, small)
             reason = _reason(small)
@@ -144,7 +148,7 @@ def prepare(space: Probed, example: Inputs) -> Ready:
             for inputs in (drawn, given):
                 failure = run(net, random_values(net.module, 0, False), inputs).failure
                 if not failure:
-                    return Ready(nets, inputs)
+                    return Ready(nets, inputs, given)
     raise UserError(f"the largest net does not take the example: {failure}")
 
 

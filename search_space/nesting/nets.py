@@ -115,7 +115,8 @@ def run(
     for name, p in net.module.named_parameters():
         p.copy_(values[name])
     for name, b in net.module.named_buffers():
-        b.copy_(net.constants[name])
+        if name in net.constants and net.constants[name].shape == b.shape:  # a call may leave others behind
+            b.copy_(net.constants[name])
     result = Run([], Neutral(scalars))
     with ExitStack() as stack:
         for name, module in net.module.named_modules():

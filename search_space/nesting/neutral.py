@@ -43,7 +43,7 @@ class Neutral(TorchDispatchMode):
         if packet is aten.mean:
             return self._mean(*args, **kwargs)
         if packet in (aten.sub, aten.sub_) and self._centres(args):
-            return args[0].clone()
+            return args[0] if packet is aten.sub_ else args[0].clone()
         if packet in (aten.mul, aten.div, aten.mul_, aten.div_) and args[0].is_floating_point():
             args = (args[0], self._scalar(args[1]), *args[2:])
         if packet in _COMPETITIONS:
@@ -65,7 +65,7 @@ class Neutral(TorchDispatchMode):
         return id(args[1]) in self._means and self._means[id(args[1])][1] is args[0]
 
     def _scalar(self, value: Any) -> Any:
-        if isinstance(value, Tensor) and (value.dim() or not value.is_floating_point()):
+        if isinstance(value, complex) or (isinstance(value, Tensor) and (value.dim() or not value.is_floating_point())):
             return value
         self.scalars.append(float(value))
         if self.imposed is None or len(self.scalars) > len(self.imposed):
