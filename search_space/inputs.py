@@ -94,11 +94,11 @@ def _same(index: Tensor, drawn: Tensor) -> bool:
     return torch.equal(index.flatten().double(), drawn.flatten().double())
 
 
-class _Lookups(TorchDispatchMode):
+class _Lookups(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the rows and the indices of every embedding that is looked up."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[tuple[int, Tensor]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

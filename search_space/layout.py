@@ -24,7 +24,8 @@ Factors = tuple[int, ...]
 Segments = tuple[Factors, ...]
 Layout = tuple[Factors | Segments, ...]
 DimRule = Sequence[int] | Sequence[Sequence[int]]
-Rule = DimRule | Mapping[int, DimRule] | Callable[[nn.Module], DimRule | Mapping[int, DimRule]]
+FixedRule = DimRule | Mapping[int, DimRule]
+Rule = FixedRule | Callable[[nn.Module], FixedRule]
 """Factors or segments of dimension 0 (`(3, -1)`, `[(16,), (2, -1)]`; one -1 is inferred), those of several dimensions
 (`{0: (3, -1)}`), or a function of the module that returns either."""
 
@@ -89,10 +90,10 @@ def segments_of(dim: DimRule) -> Segments:
     return tuple(tuple(part) for part in parts) if parts else (tuple(dim),)  # type: ignore[arg-type]
 
 
-def apply_rule(name: str, shape: Sequence[int], rule: Rule, declared: Layout) -> Layout:
-    """`declared` with the dimensions of `rule` (no function) replaced. Error: factors that do not divide one."""
+def apply_rule(name: str, shape: Sequence[int], rule: FixedRule, declared: Layout) -> Layout:
+    """`declared` with the dimensions of `rule` replaced. Error: factors that do not divide one."""
     layout = list(declared)
-    for dim, factors in (rule if isinstance(rule, Mapping) else {0: rule}).items():  # type: ignore[dict-item]
+    for dim, factors in (rule if isinstance(rule, Mapping) else {0: rule}).items():
         if dim < len(shape):  # the rule of a weight also meets its bias
             segments = _filled(name, dim, shape[dim], segments_of(factors))
             layout[dim] = segments if len(segments) > 1 else segments[0]

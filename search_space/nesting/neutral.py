@@ -19,7 +19,7 @@ EXCLUDED = -1e6
 """Scores below this are those of places that an attention may not see."""
 
 
-class Neutral(TorchDispatchMode):
+class Neutral(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Calls in this context run without the differences above; `names` and `splits` say what was called.
 
     scalars: constants of products and quotients (scales, lengths), in order; those of another net can be imposed on
@@ -27,7 +27,7 @@ class Neutral(TorchDispatchMode):
     """
 
     def __init__(self, scalars: Sequence[float] | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.imposed = scalars
         self.scalars: list[float] = []
         self.names: list[str] = []
