@@ -25,7 +25,7 @@ class Finding:
     gene: str
     message: str
     parameter: str | None = None
-    layouts: Mapping[str, DimRule | Mapping[int, DimRule]] | None = None
+    layouts: Mapping[str, Mapping[int, DimRule]] | None = None
 
 
 def check(space: Probed, example: Inputs | None = None) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -152,5 +153,5 @@ def prepare(space: Probed, example: Inputs) -> Ready:
     raise UserError(f"the largest net does not take the example: {failure}")
 
 
-def _cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+def _cast(inputs: Inputs, dtype: torch.dtype) -> Any:
     return map_tensors(lambda x: x.to(dtype) if x.is_floating_point() else x, inputs)

@@ -66,6 +66,8 @@ def _differing(large: Tensor, small: Tensor) -> list[int]:
 
 def _reordered(output: Tensor, dims: list[int], order: Tensor) -> Tensor:
     for d in dims:
-        blocks = output.unflatten(d, (len(order), -1)) if output.shape[d] % len(order) == 0 else None
-        output = output if blocks is None else blocks.index_select(d, order).flatten(d, d + 1)
+        units, shape = len(order), output.shape
+        if shape[d] % units == 0:
+            blocks = output.reshape(*shape[:d], units, shape[d] // units, *shape[d + 1 :])
+            output = blocks.index_select(d, order).reshape(shape)
     return output
