@@ -9,9 +9,11 @@ from scipy.stats import t as student
 Array = NDArray[np.float64]
 SIDE = 0.95
 """Share of nets that each end alone holds; both ends together hold 90 %."""
-FEW_SIDE = 0.97
-"""The same of the upper end where nets are so few that the quantile is extrapolated: rare slow nets are not among them,
-and a search picks such as are predicted too fast."""
+FEW_SIDE = 0.96
+"""The same of the upper end where nets are few: rare slow nets are not among them, and a search picks such as are
+predicted too fast."""
+ENOUGH = 40
+"""Residuals from which the conformal quantile does not rest on the largest one or two."""
 NARROWEST = log(1.01)
 """No interval is narrower than 1 %, nor than the repeat noise of its device."""
 
@@ -28,14 +30,13 @@ def interval_ends(residuals: Array, noise: float = 0.0) -> tuple[float, float]:
 
 
 def _quantile(residuals: Array, few: float) -> float:
-    """What a new residual exceeds with a probability of at most 5 %.
+    """What a new residual exceeds with a probability of about 5 %.
 
-    From 19 nets on the conformal quantile (Vovk et al. 2005), which assumes nothing but that nets are exchangeable.
-    Fewer have none: then Student's t at the level `few`, and no less than the largest residual.
+    From 40 nets on the conformal quantile (Vovk et al. 2005), which assumes nothing but that nets are exchangeable;
+    below, Student's t at the level `few`, of the deviation of all nets or to this side alone, whichever is larger.
     """
     n = len(residuals)
-    rank = ceil((n + 1) * SIDE - 1e-9)
-    if rank <= n:
-        return float(np.sort(residuals)[rank - 1])
-    spread = float(student.ppf(few, n - 1) * sqrt(np.mean(residuals**2)) * sqrt(1 + 1 / n))
-    return max(spread, float(residuals.max()))
+    if n >= ENOUGH:
+        return float(np.sort(residuals)[ceil((n + 1) * SIDE - 1e-9) - 1])
+    deviation = sqrt(max(np.mean(residuals**2), 2 * np.mean(np.maximum(residuals, 0.0) ** 2)))
+    return float(student.ppf(few, n - 1) * deviation * sqrt(1 + 1 / n))
