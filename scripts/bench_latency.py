@@ -1,11 +1,12 @@
 """Latency models on published measurements: families left out, random splits, coverage of the intervals.
 
-    python scripts/bench_latency.py --data FOLDER [--seeds 2]
+    python scripts/bench_latency.py --data FOLDER [--seeds 2] [--plain]
 
 FOLDER holds `latency_points.csv` (device_key, runtime, precision, batch, resolution_or_seqlen, model, arch_class, kind,
 latency_ms) and `timm_traces.jsonl` (operators of the same nets: class, MACs, elements in and out, weights, count).
 Device sets are the transformers and hybrids that one device and runtime have, 40 at least. Nothing is known of a
-device but its kind, its runtime and what its datasheet states.
+device but its kind, its runtime and what its datasheet states. With --plain a roofline of three terms (FLOPs, bytes,
+launches), by non-negative least squares of relative errors on the same folds, takes the place of the latency model.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import nnls
 from scipy.stats import kendalltau
 
 import nas
@@ -30,6 +32,24 @@ KIND |= {"bmm": "matmul", "sdpa": "attention", "softmax": "normalization", "norm
 KIND |= {"elt": "elementwise", "copy": "other", "pool": "other"}
 SHEET = {"rtx-3090": (71.2e12, 936e9), "rtx-4090": (165.2e12, 1008e9)}  # fp16 FLOP/s and bytes/s
 FOLDS = 5
+
+
+class Plain:
+    """Three rates that add up: what a latency model has to beat. It has no interval."""
+
+    def __init__(self, costs: Sequence[nas.Cost], latencies_ms: Sequence[float]) -> None:
+        self.weights = nnls(terms(costs) / np.array(latencies_ms)[:, None], np.ones(len(costs)))[0]
+
+    def predict(self, costs: Sequence[nas.Cost]) -> pd.DataFrame:
+        found = terms(costs) @ self.weights
+        return pd.DataFrame({"mean_ms": found, "low_ms": found, "high_ms": found})
+
+
+def terms(costs: Sequence[nas.Cost]) -> np.ndarray:
+    """GFLOPs, GB and thousands of kernels of each net."""
+    return np.array(
+        [(c.flops / 1e9, sum(op.count * op.bytes for op in c.operators) / 1e9, c.kernels / 1e3) for c in costs]
+    )
 
 
 @dataclass(frozen=True)
@@ -94,7 +114,7 @@ def device_sets(folder: Path) -> dict[str, tuple[Target, pd.DataFrame]]:
 
 
 def evaluate(
-    target: Target, table: pd.DataFrame, k: int, *, by_family: bool, seed: int, like: Any = None
+    target: Target, table: pd.DataFrame, k: int, *, by_family: bool, seed: int, like: Any = None, plain: bool = False
 ) -> tuple[float, ...]:
     """(MAPE %, its median %, Kendall tau, coverage %, interval as a factor) over five folds of families, or of nets."""
     rng = np.random.default_rng(seed)
@@ -103,9 +123,8 @@ def evaluate(
     fold, parts = labels.map(place).to_numpy(), []
     for i in range(FOLDS):
         known = table.iloc[rng.permutation(np.flatnonzero(fold != i))[:k]]
-        model = nas.LatencyModel.fit(
-            list(known.cost), list(known.latency_ms), target, list(known.family) if by_family else None, like=like
-        )
+        costs, times, groups = list(known.cost), list(known.latency_ms), list(known.family) if by_family else None
+        model = Plain(costs, times) if plain else nas.LatencyModel.fit(costs, times, target, groups, like=like)
         held = table[fold == i]
         parts.append(model.predict(list(held.cost)).assign(truth=held.latency_ms.to_numpy()))
     return scores(pd.concat(parts))
@@ -135,15 +154,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--plain", action="store_true")
     args = parser.parse_args()
     sets = device_sets(args.data)
+    print(f"{sum(len(table) for _, table in sets.values())} points of {len(sets)} devices and runtimes")
     splits: dict[str, Callable[..., tuple[float, ...]]] = {
         "nets of the same family": within_families,
-        "families": partial(evaluate, by_family=True),
-        "random nets": partial(evaluate, by_family=False),
+        "families": partial(evaluate, by_family=True, plain=args.plain),
+        "random nets": partial(evaluate, by_family=False, plain=args.plain),
     }
     for held, k in product(splits, (5, 20, 1000)):
-        if held == "nets of the same family" and k > 5:
+        if held == "nets of the same family" and (k > 5 or args.plain):
             continue
         print(f"\n{k} points at most, held out: {held}")
         print(
