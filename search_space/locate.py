@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import UserError, unknown
 from .architecture import GeneValue
+from .construction import construct
 from .presets import load_preset, load_space_file, preset_names
 from .python_file import approve, check_approved, digest_of, python_space
 from .quantization import Quantization
@@ -67,7 +68,7 @@ def net_from(description: Description, genes: Mapping[str, GeneValue]) -> nn.Mod
     found, policy = _described(description), _policy(description)
     trial = RecordingTrial(lambda gene: genes.get(gene.name))
     with torch.random.fork_rng(devices=[]):
-        net = found.function(trial) if isinstance(found, SearchSpace) else found(trial)
+        net = construct(found.function if isinstance(found, SearchSpace) else found, trial, "cpu")
     if policy:
         policy.ask(net, trial)
     if odd := genes.keys() - trial.values.keys():

@@ -71,7 +71,10 @@ def export(
             if {"onnx", "torch"}.intersection(formats):
                 check_free_batch(twin, example, ROWS)
         paths = {name: WRITERS[name](quantized, example, folder, unsigned) for name in formats}
-        write_json(folder / "model.json", _facts(twin, example, outputs, paths.values()))
+        write_json(
+            folder / "model.json",
+            _facts(twin, example, outputs, paths.values()) | ({"unsigned": unsigned} if quantized.parts else {}),
+        )
     finally:
         twin.train(was_training)
     return paths

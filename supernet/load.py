@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError, unknown
 from ..files import check_seal, check_sha256, read_json, read_tensors
+from ..hw_profiles.runtimes.onnxruntime import exact_session
 from ..search_space.inputs import tensors_in
 from ..search_space.locate import net_from, trust
 from ..search_space.quantization import policy_of
@@ -69,7 +69,9 @@ def load(
         return _filled(_empty(Path(folder), content, space, architecture, net, trust), path, kernels)
     if kernels is not None:
         raise UserError(f"kernels={kernels!r} run the codes of the format 'safetensors', not a file of {format!r}")
-    return _program(path, trust) if format == "torch" else OnnxModule(path, content["inputs"], content["outputs"])
+    if format == "torch":
+        return _program(path, trust)
+    return OnnxModule(path, content["inputs"], content["outputs"], unsigned=content.get("unsigned") is not False)
 
 
 def _described(folder: Path) -> dict[str, Any]:
@@ -160,13 +162,14 @@ class OnnxModule(nn.Module):
     """An ONNX file in ONNX Runtime, called as the module that it was made of: arguments in order, or keywords.
 
     inputs: names of the tensors in the order of the arguments. outputs: their names, and whether they came as one
-    tensor, a tuple or a mapping; a nested result is flat.
+    tensor, a tuple or a mapping; a nested result is flat. unsigned: False where products of 8 bits have signed weights,
+    whose sums are kept from saturating on processors that let them.
     """
 
-    def __init__(self, path: Path, inputs: list[str], outputs: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, inputs: list[str], outputs: Mapping[str, Any], *, unsigned: bool = True) -> None:
         super().__init__()
         try:
-            self._session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+            self._session = exact_session(path.read_bytes(), unsigned=unsigned)
         except Exception as error:
             raise UserError(f"{path} is no file that ONNX Runtime loads: {error}") from None
         self._inputs, self._outputs = inputs, outputs

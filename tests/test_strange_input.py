@@ -176,7 +176,7 @@ def test_a_net_larger_than_the_memory_says_how_large():
 
 
 def test_the_name_of_a_gene_is_a_text():
-    with pytest.raises(UserError, match="the name of a gene is a text, not 5"):
+    with pytest.raises(UserError, match="the name of a gene must be a string, got 5"):
         nas.SearchSpace(lambda trial: torch.nn.Linear(trial.suggest_int(5, 1, 2), 1))
 
 
