@@ -80,7 +80,7 @@ def codes_in_file(net: Quantized, target: Device | None) -> dict[str, str]:
     schemes = [part.scheme for part in net.parts.values() if part.scheme.format is None]
     if not any((scheme.weights, scheme.activations) == (8, 8) for scheme in schemes):
         return {}
-    if unsigned_weights(target):
+    if target is None or unsigned_weights(target):
         said = "unsigned: sums are exact on every processor"
     else:
         said = (
