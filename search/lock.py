@@ -51,6 +51,8 @@ def _acquired(path: Path, made: list[Path], say: Callable[[str], None]) -> tuple
             waited = True
             fcntl.flock(handle, fcntl.LOCK_EX)
         if _is_at(handle, path):
+            if waited and path.parent not in made:
+                made.insert(0, path.parent)  # its holder may have made it, and left it to this process
             return handle, waited
         os.close(handle)  # its holder has removed the file meanwhile
 

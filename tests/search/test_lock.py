@@ -6,13 +6,17 @@ import subprocess
 import sys
 import threading
 
+from nas.search import lock
 from nas.search.lock import locked
 
 HOLDER = """
 import sys, time
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from nas.search.lock import locked
-with locked(Path(sys.argv[1]), print):
+spec = spec_from_file_location("lock", sys.argv[2])  # alone: to import nas takes seconds
+module = module_from_spec(spec)
+spec.loader.exec_module(module)
+with module.locked(Path(sys.argv[1]), print):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -43,7 +47,8 @@ def test_the_second_waits_and_says_for_whom(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     folder = tmp_path / "run"
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", HOLDER, str(folder), lock.__file__]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     process.send_signal(signal.SIGKILL)

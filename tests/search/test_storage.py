@@ -39,7 +39,7 @@ def copy(tmp_path, stored):
     return path
 
 
-@pytest.mark.parametrize("name", ["what?v1", "x%20y", "a{b}[c]#d", "=+&ü"])
+@pytest.mark.parametrize("name", ["what?v1#[x]", "x%20y {b}=+&ü"])
 def test_every_path_is_that_path(tmp_path, name):
     study = search(tmp_path / name / "study.db", evaluations=3)
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()] == [f"{name}/study.db"]
