@@ -6,7 +6,7 @@ DIR holds a module `problems` with `Cat40(seed)` and `HWGPT(scale, device)`: `di
 ("cat", "int") and `F(X)`, two losses for each row of option indices. In HW-GPT-Bench variables are sizes, ordered but
 for the bias, and a layer beyond the depth has none. Without DIR: a digits supernet whose 5,292 nets (widths, subsets of
 layers, two mixers, three FFN sizes) are all evaluated first: inherited validation accuracy, predicted latency.
-Printed: the median hypervolume over the seeds (reference 1.1, 1.1), and milliseconds of CPU per evaluation.
+`weakest:SEED` is made here: 30 sizes in 6 groups, a net is as good as the weakest group, costs add up. Printed: the median hypervolume over the seeds (reference 1.1, 1.1), and milliseconds of CPU per evaluation.
 """
 
 import argparse
@@ -90,7 +90,22 @@ def digits() -> Problem:
     return Problem("digits", space, lambda nets: np.array([table[net] for net in nets]))
 
 
-def run(problem: Problem, name: str, evaluations: int, seed: int) -> tuple[list[float], float]:
+def weakest(seed: int) -> Problem:
+    rng = np.random.default_rng(seed)
+    gain, price = rng.gamma(2.0, 1.0, (6, 5)), rng.gamma(2.0, 1.0, (6, 5))
+    space = nas.GeneSpace({f"groups.{i}.size{j}": list(range(5)) for i in range(6) for j in range(5)})
+
+    def losses(nets: list[nas.Architecture]) -> np.ndarray:
+        sizes = np.array([[float(net[g]) for g in space.genes] for net in nets]).reshape(len(nets), 6, 5) / 4
+        quality = ((gain * sizes).sum(2) / gain.sum(1)).min(1)
+        return np.stack([1 - quality, (price * sizes**1.3).sum((1, 2)) / price.sum()], axis=1)
+
+    return Problem(f"weakest:{seed}", space, losses)
+
+
+def run(
+    problem: Problem, name: str, evaluations: int, seed: int, marks: tuple[int, ...] = MARKS
+) -> tuple[list[float], float]:
     """Hypervolume at the marks, and milliseconds of CPU in the algorithm per evaluation."""
     algorithm, known, spent = load_algorithm(name), [], 0.0
     while len(known) < evaluations:
@@ -102,7 +117,7 @@ def run(problem: Problem, name: str, evaluations: int, seed: int) -> tuple[list[
         losses = problem.losses(asked)
         known += [Evaluation(a, {}, tuple(map(float, row)), (), False) for a, row in zip(asked, losses, strict=True)]
     points = np.array([e.losses for e in known])
-    return [hypervolume(points[:mark], [1.1, 1.1]) for mark in MARKS if mark <= evaluations], 1e3 * spent / len(known)
+    return [hypervolume(points[:mark], [1.1, 1.1]) for mark in marks if mark <= evaluations], 1e3 * spent / len(known)
 
 
 def main() -> None:
@@ -112,17 +127,19 @@ def main() -> None:
     parser.add_argument("--algorithms", nargs="+", default=[a for a in algorithms() if a not in ("linas", "tpe")])
     parser.add_argument("--evaluations", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--marks", type=int, nargs="+", default=MARKS)
     args = parser.parse_args()
-    made = [digits()] if args.problems is None else []
+    own = [only for only in args.only if only.startswith("weakest:")]
+    made = [weakest(int(only[8:])) for only in own] or ([digits()] if args.problems is None else [])
     if args.problems is not None:
         sys.path.insert(0, args.problems)
         import problems
 
-        for name, _, rest in (only.partition(":") for only in args.only):
+        for name, _, rest in (only.partition(":") for only in args.only if only not in own):
             made.append(cat40(problems, int(rest)) if name == "cat40" else hwgpt(problems, name, rest))
     for problem in made:
         for name in args.algorithms:
-            runs = [run(problem, name, args.evaluations, seed) for seed in range(args.seeds)]
+            runs = [run(problem, name, args.evaluations, seed, tuple(args.marks)) for seed in range(args.seeds)]
             medians = " ".join(f"{value:.4f}" for value in np.median([r[0] for r in runs], axis=0))
             cost = np.mean([r[1] for r in runs])
             print(f"{problem.name:20} {name:14} {medians}   {cost:8.3f} ms per evaluation", flush=True)
