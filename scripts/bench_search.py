@@ -6,7 +6,8 @@ DIR holds a module `problems` with `Cat40(seed)` and `HWGPT(scale, device)`: `di
 ("cat", "int") and `F(X)`, two losses for each row of option indices. In HW-GPT-Bench variables are sizes, ordered but
 for the bias, and a layer beyond the depth has none. Without DIR: a digits supernet whose 5,292 nets (widths, subsets of
 layers, two mixers, three FFN sizes) are all evaluated first: inherited validation accuracy, predicted latency.
-`weakest:SEED` is made here: 30 sizes in 6 groups, a net is as good as the weakest group, costs add up. Printed: the median hypervolume over the seeds (reference 1.1, 1.1), and milliseconds of CPU per evaluation.
+`weakest:SEED` is made here: 30 sizes in 6 groups, a net is as good as the weakest group, costs add up.
+Printed: median hypervolume over the seeds (reference 1.1, 1.1), and milliseconds of CPU per evaluation.
 """
 
 import argparse
