@@ -42,7 +42,7 @@ Layers = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=MOST_LAYERS)]
 
 
 def check_gene(name: str, options: Sequence[GeneValue], usual: Sequence[GeneValue]) -> None:
-    """Errors: options of another type than the usual ones of the operator; numbers below 1 (or theirs), or too large."""
+    """Errors: options of another type than the usual ones; numbers below 1 (or theirs) or too large."""
     least = min([1, *(u for u in usual if isinstance(u, int | float))])
     for option in options:
         if {type(option)} - {type(u) for u in usual}:
