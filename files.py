@@ -1,5 +1,6 @@
 """Files that are whole or not there, and that are read with a check: a damaged one is one sentence, not a traceback."""
 
+import errno
 import hashlib
 import json
 import math
@@ -30,6 +31,8 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     On failure (a full disk) the old file stays and the half-written one is removed.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     data = content.encode() if isinstance(content, str) else content
