@@ -154,7 +154,8 @@ def _on_host(host: str, out: Path, like: str | None, spec: Path | None, choice: 
     from ..hw_profiles.measuring.profile import profile_path
     from ..hw_profiles.remote import check_host, ingest, read_spec, run_on_host
 
-    profile_path(out), read_spec(spec), check_host(host)  # before the minutes of packing
+    profile_path(out), read_spec(spec)  # before the minutes of packing
+    check_host(host)
     bundle, results = (out.with_name(f"{out.stem}.{name}") for name in ("bundle.zip", "results.json"))
     if not bundle.exists():
         _pack(bundle, like, choice)

@@ -90,6 +90,11 @@ def segments_of(dim: DimRule) -> Segments:
     return tuple(tuple(part) for part in parts) if parts else (tuple(dim),)  # type: ignore[arg-type]
 
 
+def entries_of(layout: Layout) -> int:
+    """How many entries a tensor of this layout has."""
+    return prod(sum(map(prod, segments_of(dim))) for dim in layout)
+
+
 def apply_rule(name: str, shape: Sequence[int], rule: FixedRule, declared: Layout) -> Layout:
     """`declared` with the dimensions of `rule` replaced. Error: factors that do not divide one."""
     layout = list(declared)

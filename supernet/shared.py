@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from ..search_space.architecture import Architecture
 from ..search_space.buffers import buffer_layouts, persistent_buffers
 from ..search_space.corner import Corner, corner, cut, fits
-from ..search_space.layout import Layout
+from ..search_space.layout import Layout, entries_of
 from ..search_space.probe import Probe
 from ..search_space.space import SearchSpace
 
@@ -46,13 +45,9 @@ def largest_buffers(probes: Sequence[Probe]) -> dict[str, Probe]:
     found: dict[str, Probe] = {}
     for probe in probes:
         for name, layout in probe.buffers.items():
-            if name not in found or _entries(layout) > _entries(found[name].buffers[name]):
+            if name not in found or entries_of(layout) > entries_of(found[name].buffers[name]):
                 found[name] = probe
     return found
-
-
-def _entries(layout: Layout) -> int:
-    return prod(map(prod, layout))
 
 
 def shared_buffers(space: SearchSpace, owners: Mapping[str, Probe], values: Mapping[str, Tensor]) -> dict[str, Buffer]:

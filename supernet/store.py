@@ -185,8 +185,7 @@ class Supernet(nn.Module):
         for name, buffer in buffers.items():
             places, local = self._homes[name]
             if places[local] is not buffer:
-                part = corners[name].view(places[local].data)  # autograd must not see it: torch's norms hide it too
-                part.copy_(buffer.view(part.shape))
+                corners[name].write(buffer, places[local].data)  # autograd must not see it: torch's norms hide it too
 
     def corners(self, architecture: Mapping[str, GeneValue]) -> dict[str, Corner]:
         """Where every parameter of a subnet lies in the supernet's tensors."""
