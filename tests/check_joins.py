@@ -157,6 +157,28 @@ DENSE_LAYOUTS = {
 CASES.append(Case("dense_net_with_segments", True, dense_net, IMAGES, DENSE_LAYOUTS))
 
 
+class NormedDense(Dense):
+    """Each layer behind a norm with running statistics, as in the published net."""
+
+    def __init__(self, stem, growth, layers=3):
+        super().__init__(stem, growth, layers)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(layer.in_channels) for layer in self.layers)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            x = torch.cat([x, layer(norm(x).relu())], 1)
+        return self.head(x.mean((2, 3)))
+
+
+def normed_dense_net(trial):
+    return NormedDense(8, trial.suggest_int("growth", 4, 8, step=2))
+
+
+NORM_LAYOUTS = {f"norms.{i}.*": [(8,), (i, -1)] for i in (1, 2)}
+CASES.append(Case("dense_net_with_norms", True, normed_dense_net, IMAGES, DENSE_LAYOUTS | NORM_LAYOUTS))
+
+
 @case(False, IMAGES)
 def dense_net_stem(trial):
     return Dense(trial.suggest_int("stem", 4, 8, step=2), 6)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..architecture import Architecture
+from ..buffers import buffer_layouts
+from ..corner import corner, fits
 from ..inputs import Inputs, call, map_tensors, tensors_in
 from ..layout import Layout
 from ..probe import Probed
@@ -28,6 +30,11 @@ class Net:
     module: nn.Module
     layouts: Mapping[str, Layout]
     constants: Values
+
+    def buffer_layout(self, name: str) -> Layout:
+        """The layout of a buffer; one that state dicts do not hold has an axis for each dimension."""
+        plain = tuple((n,) for n in self.constants[name].shape)
+        return buffer_layouts(self.module, self.layouts).get(name, plain)
 
     @property
     def classes(self) -> dict[str, type[nn.Module]]:
@@ -55,7 +62,10 @@ class Nets:
             torch.manual_seed(0)
             module = self.space.build(architecture).eval()
         module = module.double() if self.dtype == torch.float64 else module.float()  # complex parameters stay complex
-        constants = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+        constants = {
+            name: buffer.detach().clone(memory_format=torch.contiguous_format)
+            for name, buffer in module.named_buffers()
+        }
         return Net(architecture, module, self.space.layouts(module), constants)
 
 
@@ -72,7 +82,7 @@ def random_values(module: nn.Module, seed: int, positive: bool) -> dict[str, Ten
 
 
 def with_shared_constants(small: Net, large: Net) -> tuple[Net, Net]:
-    """The nets with the leading corners of the large one's constants in the small one, and the rest of them zero.
+    """The nets with the corners of the large one's constants in the small one, and the rest of them zero.
 
     A table of positions or frequencies is computed from the width and differs between the nets; their weights do not
     depend on that. Integers (indices) stay.
@@ -80,12 +90,13 @@ def with_shared_constants(small: Net, large: Net) -> tuple[Net, Net]:
     mine, theirs = dict(small.constants), dict(large.constants)
     for name, buffer in small.constants.items():
         other = theirs.get(name)
-        if other is None or not buffer.is_floating_point() or other.dim() != buffer.dim():
+        if other is None or not buffer.is_floating_point():
             continue
-        if all(a <= b for a, b in zip(buffer.shape, other.shape, strict=True)):
-            corner = tuple(slice(0, n) for n in buffer.shape)
-            mine[name], theirs[name] = other[corner], torch.zeros_like(other)
-            theirs[name][corner] = mine[name]
+        layouts = [net.buffer_layout(name) for net in (small, large)]
+        if fits(*layouts):
+            part, theirs[name] = corner(*layouts), torch.zeros_like(other)
+            mine[name] = part.of(other)
+            part.write(mine[name], theirs[name])
     return replace(small, constants=mine), replace(large, constants=theirs)
 
 
