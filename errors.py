@@ -9,7 +9,7 @@ class UserError(ValueError):
 
 
 class NotFinite(UserError):
-    """NaN or infinity in a net, where only finite numbers can be worked with."""
+    """Numbers in a net that are not finite, or would not be in the precision that they are to have."""
 
 
 class UncalibratedWarning(UserWarning):

@@ -12,7 +12,6 @@ from ..hw_profiles import Cost, Device, Energy, Latency, Measurement, Protocol, 
 from ..predictors.latency import Learned
 from ..search_space.architecture import Architecture
 from ..search_space.quantization import policy_of
-from ..supernet.evaluate import loss_of_subnet
 from ..supernet.quantize.packed import packed_bytes
 from ..supernet.store import Supernet
 from ..tasks import Task
@@ -91,6 +90,3 @@ class Candidates:
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         data = f"{self.task.name}, {len(self.task.validation)} for validation"
         return f"{self.task.metric_name} on {data}, weights {digest.hexdigest()[:16]}"
-
-    def loss(self, architecture: Architecture) -> float:
-        return loss_of_subnet(self.supernet, self.task, architecture)

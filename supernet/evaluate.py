@@ -49,12 +49,6 @@ def evaluate_subnet(
     return evaluate(as_shipped(supernet, task, architecture), task, split)
 
 
-def loss_of_subnet(supernet: Supernet, task: Task, architecture: Mapping[str, GeneValue]) -> float:
-    """The task's loss on the validation split: it tells nets apart that the metric does not."""
-    model = as_shipped(supernet, task, architecture)
-    return _scored(model, task, "validation", lambda outputs, targets: float(task.loss(outputs, targets).mean()))
-
-
 def _scored(model: nn.Module, task: Task, split: str, metric: Metric) -> float:
     was_training = model.training
     model.eval()

@@ -25,10 +25,10 @@ def as_shipped(supernet: Supernet, task: Task, architecture: Mapping[str, GeneVa
     try:
         return quantized_for(module, task, steps=supernet.steps).twin if policy_of(module) else module
     except NotFinite:
-        return Nowhere(module)
+        return AllNaN(module)
 
 
-class Nowhere(nn.Module):
+class AllNaN(nn.Module):
     """NaN in the place of each output of `net`."""
 
     def __init__(self, net: nn.Module) -> None:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import UserError
+from ...errors import NotFinite, UserError
 from ...search_space.quantization import Scheme
 
 Codes = NDArray[np.int8]
@@ -24,9 +24,9 @@ HALF = 65504.0
 """The largest float of half precision."""
 
 
-def beyond_half(name: str, what: str, low: float, high: float) -> UserError:
+def beyond_half(name: str, what: str, low: float, high: float) -> NotFinite:
     """The error for numbers of a part that half precision does not hold."""
-    return UserError(
+    return NotFinite(
         f"the {what} of {name or 'the net'} reach from {low:,.6g} to {high:,.6g}, and fp16 holds numbers up to 65,504; "
         f"give it bf16, or no scheme: keep={name!r}"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...errors import NotFinite
 from ...hw_profiles.cost.integers import Integers, beyond_half
 from ...search_space.quantization import Scheme
 from .floats import Float8
@@ -125,10 +125,10 @@ def apply(net: nn.Module, parts: Mapping[str, Part], softmax: Mapping[str, Round
     return Quantized(net, parts, softmax or {})
 
 
-def _not_finite(name: str, part: Part, weight: Tensor) -> UserError:
+def _not_finite(name: str, part: Part, weight: Tensor) -> NotFinite:
     if part.weight is None:
         return beyond_half(name, "weights", float(weight.min()), float(weight.max()))
-    return UserError(
+    return NotFinite(
         f"the scales of {name or 'the net'} as {part.scheme} are not finite: they are stored in half precision, which "
         "holds numbers up to 65,504"
     )

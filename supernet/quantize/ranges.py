@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...errors import NotFinite
 from ...hw_profiles.cost.integers import HALF, beyond_half
 from ...search_space.quantization import FORMATS, policy_of
 
@@ -34,6 +34,6 @@ def check_finite(net: nn.Module) -> None:
     """Error: a parameter that holds NaN or infinity."""
     for name, parameter in net.named_parameters():
         if parameter.is_floating_point() and not parameter.isfinite().all():
-            raise UserError(
+            raise NotFinite(
                 f"{name} holds NaN or infinity, and no code stands for them; quantize a net of finite weights"
             )
