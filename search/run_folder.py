@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..files import cache_folder, check_finite, read_json, read_tensors, sha256_of, write_atomic
 from ..search_space.locate import Description, describe_space, space_from
+from ..search_space.python_file import keep_approvals
 from ..search_space.quantization import Quantization, parse_scheme
 from ..search_space.space import SearchSpace
 from ..supernet.checkpoint import checkpoints
@@ -158,9 +159,10 @@ class Run:
             raise UserError(f"{path} is no training curve: {error}; restore the file") from None
 
     def save(self) -> None:
-        """Write run.json."""
+        """Write run.json, and remember that the user named the space file, if there is one."""
         content = {"task": self.task_name, "space": dict(self.description), "recipe": self.recipe.model_dump()}
         content |= {"init": self.init} if self.init is not None else {}
+        keep_approvals()
         write_atomic(self.folder / DESCRIPTION, json.dumps(content, indent=1))
 
 

@@ -68,3 +68,14 @@ class Architecture(Mapping[str, GeneValue]):
         if not isinstance(genes, dict) or any(isinstance(v, (list, dict)) for v in genes.values()):
             raise UserError("not an architecture: expected a JSON object of gene: number, string or boolean")
         return cls(genes)
+
+
+def mark(module: object, architecture: Architecture) -> None:
+    """Note of which architecture a module is, for `architecture_of`."""
+    vars(module)["architecture_of_space"] = architecture
+
+
+def architecture_of(module: object) -> Architecture | None:
+    """The architecture that an extracted module, or a copy of it, is of; None of any other."""
+    found = vars(module).get("architecture_of_space")
+    return found if isinstance(found, Architecture) else None

@@ -28,18 +28,19 @@ class Finding:
     layouts: Mapping[str, Mapping[int, DimRule]] | None = None
 
 
-def check(space: Probed, example: Inputs | None = None) -> list[Finding]:
+def check(space: Probed, example: Inputs | None = None, seed: int = 0) -> list[Finding]:
     """Doubts about the nesting of `space`; an empty list means that every gene passed.
 
     example: an input of the nets (a tensor, a tuple of arguments or a mapping of keywords); tokens and floats are
-    drawn anew. Every gene is set to its top and below it, and the small net must compute what the large one does whose
-    other parameters are zero (`nesting.mask`), in random weights, without what legitimately depends on the width.
+    drawn anew. seed: of them and of the weights.
+    Every gene is set to its top and below it, and the small net must compute what the large one does whose other
+    parameters are zero (`nesting.mask`), in random weights, without what legitimately depends on the width.
     Where that cannot decide, the units of the axis must be exchangeable. Without an example only the shapes are looked
     at: some tensor must consume every axis. Error: an example that the nets do not take.
     """
     if example is None:
         return [Finding(axis.gene, _what(axis)) for axis in axes_of(space) if _unused(space, axis)]
-    ready = prepare(space, example)
+    ready = prepare(space, example, seed)
     found: dict[tuple[str, str], Finding] = {}
     for step in steps(space):
         result = judge(step, ready)

@@ -13,7 +13,7 @@ from ..errors import UserError, unknown
 from .architecture import GeneValue
 from .construction import construct
 from .presets import load_preset, load_space_file, preset_names
-from .python_file import approve, check_approved, digest_of, python_space
+from .python_file import approve, check_approved, digest_of, keep_approvals, python_space
 from .quantization import Quantization
 from .space import SearchSpace, SpaceFunction
 from .transformer import TransformerSpace
@@ -33,7 +33,7 @@ def describe_space(text: str, input_shape: tuple[int, ...], classes: int) -> dic
     path, _, name = text.rpartition(":")
     if path.endswith(".py"):
         found = {"python": str(Path(path).resolve()), "function": name, "sha256": digest_of(Path(path)), **fit}
-        trust(found)
+        approve(Path(found["python"]), found["sha256"])  # kept with the run that it is of
         return found
     if text.endswith((".yaml", ".yml")):
         return {"transformer": load_space_file(Path(text)).model_dump(mode="json"), **fit}
@@ -47,6 +47,7 @@ def trust(description: Description) -> None:
     fields = _checked(description)
     if fields.python is not None:
         approve(_python_path(fields.python), fields.sha256)
+        keep_approvals()
 
 
 def space_from(description: Description) -> SearchSpace:

@@ -24,6 +24,8 @@ from .space import SearchSpace, SpaceFunction
 
 USER_MODULE = "nas_user_"
 """How the module of a space file is called, before the file's own name."""
+_approved: dict[Path, dict[str, str]] = {}
+"""By this process: the record in the user's cache, and what it says."""
 
 
 def digest_of(path: Path) -> str:
@@ -36,15 +38,21 @@ def digest_of(path: Path) -> str:
 
 
 def approve(path: Path, digest: str) -> None:
-    """Record that the user wants the code of this file, as it is now, to be run."""
-    record = _record(path, digest)
-    if not record.exists():
-        write_atomic(record, json.dumps({"file": str(path), "sha256": digest}))
+    """The user wants the code of this file, as it is now, to be run: by this process; `keep_approvals` is for later."""
+    _approved[_record(path, digest)] = {"file": str(path), "sha256": digest}
+
+
+def keep_approvals() -> None:
+    """Record in the user's cache what has been approved: a command that fails before leaves nothing behind."""
+    for record, content in _approved.items():
+        if not record.exists():
+            write_atomic(record, json.dumps(content))
 
 
 def check_approved(path: Path, digest: str) -> None:
     """Error: the user has never named this file, as it is now."""
-    if not _record(path, digest).exists():
+    record = _record(path, digest)
+    if record not in _approved and not record.exists():
         raise UserError(
             f"this would run the code of {path}, which you have not named before; if you trust it, say so: --trust or "
             "--space FILE.py:FUNCTION, in Python trust=True or space=; nas.load(..., format='onnx') needs no code"

@@ -17,7 +17,7 @@ from ..hw_profiles.cost.onnx_file import exported, quantized_onnx, quiet, to_onn
 from ..hw_profiles.device import Device
 from ..hw_profiles.policies import unsigned_weights
 from ..hw_profiles.runtimes.onnxruntime import exact_session
-from ..search_space.architecture import Architecture
+from ..search_space.architecture import Architecture, architecture_of
 from ..search_space.inputs import Inputs, random_like
 from ..search_space.locate import Description
 from .quantize.packed import to_tensors
@@ -71,10 +71,10 @@ def export(
             if {"onnx", "torch"}.intersection(formats):
                 check_free_batch(twin, example, ROWS)
         paths = {name: WRITERS[name](quantized, example, folder, unsigned) for name in formats}
-        write_json(
-            folder / "model.json",
-            _facts(twin, example, outputs, paths.values()) | ({"unsigned": unsigned} if quantized.parts else {}),
-        )
+        facts: dict[str, Any] = {"unsigned": unsigned} if quantized.parts else {}
+        if (architecture := architecture_of(twin)) is not None:
+            facts["architecture"] = dict(architecture)
+        write_json(folder / "model.json", facts | _facts(twin, example, outputs, paths.values()))
     finally:
         twin.train(was_training)
     return paths

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UncalibratedWarning, UserError
-from ..search_space.architecture import Architecture, GeneValue
+from ..search_space.architecture import Architecture, GeneValue, mark
 from ..search_space.corner import Corner, corner, cut, fits
 from ..search_space.layout import Layout
 from ..search_space.probe import Probe
@@ -221,6 +221,7 @@ class Supernet(nn.Module):
         """
         architecture = self._canonical(architecture)
         module = self._copy(architecture).eval()
+        mark(module, architecture)
         self._task = task or self._task
         if self.is_calibrated(architecture):
             return module

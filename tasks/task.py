@@ -36,8 +36,8 @@ def accuracy(outputs: Tensor, targets: Tensor) -> float:
 
 
 def as_float(raw: Tensor) -> Tensor:
-    """What a split without normalisation does with its samples."""
-    return raw.float()
+    """What a split without normalisation does with its samples: bytes become floats, tokens stay integers."""
+    return raw if raw.dtype in (torch.int32, torch.int64) else raw.float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +119,9 @@ class Task:
 
     @property
     def example(self) -> Tensor:
-        """A batch of one input, (1, *input_shape): zeros, which is the mean input."""
-        return torch.zeros(1, *self.input_shape)
+        """A batch of one input, (1, *input_shape): zeros, which is the mean input; of tokens the first sample."""
+        first = self.train.prepare(self.train.raw[:1])
+        return torch.zeros_like(first) if first.is_floating_point() else first
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Whole batches in the training split; the tail of an epoch is dropped."""

@@ -13,7 +13,9 @@ from nas_command import nas_command
 
 import nas
 from nas.files import sha256_of
+from nas.search.manifest import write_manifest
 from nas.search.reporting import answer_files
+from nas.search_space import python_file
 from nas.tasks import Split, Task
 
 HEADER = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor, nn\n\n"
@@ -59,6 +61,8 @@ def test_a_strangers_run_runs_no_code_unless_it_is_trusted(tmp_path, space_file,
     content = json.loads((run / "run.json").read_text())
     content["space"]["sha256"] = sha256_of(space_file)
     (run / "run.json").write_text(json.dumps(content))
+    write_manifest(run / "manifest.json", {p.name: sha256_of(p) for p in run.glob("*.safetensors")})
+    monkeypatch.setattr(python_file, "_approved", {})  # another process, of another user
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "mine"))
     for command in (["extract", "--run", run, "--arch", "smallest"], ["health", run], ["train", "--run", run]):
         result = nas_command(*command)

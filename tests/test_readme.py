@@ -16,7 +16,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     study = scope["study"]
     assert len(study.trials()) == scope["space"].size == 24
     assert (study.front()["params"] <= 10_000).all()
-    assert {p.name for p in (tmp_path / "model").iterdir()} == {"model.safetensors", "model.onnx"}
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"model.json", "model.safetensors", "model.onnx"}
 
 
 @pytest.mark.slow

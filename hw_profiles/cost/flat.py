@@ -1,8 +1,8 @@
 """A module as a function from named tensors to named tensors: the form that exporters, files and runtimes speak."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from typing import Any
 
@@ -55,31 +55,45 @@ def _own_names(module: nn.Module) -> set[str]:
     return {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
 
 
-class Flat(nn.Module):
+@dataclass(frozen=True, eq=False)
+class Flat:
     """`module` on inputs like an example, with its tensors as arguments and a tuple of tensors as result.
 
-    It shares the tables of the module, so that parameters and submodules have the same names. tensors: the example's.
+    tensors: the example's. inputs, outputs: a name for each tensor that comes and goes.
     """
 
-    def __init__(self, module: nn.Module, example: Inputs) -> None:
+    module: nn.Module
+    tensors: tuple[Tensor, ...]
+    inputs: list[str]
+    outputs: list[str]
+
+    @classmethod
+    def of(cls, module: nn.Module, example: Inputs) -> "Flat":
+        """Errors: those of `run`."""
+
+        def function(*tensors: Tensor) -> tuple[Tensor, ...]:
+            values = iter(tensors)
+            inputs: Inputs = map_tensors(lambda _: next(values), example)
+            return tuple(tensor for _, tensor in named_tensors_in(call(module, inputs)))
+
+        with torch.no_grad():
+            outputs = [name for name, _ in named_tensors_in(run(module, example))]
+        inputs = input_names(module, example)
+        distinct = _distinct(outputs, _own_names(module).union(inputs), "out")
+        return cls(_Function(module, function), tensors_of(example), inputs, distinct)
+
+
+class _Function(nn.Module):
+    """A function of `module`. It shares the tables of the module: parameters and submodules have the same names."""
+
+    def __init__(self, module: nn.Module, function: Callable[..., tuple[Tensor, ...]]) -> None:
         super().__init__()
         self._parameters, self._buffers, self._modules = module._parameters, module._buffers, module._modules
         self.training = module.training
-        vars(self)["inner"] = module  # unregistered: its parts are parts of this one already
-        self.example, self.tensors = example, tensors_of(example)
-        with torch.no_grad():
-            outputs = [name for name, _ in named_tensors_in(run(module, example))]
-        self.inputs = input_names(module, example)
-        self.outputs = _distinct(outputs, _own_names(module).union(self.inputs), "out")
+        self.__function = function  # no name that a submodule might have
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor for _, tensor in named_tensors_in(call(vars(self)["inner"], self.with_tensors(tensors))))
-
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Inputs:
-        """The example with other tensors."""
-        values = iter(tensors)
-        inputs: Inputs = map_tensors(lambda _: next(values), self.example)
-        return inputs
+        return self.__function(*tensors)
 
 
 class Plain(nn.Module):

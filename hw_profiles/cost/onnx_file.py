@@ -60,14 +60,14 @@ def quantized_onnx(
 def _translated(module: nn.Module, example: Inputs, free_batch: bool, *, fold: bool) -> bytes:
     """fold: compute what is constant; else parameters keep their names and shapes, and runtimes do it at load."""
     # torch's own code for projections cannot be traced by the TorchScript exporter
-    flat = Flat(with_projections(module), example)
+    flat = Flat.of(with_projections(module), example)
     with quiet(), _operators(), torch.no_grad():
         if free_batch:
-            return _program(exported(flat, flat.tensors), flat, fold)
+            return _program(exported(flat.module, flat.tensors), flat, fold)
         try:
             return _scripted(flat, fold)
         except Exception:  # what is not in its tables; it has no error of its own for that
-            return _program(exported(flat, flat.tensors, free_batch=False), flat, fold)
+            return _program(exported(flat.module, flat.tensors, free_batch=False), flat, fold)
 
 
 def exported(module: nn.Module, example: Inputs, *, free_batch: bool = True) -> torch.export.ExportedProgram:
@@ -99,7 +99,7 @@ def _untranslated(error: Exception, free_batch: bool) -> UserError:
 def _scripted(flat: Flat, fold: bool) -> bytes:
     buffer = io.BytesIO()
     names: dict[str, Any] = {"input_names": flat.inputs, "output_names": flat.outputs}
-    torch.onnx.export(flat, flat.tensors, buffer, dynamo=False, do_constant_folding=fold, **names)  # type: ignore[arg-type]  # files too, its docs say
+    torch.onnx.export(flat.module, flat.tensors, buffer, dynamo=False, do_constant_folding=fold, **names)  # type: ignore[arg-type]  # files too, its docs say
     return buffer.getvalue()
 
 

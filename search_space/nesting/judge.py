@@ -15,7 +15,7 @@ from .pairs import Step, kind
 from .permute import is_symmetric
 from .regroup import regrouped
 
-SEEDS = (0, 1)
+ATTEMPTS = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class Ready:
-    """Nets in a number format in which they run, and inputs that they take."""
+    """Nets in a number format in which they run, inputs that they take, and the seed of their random weights."""
 
     nets: Nets
     inputs: Inputs
     example: Inputs
+    seed: int
 
 
 def judge(step: Step, ready: Ready) -> Fault | str | None:
@@ -42,9 +43,9 @@ def judge(step: Step, ready: Ready) -> Fault | str | None:
     if not step.nested or (step.adds and not step.gene.nested):
         return None  # the supernet refuses the one; the other are alternatives, which hold parameters of their own
     reason = ""
-    for seed in SEEDS:
+    for attempt in ATTEMPTS:
         for positive in (False, True):
-            pair = make_pair(step, ready, seed, positive)
+            pair = make_pair(step, ready, attempt, positive)
             if pair.added:
                 return _renamed(pair, step)
             small = run(pair.small, pair.small_values(), pair.inputs)
@@ -65,11 +66,11 @@ def _reason(seen: Run) -> str:
     return "some outputs are not numbers with random weights" if seen.unreadable else "all outputs are zero"
 
 
-def make_pair(step: Step, ready: Ready, seed: int, positive: bool) -> Pair:
+def make_pair(step: Step, ready: Ready, attempt: int, positive: bool) -> Pair:
     """Both nets with random values."""
     nets = ready.nets
     small, large = with_shared_constants(nets[step.small.architecture], nets[step.large.architecture])
-    values = random_values(large.module, seed, positive)
+    values = random_values(large.module, ready.seed, attempt, positive)
     return Pair(step.gene.name, large, small, values, ready.inputs, nets.dtype)
 
 
@@ -135,7 +136,7 @@ def break_index(pair: Pair, small: Run, large: Run) -> int | None:
     return None
 
 
-def prepare(space: Probed, example: Inputs) -> Ready:
+def prepare(space: Probed, example: Inputs, seed: int) -> Ready:
     """Random inputs of the form of the example if the nets take them, else the example itself.
 
     Error: the largest net takes neither.
@@ -145,11 +146,11 @@ def prepare(space: Probed, example: Inputs) -> Ready:
         nets = Nets(space, dtype)
         net = nets[architecture]
         for given in (_cast(example, dtype), example):
-            drawn = random_like(given, torch.Generator().manual_seed(0), net.module)
+            drawn = random_like(given, torch.Generator().manual_seed(seed), net.module)
             for inputs in (drawn, given):
-                failure = run(net, random_values(net.module, 0, False), inputs).failure
+                failure = run(net, random_values(net.module, seed, 0, False), inputs).failure
                 if not failure:
-                    return Ready(nets, inputs, given)
+                    return Ready(nets, inputs, given, seed)
     raise UserError(f"the largest net does not take the example: {failure}")
 
 

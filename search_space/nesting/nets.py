@@ -69,12 +69,12 @@ class Nets:
         return Net(architecture, module, self.space.layouts(module), constants)
 
 
-def random_values(module: nn.Module, seed: int, positive: bool) -> dict[str, Tensor]:
-    """A value for every parameter: matrices keep the scale of their inputs; later seeds give smaller ones."""
-    generator = torch.Generator().manual_seed(seed)
+def random_values(module: nn.Module, seed: int, attempt: int, positive: bool) -> dict[str, Tensor]:
+    """A value for every parameter: matrices keep the scale of their inputs; later attempts give smaller ones."""
+    generator = torch.Generator().manual_seed(2 * seed + attempt)
     values = {}
     for name, p in module.named_parameters():
-        scale = (0.5 if p.dim() < 2 else (p[0].numel() or 1) ** -0.5) * 0.3**seed
+        scale = (0.5 if p.dim() < 2 else (p[0].numel() or 1) ** -0.5) * 0.3**attempt
         values[name] = torch.randn(p.shape, generator=generator, dtype=p.dtype) * scale
         if positive:
             values[name] = values[name].abs() + 0.1 * scale

@@ -151,7 +151,7 @@ def test_the_order_in_which_genes_are_written_does_not_matter(name: str) -> None
 
 
 @EVERY
-@pytest.mark.parametrize("options", [{"a": [1]}, {"a": [1, 2, 3]}, {"a": ["x", "y"], "b": [True, 1]}])
+@pytest.mark.parametrize("options", [{"a": [1]}, {"a": [1, 2, 3]}, {"a": ["x", "y"], "b": [True, "1"]}])
 def test_tiny_spaces_are_exhausted(name: str, options: dict) -> None:
     space = nas.GeneSpace(options)
     study = nas.search(space, {"f": nas.minimize(lambda a: len(str(a)))}, algorithm=name, evaluations=50)
