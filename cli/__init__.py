@@ -67,7 +67,8 @@ def _explain(error: BaseException) -> NoReturn:
     if isinstance(error, UsageError):
         _misused(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _is_memory(str(error))):
-        _fail(f"the memory of this machine does not suffice; take smaller nets or batches ({error})", 1)
+        reason = f" ({error})" if str(error) else ""
+        _fail(f"the memory of this machine does not suffice; take smaller nets or batches{reason}", 1)
     raise error
 
 
