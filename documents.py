@@ -1,9 +1,8 @@
-"""Text that users and strangers wrote, read with limits: YAML (of which JSON is a part) and JSON.
+"""Text that users and strangers wrote, read with limits: YAML, of which JSON is a part.
 
 A file that is too large, too deep or says one thing twice is refused in one sentence before anything is built of it.
 """
 
-import json
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -51,17 +50,6 @@ def parse_yaml(text: str, what: str) -> Any:
         raise UserError(f"{what} is no valid YAML: {error.problem}{line}") from None
     except (yaml.YAMLError, ValueError) as error:  # a date that does not exist, a number of 5,000 digits
         raise UserError(f"{what} is no valid YAML: {' '.join(str(error).split())}") from None
-
-
-def read_json(path: str | PathLike[str], what: str) -> Any:
-    """The content of a JSON file. Errors: those of `read_text`; no JSON, or too deep."""
-    text = read_text(path, what)
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise UserError(f"{what} {path} is nested too deeply") from None
-    except ValueError as error:
-        raise UserError(f"{what} {path} is no whole JSON (cut off on its way?): {error}") from None
 
 
 @dataclass

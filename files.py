@@ -106,7 +106,8 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
         content = json.loads(data, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
         _check_depth(content)
     except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        cut = " (cut off on its way?)" if isinstance(error, json.JSONDecodeError) else ""
+        reason = "nested too deeply" if isinstance(error, RecursionError) else f"{error}{cut}"
         raise UserError(f"{path} is no description of {what}: {reason}; restore the file") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is no description of {what}: it holds no mapping; restore the file")

@@ -3,7 +3,7 @@
 import pytest
 
 from nas import documents
-from nas.documents import parse_yaml, read_json, read_yaml
+from nas.documents import parse_yaml, read_yaml
 from nas.errors import UserError
 
 ALIASES = "\n".join(
@@ -45,18 +45,3 @@ def test_a_file_that_is_too_large_is_not_read_whole(tmp_path, monkeypatch) -> No
     path.write_bytes(b" " * (2**20 + 1))
     with pytest.raises(UserError, match=r"a\[1\].yaml is larger than 1 MiB"):
         read_yaml(path, "the file")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"[" * 200_000, "is nested too deeply"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "no whole JSON"),
-        (b'{"a"', "no whole JSON"),
-        (bytes(range(256)), "no text in UTF-8"),
-    ],
-)
-def test_json_that_is_refused(tmp_path, content: bytes, said: str) -> None:
-    (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(UserError, match=said):
-        read_json(tmp_path / "a.json", "the file")

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from ...documents import read_json, read_yaml
+from ...documents import read_yaml
 from ...errors import UserError, quoted
+from ...files import read_json
 from ..check import bound_ms
 from ..device import Device
 from ..measuring.profiled import TimedNet, device_of, write_device
@@ -85,8 +86,8 @@ def ingest(
 
 def read_results(path: Path) -> Results:
     """Errors: it cannot be read, is cut off, has changed since it was written, or holds what is no number."""
-    content = read_json(path, "the file of results")
-    if not isinstance(content, dict) or "checksum" not in content:
+    content = read_json(path, "results")
+    if "checksum" not in content:
         raise UserError(f"{path} has no checksum; bring results.json, which run.py writes when it has timed all nets")
     plain = json.dumps({k: v for k, v in content.items() if k != "checksum"}, sort_keys=True).encode()
     if sha256(plain).hexdigest() != content["checksum"]:

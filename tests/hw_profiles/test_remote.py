@@ -155,8 +155,8 @@ REFUSED = {
     "other files": (changed(another_net), "are not those of the bundle"),
     "duplicate": (changed(duplicate), "timed twice or was not asked for"),
     "too few": (changed(lambda c: c["batches"][0]["nets"].pop()), "results are of 5 of 6 nets; let run.py finish"),
-    "infinite": (changed(lambda c: first_net(c).update(median_ms=float("inf"))), "median_ms: Input should be a finite"),
-    "no number": (changed(lambda c: first_net(c).update(p95_ms=float("nan"))), "p95_ms: Input should be"),
+    "infinite": (changed(lambda c: first_net(c).update(median_ms=float("inf"))), "Infinity is no finite number"),
+    "no number": (changed(lambda c: first_net(c).update(p95_ms=float("nan"))), "NaN is no finite number"),
     "negative": (changed(lambda c: first_net(c).update(median_ms=-1.0)), "greater than 0"),
     "another format": (changed(lambda c: c.update(format=2)), "format: Input should be 1"),
 }
