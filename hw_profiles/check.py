@@ -41,8 +41,9 @@ def check_all(names: Sequence[str | PathLike[str]] = ()) -> dict[str, list[str]]
 
 def check(device: Device) -> list[str]:
     """What is wrong with one profile: points, model, and what the file states of both."""
-    rules = (_names, _duplicates, _roofline, _far_off, _macs, _support, _stated, _interval)
-    return [finding for rule in rules for finding in rule(device)]
+    rules = (_names, _duplicates, _roofline, _macs, _support, _stated)
+    fitted = device if device.model else device.with_model(default_model(device))
+    return [*(finding for rule in rules for finding in rule(device)), *_far_off(fitted), *_interval(fitted)]
 
 
 def bound_ms(device: Device, net: Net) -> float:
@@ -101,8 +102,8 @@ def _roofline(device: Device) -> Iterator[str]:
 
 def _far_off(device: Device) -> Iterator[str]:
     """The worst point only: it spoils the predictions of the others."""
-    fitted = device.calibration.fitted if device.calibration else []
-    off = [(net.period_ms / time.mean_ms, net) for net, time in zip(fitted, left_out(device), strict=True)]
+    nets = device.calibration.fitted if device.calibration else []
+    off = [(net.period_ms / time.mean_ms, net) for net, time in zip(nets, left_out(device), strict=True)]
     worst, net = max(off, key=lambda pair: abs(log(pair[0])), default=(1.0, None))
     if net is not None and not 1 / FAR_OFF < worst < FAR_OFF:
         yield (
@@ -152,8 +153,7 @@ def _interval(device: Device) -> Iterator[str]:
     nets = device.calibration.fitted if device.calibration else []
     if not nets:
         return
-    fitted = device if device.model else device.with_model(default_model(device))
-    times = [(net, fitted.of_net(net)) for net in nets]
+    times = [(net, device.of_net(net)) for net in nets]
     inside = sum(t.low_ms <= net.period_ms <= t.high_ms for net, t in times)
     if inside < binom.ppf(0.01, len(nets), 0.9):
         yield f"its 90 % interval holds {inside} of its own {len(nets)} points"

@@ -196,3 +196,23 @@ class Causal(nn.Module):
 @case(True, ROWS)
 def causal_depth(trial):
     return stack([Causal(12) for _ in range(trial.suggest_int("depth", 1, 2))])
+
+
+class CachedBias(nn.Module):
+    """A table of biases for each head, looked up once in evaluation and kept in an attribute, as LeViT does."""
+
+    def __init__(self, heads, dim=4):
+        super().__init__()
+        self.heads, self.dim, self.cache = heads, dim, {}
+        self.q, self.o, self.table = nn.Linear(12, heads * dim), nn.Linear(heads * dim, 12), nn.Linear(1, heads)
+
+    def forward(self, x):
+        if "bias" not in self.cache:
+            self.cache["bias"] = self.table(torch.ones(1, dtype=x.dtype))
+        y = self.q(x).unflatten(-1, (self.heads, self.dim)) * self.cache["bias"][:, None]
+        return x + self.o(y.flatten(2))
+
+
+@case(True, ROWS)
+def cached_bias(trial):
+    return nn.Sequential(CachedBias(trial.suggest_int("heads", 1, 3)), nn.Linear(12, 3))

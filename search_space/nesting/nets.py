@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,14 +23,22 @@ Values = Mapping[str, Tensor]
 MOST_BUILT = 8
 
 
+State = list[tuple[dict[str, Any], dict[str, Any]]]
+"""The attributes of every submodule, and what they were."""
+
+
 @dataclass(frozen=True)
 class Net:
-    """One architecture, built: its module for evaluation, the layouts of its parameters, the values of its buffers."""
+    """One architecture, built: its module for evaluation, the layouts of its parameters, the values of its buffers.
+
+    built: its attributes as they were then: a call may leave caches in them (of position biases, say).
+    """
 
     architecture: Architecture
     module: nn.Module
     layouts: Mapping[str, Layout]
     constants: Values
+    built: State
 
     def buffer_layout(self, name: str) -> Layout:
         """The layout of a buffer; one that state dicts do not hold has an axis for each dimension."""
@@ -66,7 +75,7 @@ class Nets:
             name: buffer.detach().clone(memory_format=torch.contiguous_format)
             for name, buffer in module.named_buffers()
         }
-        return Net(architecture, module, self.space.layouts(module), constants)
+        return Net(architecture, module, self.space.layouts(module), constants, _state(module))
 
 
 def random_values(module: nn.Module, seed: int, attempt: int, positive: bool) -> dict[str, Tensor]:
@@ -123,6 +132,9 @@ def run(
     net: Net, values: Values, inputs: Inputs, scalars: Sequence[float] | None = None, skip: Sequence[str] = ()
 ) -> Run:
     """Outputs of the net with these values; modules in `skip` hand on their input."""
+    for attributes, built in net.built:
+        attributes.clear()
+        attributes.update(_copied(built))
     for name, p in net.module.named_parameters():
         p.copy_(values[name])
     for name, b in net.module.named_buffers():
@@ -146,6 +158,16 @@ def run(
             return replace(result, failure=f"{type(error).__name__}: {error}")
     result.outputs = [t for t in tensors_in(outputs) if t.is_floating_point() or t.is_complex()]
     return result
+
+
+def _state(module: nn.Module) -> State:
+    plain = (m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule))
+    return [(vars(m), _copied(vars(m))) for m in plain]
+
+
+def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Containers are copied, so that what a call adds to them is not there the next time."""
+    return {name: copy(value) if isinstance(value, (dict, list, set)) else value for name, value in attributes.items()}
 
 
 def _recorder(name: str, calls: list[tuple[str, Tensor]]) -> Hook:

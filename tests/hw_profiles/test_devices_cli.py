@@ -53,6 +53,7 @@ def test_a_page_is_whole_and_loads_nothing(name: str, tmp_path: Path) -> None:
     assert ('id="calibration"' in text) == (name != "h100")
 
 
+@pytest.mark.slow
 def test_check_of_the_package_finds_nothing() -> None:
     result = nas_command("devices", "check")
     assert result.code == 0, result.out
