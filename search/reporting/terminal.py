@@ -41,7 +41,8 @@ def front_table(answer: Answer) -> Table:
     extra = {n: price.head(n) for n, price in minimised.items() if n not in SHOWN_ANYWAY}
     verified = ("measured ms", "verdict") if answer.front["measured_ms"].notna().any() else ()
     for column in (
-        "front:N", "id", answer.metric, "latency ms", "90 % interval", *verified, *extra.values(), "params", "FLOPs"
+        "front:N", "id", answer.metric, "latency ms", "90 % interval", *verified, *extra.values(), "params",
+        *(() if verified else ("FLOPs",)),  # front.csv has all; a terminal has 80 columns
     ):  # fmt: skip
         table.add_column(column, justify="left" if column in LEFT else "right", no_wrap=column == "id")
     for row in rows:
@@ -58,11 +59,11 @@ def _cells(answer: Answer, row: Mapping[Any, Any], verified: bool, extra: Sequen
     mark = f"{place} *" if _is_chosen(answer, row) else str(place)
     interval = f"{row['latency_low_ms']:.3g} to {row['latency_high_ms']:.3g}"
     took = "" if not verified or isnan(row["measured_ms"]) else f"{row['measured_ms']:.3g}"
-    verdict = row["verdict"].rpartition(": ")[2] if verified else ""
+    verdict = row["verdict"].rpartition(": ")[2].partition(" for ")[0] if verified else ""
     return [
         mark, row["id"], quality_text(row[answer.metric], answer.metric), f"{row['latency_ms']:.3g}", interval,
         *((took, verdict) if verified else ()), *(f"{row[n]:.3g}" for n in extra), human(row["params"]),
-        human(row["flops"]),
+        *(() if verified else (human(row["flops"]),)),
     ]  # fmt: skip
 
 
