@@ -32,9 +32,9 @@ def describe_space(text: str, input_shape: tuple[int, ...], classes: int) -> dic
     fit = {"input_shape": list(input_shape), "classes": classes}
     path, _, name = text.rpartition(":")
     if path.endswith(".py"):
-        found = {"python": str(Path(path).resolve()), "function": name, "sha256": digest_of(Path(path)), **fit}
-        approve(Path(found["python"]), found["sha256"])  # kept with the run that it is of
-        return found
+        file, digest = Path(path).resolve(), digest_of(Path(path))
+        approve(file, digest)  # kept with the run that it is of
+        return {"python": str(file), "function": name, "sha256": digest, **fit}
     if text.endswith((".yaml", ".yml")):
         return {"transformer": load_space_file(Path(text)).model_dump(mode="json"), **fit}
     if text not in preset_names():
