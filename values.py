@@ -1,0 +1,99 @@
+"""Values that every room speaks: a metric, an estimate of it, a limit on it. They are formatted here and nowhere else."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["max", "min"]
+Source = Literal["counted", "measured", "calibrated", "analytic"]
+"""Where a number is from: counted exactly, timed on the device, fitted to measurements of it, or of its datasheet."""
+Tier = Literal["", "A", "B", "C", "D"]
+"""How far an estimate of a device is to be trusted (`hw_profiles`); empty: of a number that needs no trust."""
+Style = Literal["number", "share", "count"]
+COUNTS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a net has.
+
+    name: as in tables and objectives, with the unit where it has one (`latency_ms`). unit: of values, empty for none.
+    better: whether it is to be made large or small. style: how a value is written; a share is written in per cent.
+    title: for people; empty: the name.
+    """
+
+    name: str
+    unit: str = ""
+    better: Better = "min"
+    style: Style = "number"
+    title: str = ""
+
+    @property
+    def sign(self) -> int:
+        """What turns a value into a loss."""
+        return 1 if self.better == "min" else -1
+
+    @property
+    def label(self) -> str:
+        """Name for people, with the unit: `latency ms`."""
+        return " ".join(filter(None, (self.title or self.name, self.unit)))
+
+    def text(self, value: float) -> str:
+        """A value as people read it: `96.12%`, `1.23 M`, `4.5 ms`, `0.3127`."""
+        if self.style == "share":
+            return f"{value:.2%}"
+        if self.style == "count":
+            return count_text(value, self.unit)
+        return f"{value:.3g} {self.unit}" if self.unit else f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value of a metric in its unit, its 90 % interval, and where it is from; of what is counted low = value = high."""
+
+    metric: Metric
+    value: float
+    low: float
+    high: float
+    source: Source
+    tier: Tier = ""
+
+    @classmethod
+    def counted(cls, metric: Metric, value: float) -> "Estimate":
+        """A number that is exact."""
+        return cls(metric, value, value, value, "counted")
+
+    @property
+    def text(self) -> str:
+        """`4.5 ms, 4.1 to 5 (calibrated, tier B)`; of what is counted the value alone."""
+        if self.source == "counted":
+            return self.metric.text(self.value)
+        trust = f"{self.source}, tier {self.tier}" if self.tier else self.source
+        return f"{self.metric.text(self.value)}, {self.low:.3g} to {self.high:.3g} ({trust})"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most that a net may have of a metric, in its unit; on the device of that name, empty where none matters.
+
+    relative: `upper` is a share of what the largest net of the space has.
+    """
+
+    metric: Metric
+    upper: float
+    device: str = ""
+    relative: bool = False
+
+    @property
+    def text(self) -> str:
+        """`latency at most 5 ms on jetson-orin`."""
+        most = f"{self.upper:.3g} of the largest net's" if self.relative else self.metric.text(self.upper)
+        where = f" on {self.device}" if self.device else ""
+        return f"{self.metric.title or self.metric.name} at most {most}{where}"
+
+
+def count_text(value: float, unit: str = "") -> str:
+    """1234567 as 1.23 M."""
+    for name, scale in reversed(COUNTS.items()):
+        if value >= scale:
+            return f"{value / scale:.3g} {name}{unit}".rstrip()
+    return f"{value:.3g} {unit}".rstrip()
