@@ -1,4 +1,4 @@
-"""Values that every room speaks: a metric, an estimate of it, a limit on it. They are formatted here and nowhere else."""
+"""Values that every room speaks: a metric, an estimate of it, a limit on it; formatted here and nowhere else."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -48,7 +48,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value of a metric in its unit, its 90 % interval, and where it is from; of what is counted low = value = high."""
+    """A value of a metric in its unit, its 90 % interval, and its source; of a counted one low = value = high."""
 
     metric: Metric
     value: float
