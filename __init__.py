@@ -23,13 +23,11 @@ from .search_space.gene_space import GeneSpace
 from .search_space.layout import Linear
 from .search_space.presets import load_preset, preset_names
 from .search_space.space import SearchSpace
-from .search_space.stages import Staged
 from .search_space.transformer import TransformerSpace
 from .supernet.evaluate import evaluate, evaluate_subnet
 from .supernet.export import export
 from .supernet.health import check_health
 from .supernet.load import load, with_kernels
-from .supernet.population import evaluate_subnets
 from .supernet.quantize.post_training import quantize
 from .supernet.quantize.settings import PostTraining
 from .supernet.recipe import Recipe
@@ -55,7 +53,6 @@ __all__ = [
     "Sampler",
     "SearchSpace",
     "Split",
-    "Staged",
     "Study",
     "Supernet",
     "Task",
@@ -68,7 +65,6 @@ __all__ = [
     "device_names",
     "evaluate",
     "evaluate_subnet",
-    "evaluate_subnets",
     "export",
     "graph_of",
     "hypervolume",

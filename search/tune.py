@@ -13,7 +13,7 @@ import torch
 from ..errors import UserError, check_least
 from ..search_space.architecture import Architecture
 from ..search_space.space import SearchSpace
-from ..supernet.population import evaluate_subnets
+from ..supernet.evaluate import evaluate_subnet
 from ..supernet.recipe import Recipe
 from ..supernet.store import Supernet
 from ..supernet.train import train
@@ -111,7 +111,7 @@ def _trainable(
             del row
             if done * RUNGS // total > told:  # not again after a rollback
                 told = done * RUNGS // total
-                report({QUALITY: float(np.mean(evaluate_subnets(supernet, task, nets))), "steps": done})
+                report({QUALITY: float(np.mean([evaluate_subnet(supernet, task, net) for net in nets])), "steps": done})
 
         train(supernet, task, recipe, progress=progress)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..search_space.architecture import Architecture
 from ..search_space.quantization import policy_of
-from ..supernet.evaluate import EVALUATION_BATCH, score
-from ..supernet.population import outputs_of_subnets
+from ..supernet.evaluate import EVALUATION_BATCH, outputs_of, score
+from ..supernet.shipped import as_shipped
 from ..supernet.statistics import with_statistics
 from ..supernet.store import Supernet
 from ..tasks import Split, Task
@@ -58,8 +58,9 @@ class Validation:
         start = begun.pop() if len(begun) == 1 else 0
         before = self._outputs if start else {}
         self._outputs = {}
-        new = outputs_of_subnets(self.supernet, self.task, architectures, self.data.part(start, stop))
-        for architecture, outputs in zip(architectures, new, strict=True):
+        part = self.data.part(start, stop)
+        for architecture in architectures:
+            outputs, _ = outputs_of(as_shipped(self.supernet, self.task, architecture).eval(), part)
             whole = torch.cat([before.pop(architecture), outputs]) if start else outputs
             if stop < len(self.data):
                 self._outputs[architecture] = whole

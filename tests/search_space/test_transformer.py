@@ -80,7 +80,7 @@ def test_layers_see_the_index_of_the_supernet() -> None:
     net, _ = build(rich(), layers__1__keep=False)
     seen = []
     for block in net.layers.values():
-        block.register_forward_pre_hook(lambda _module, args: seen.append(args[0][1].layer))
+        block.register_forward_pre_hook(lambda _module, args: seen.append(args[1].layer))
     net(images())
     assert seen == [0, 2]
 

@@ -78,9 +78,8 @@ def same(a, b):
 def test_evaluation_extraction_export_and_loading_agree_to_the_last_digit(tmp_path, sampling):
     supernet = trained(sampling)
     nets = [SPACE.largest, SPACE.smallest, *(SPACE.sample(seed) for seed in range(3))]
-    together = nas.evaluate_subnets(supernet, TASK, nets)
-    for net, number in zip(nets, together, strict=True):
-        assert nas.evaluate_subnet(supernet, TASK, net) == number
+    for net in nets:
+        number = nas.evaluate_subnet(supernet, TASK, net)
         extracted = supernet.extract(net)  # no task: that of the training
         assert nas.evaluate(extracted, TASK) == number
         assert same(extracted.state_dict(), supernet.extract(net, TASK).state_dict())
@@ -89,7 +88,7 @@ def test_evaluation_extraction_export_and_loading_agree_to_the_last_digit(tmp_pa
     assert same(loaded.state_dict(), extracted.state_dict())
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     (outputs,) = session.run(None, {session.get_inputs()[0].name: X.numpy()})
-    assert (outputs.argmax(-1) == TASK.validation.targets.numpy()).mean() == pytest.approx(together[-1])
+    assert (outputs.argmax(-1) == TASK.validation.targets.numpy()).mean() == pytest.approx(number)
 
 
 def test_other_nets_and_other_supernets_do_not_move_what_is_measured():
@@ -283,7 +282,7 @@ def test_statistics_of_any_module_are_measured(sampling):
         extracted = supernet.extract(net)
         torch.testing.assert_close(extracted[2].mean, extracted[:2](x).mean(0), atol=1e-4, rtol=1e-3)
         number = nas.evaluate(extracted, TASK)
-        assert number == nas.evaluate_subnet(supernet, TASK, net) == nas.evaluate_subnets(supernet, TASK, [net])[0]
+        assert number == nas.evaluate_subnet(supernet, TASK, net)
         fresh = nas.Supernet(supernet.space)
         fresh.load_state_dict(supernet.state_dict())
         assert nas.evaluate_subnet(fresh, TASK, net) == number
@@ -332,11 +331,10 @@ def test_outputs_that_are_not_finite_have_no_metric(name, bad):
     with torch.no_grad():
         supernet.store.get_parameter(name)[0 if name == "3.weight" else 7, 7] = bad
     good, broken = space.smallest, space.largest
-    numbers = [nas.evaluate_subnet(supernet, TASK, broken), nas.evaluate_subnets(supernet, TASK, [good, broken])[1]]
-    numbers += [nas.evaluate(supernet.extract(broken), TASK)]
+    numbers = [nas.evaluate_subnet(supernet, TASK, broken), nas.evaluate(supernet.extract(broken), TASK)]
     quantized = supernet.serving(space.quantized(schemes=["w8a8", "w4a8"]))
     for net in (quantized.space.largest, quantized.space.architecture({**quantized.space.smallest, "hidden": 8})):
-        numbers += [nas.evaluate_subnet(quantized, TASK, net), *nas.evaluate_subnets(quantized, TASK, [net])]
+        numbers += [nas.evaluate_subnet(quantized, TASK, net)]
     assert np.isnan(numbers).all()
     assert np.isfinite(nas.evaluate_subnet(quantized, TASK, quantized.space.smallest))
     assert np.isfinite(nas.evaluate_subnet(supernet, TASK, good))
