@@ -173,8 +173,8 @@ def test_wrong_workers_are_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_like_nets_go_to_the_same_worker() -> None:
+def test_nets_are_divided_in_about_equal_pieces() -> None:
     nets = dict(enumerate([nas.Architecture({"a": a, "b": b}) for b in range(3) for a in range(2)]))
-    assert workers.divided(nets, 2) == [[0, 2, 4], [1, 3, 5]]
-    assert workers.divided(nets, 9) == [[0], [2], [4], [1], [3], [5]]
+    assert workers.divided(nets, 2) == [[0, 1, 2], [3, 4, 5]]
+    assert workers.divided(nets, 9) == [[0], [1], [2], [3], [4], [5]]
     assert workers.divided({}, 2) == []
