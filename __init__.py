@@ -9,7 +9,7 @@ study = nas.search(space, {"accuracy": nas.maximize(f), "latency_ms": nas.minimi
 
 from . import threads as _threads  # noqa: F401 (first: it is read when torch is imported)
 from .errors import Infeasible, UncalibratedWarning, UserError
-from .hw_profiles import Cost, Device, Latency, LatencyModel, device_names, graph_of, load_device, trace_cost
+from .hw_profiles import Cost, Device, LatencyModel, device_names, graph_of, load_device, trace_cost
 from .hw_profiles.measuring.profile import profile
 from .search.algorithms import algorithms
 from .search.objectives import Constraint, maximize, minimize
@@ -35,6 +35,7 @@ from .supernet.single import train_alone
 from .supernet.store import Supernet
 from .supernet.train import train
 from .tasks import Split, Task, load_task, task_names
+from .values import Estimate, Limit, Metric
 
 __version__ = "0.1.0"
 
@@ -43,11 +44,13 @@ __all__ = [
     "Constraint",
     "Cost",
     "Device",
+    "Estimate",
     "GeneSpace",
     "Infeasible",
-    "Latency",
     "LatencyModel",
+    "Limit",
     "Linear",
+    "Metric",
     "PostTraining",
     "Recipe",
     "Sampler",

@@ -46,6 +46,16 @@ class Metric:
         return f"{value:.3g} {self.unit}" if self.unit else f"{value:.4g}"
 
 
+LATENCY = Metric("latency_ms", "ms", title="latency")
+P95 = Metric("latency_p95_ms", "ms", title="p95 latency")
+ENERGY = Metric("energy_mj", "mJ", title="energy")
+MEMORY = Metric("memory_mib", "MiB", title="memory")
+SIZE = Metric("size_mib", "MiB", title="size")
+PARAMS = Metric("params", style="count", title="parameters")
+FLOPS = Metric("flops", style="count", title="FLOPs")
+THROUGHPUT = Metric("throughput_per_s", "/s", "max", title="throughput")
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value of a metric in its unit, its 90 % interval, and its source; of a counted one low = value = high."""

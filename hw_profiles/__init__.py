@@ -5,17 +5,13 @@ from .cost import Cost, OperatorCost, fused, trace_cost
 from .cost.graph import graph_of
 from .device import Device
 from .measuring.measure import Measurement, Protocol, calibrate, measure, measure_all
-from .models.latency import Latency, LatencyModel
-from .models.quantity import Energy, Memory
+from .models.latency import LatencyModel
 
 __all__ = [
     "Cost",
     "Device",
-    "Energy",
-    "Latency",
     "LatencyModel",
     "Measurement",
-    "Memory",
     "OperatorCost",
     "Protocol",
     "calibrate",

@@ -103,7 +103,7 @@ def _roofline(device: Device) -> Iterator[str]:
 def _far_off(device: Device) -> Iterator[str]:
     """The worst point only: it spoils the predictions of the others."""
     nets = device.calibration.fitted if device.calibration else []
-    off = [(net.period_ms / time.mean_ms, net) for net, time in zip(nets, left_out(device), strict=True)]
+    off = [(net.period_ms / time.value, net) for net, time in zip(nets, left_out(device), strict=True)]
     worst, net = max(off, key=lambda pair: abs(log(pair[0])), default=(1.0, None))
     if net is not None and not 1 / FAR_OFF < worst < FAR_OFF:
         yield (
@@ -154,7 +154,7 @@ def _interval(device: Device) -> Iterator[str]:
     if not nets:
         return
     times = [(net, device.of_net(net)) for net in nets]
-    inside = sum(t.low_ms <= net.period_ms <= t.high_ms for net, t in times)
+    inside = sum(t.low <= net.period_ms <= t.high for net, t in times)
     if inside < binom.ppf(0.01, len(nets), 0.9):
         yield f"its 90 % interval holds {inside} of its own {len(nets)} points"
 

@@ -5,7 +5,7 @@ measured points (`calibration`). Drop a file into `devices/`, or give a path: no
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -13,11 +13,12 @@ from torch import nn
 
 from ..errors import UserError
 from ..search_space.inputs import Inputs
+from ..values import THROUGHPUT, Estimate
 from .benchmark import local_rates
 from .cost import Cost, fused, trace_cost
-from .models.latency import Latency, LatencyModel, Source, Tier, analytic, below, fit, predict
+from .models.latency import LatencyModel, analytic, below, fit, predict
 from .models.priors import Prior, prior_of
-from .models.quantity import FEWEST, Energy, Memory, drawn, energy_of, fit_energy, fit_memory, memory_of
+from .models.quantity import FEWEST, drawn, energy_of, fit_energy, fit_memory, memory_of
 from .models.rank import LEAST
 from .models.tail import FEWEST as FEWEST_TAILS
 from .models.tail import Tail, fit_tail, p95_of
@@ -33,7 +34,6 @@ __all__ = [
     "Runtime",
     "Spec",
     "Supports",
-    "Throughput",
     "Validity",
     "Value",
     "default_model",
@@ -44,17 +44,6 @@ BatchMode = Literal["latency", "batch-step", "throughput"]
 Example = Inputs | None
 LOCAL_FACTOR = 3.0
 """90 % interval of the local machine before calibration: its rates are measured, but on three operators only."""
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """Outputs per second of a pipelined chip, and the 90 % interval."""
-
-    mean_per_s: float
-    low_per_s: float
-    high_per_s: float
-    source: Source
-    tier: Tier
 
 
 class Device(Frozen):
@@ -119,7 +108,7 @@ class Device(Frozen):
         """The points of the calibration, those that are not believed included."""
         return self.calibration.nets if self.calibration else []
 
-    def latency(self, cost: Cost | nn.Module, example: Example = None) -> Latency:
+    def latency(self, cost: Cost | nn.Module, example: Example = None) -> Estimate:
         """Latency of a traced cost, or of a module on an example input; beyond `validity` a tier lower.
 
         Errors: an operator that the device cannot run; a device of which only throughput is known; a profile that does
@@ -132,15 +121,15 @@ class Device(Frozen):
             )
         return self._period(self._traced(cost, example))
 
-    def throughput(self, cost: Cost | nn.Module, example: Example = None) -> Throughput:
+    def throughput(self, cost: Cost | nn.Module, example: Example = None) -> Estimate:
         """Outputs per second, of a device that is profiled by throughput."""
         if self.batch_mode != "throughput":
             raise UserError(f"{self.name} is profiled by {self.batch_mode}, not by throughput; use device.latency()")
         time = self._period(self._traced(cost, example))
-        return Throughput(1e3 / time.mean_ms, 1e3 / time.high_ms, 1e3 / time.low_ms, time.source, time.tier)
+        return Estimate(THROUGHPUT, 1e3 / time.value, 1e3 / time.high, 1e3 / time.low, time.source, time.tier)
 
-    def p95(self, cost: Cost | nn.Module, example: Example = None, *, time: Latency | None = None) -> Latency:
-        """The 95th percentile of single calls: `mean_ms` is its expected value, the others its 90 % interval.
+    def p95(self, cost: Cost | nn.Module, example: Example = None, *, time: Estimate | None = None) -> Estimate:
+        """The 95th percentile of single calls: `value` is its expected value, the others its 90 % interval.
 
         time: the latency, where more is known of it than `latency` says. Errors: those of `latency`; no percentiles
         were measured.
@@ -153,7 +142,7 @@ class Device(Frozen):
         known = time or self.latency(cost, example)
         return p95_of(self.p95_model, known, self.model or default_model(self))
 
-    def energy(self, cost: Cost | nn.Module, example: Example = None, *, time: Latency | None = None) -> Energy:
+    def energy(self, cost: Cost | nn.Module, example: Example = None, *, time: Estimate | None = None) -> Estimate:
         """Energy of one call: from measured energies, else from the latency and the rated power.
 
         time: the latency, where more is known of it than `latency` says. Errors: those of `latency`; neither energies
@@ -169,13 +158,13 @@ class Device(Frozen):
             )
         return drawn(time or self.latency(traced), self.spec.power_w.value)
 
-    def memory(self, cost: Cost | nn.Module, example: Example = None) -> Memory:
+    def memory(self, cost: Cost | nn.Module, example: Example = None) -> Estimate:
         """Peak memory beyond the bare runtime; where none was measured, from what is counted, within a factor 3."""
         if self.memory_model is not None:
             self._check_order(self.memory_model, "memory peaks")
         return memory_of(self.memory_model, self.as_run(self._traced(cost, example)), self.precision)
 
-    def of_net(self, net: Point | Rate) -> Latency:
+    def of_net(self, net: Point | Rate) -> Estimate:
         """What is predicted for a point of a calibration: latency, or the time between two outputs."""
         # The rows of a point are what the runtime runs: they were fused when they were typed in.
         return predict(self.model or default_model(self), self.priced(net.cost(self.precision)))
@@ -236,7 +225,7 @@ class Device(Frozen):
                 "and such as differ more, with `nas profile --nets`"
             )
 
-    def _period(self, cost: Cost) -> Latency:
+    def _period(self, cost: Cost) -> Estimate:
         refused = self.supports.refused(cost)
         if refused:
             known = ", ".join(self.supports.operators or ())

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..values import Estimate
 from .device import Device
 from .holdout import left_out
-from .models.latency import Latency
 from .points import Conflict, Error, Net, Point, Rate
 from .schema import Value
 
@@ -125,11 +125,11 @@ def compare(device: Device) -> list[Compared]:
     return sorted((_compared(*pair) for pair in zip(nets, left_out(device), strict=True)), key=lambda c: c.published)
 
 
-def _compared(net: Point | Rate, time: Latency) -> Compared:
+def _compared(net: Point | Rate, time: Estimate) -> Compared:
     if isinstance(net, Point):
-        return Compared(net, net.latency_ms, time.mean_ms, time.low_ms, time.high_ms)
+        return Compared(net, net.latency_ms, time.value, time.low, time.high)
     rate = 1e3 * net.batch
-    return Compared(net, net.throughput_per_s, rate / time.mean_ms, rate / time.high_ms, rate / time.low_ms)
+    return Compared(net, net.throughput_per_s, rate / time.value, rate / time.high, rate / time.low)
 
 
 def _counted(words: Iterable[str]) -> str:

@@ -8,8 +8,9 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from ..values import Estimate
 from .device import Device, default_model
-from .models.latency import Latency, below, missed
+from .models.latency import below, missed
 from .models.rank import rank_of
 from .points import Error, Point, Rate
 
@@ -23,7 +24,7 @@ PARTS = 10
 alike."""
 
 
-def left_out(device: Device, *, by_family: bool = False) -> list[Latency]:
+def left_out(device: Device, *, by_family: bool = False) -> list[Estimate]:
     """What is predicted for each fitted point from the others, or from other families; in the points' order.
 
     The interval is that of the whole profile. Empty without a calibration, or by family where there is one only.
@@ -45,7 +46,7 @@ def error_of(device: Device) -> Error:
         return Error(tier=below("C"), quantile_90=factor(device))
     true = np.array([net.period_ms for net in device.calibration.fitted])
     one, family = (
-        np.array([time.mean_ms for time in left_out(device, by_family=by_family)]) for by_family in (False, True)
+        np.array([time.value for time in left_out(device, by_family=by_family)]) for by_family in (False, True)
     )
     return Error(
         tier=device.calibration.tier,
@@ -64,7 +65,7 @@ def factor(device: Device) -> float:
     """
     nets = device.calibration.fitted if device.calibration else [A_NET]
     times = [device.of_net(net) for net in nets]
-    return median(sqrt(time.high_ms / time.low_ms) for time in times)
+    return median(sqrt(time.high / time.low) for time in times)
 
 
 def _missed(device: Device, nets: Sequence[Point | Rate], fold: NDArray[np.intp]) -> Array:
@@ -84,7 +85,7 @@ def _folds(nets: Sequence[Point | Rate], by_family: bool) -> NDArray[np.intp]:
     return np.arange(len(nets)) % (len(nets) if len(nets) <= 3 * PARTS else PARTS)
 
 
-def _moved(time: Latency, mean_ms: float) -> Latency:
-    """The interval about another mean."""
-    scale = mean_ms / time.mean_ms
-    return replace(time, mean_ms=mean_ms, low_ms=scale * time.low_ms, high_ms=scale * time.high_ms)
+def _moved(time: Estimate, ms: float) -> Estimate:
+    """The interval about another value."""
+    scale = ms / time.value
+    return replace(time, value=ms, low=scale * time.low, high=scale * time.high)

@@ -5,14 +5,15 @@ where many nets of it were timed: cross-validation says so.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from ..errors import UserError
-from ..hw_profiles import Cost, Device, Latency, LatencyModel
+from ..hw_profiles import Cost, Device, LatencyModel
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
+from ..values import Estimate
 from .choose import Choice, Indices, choose
 from .methods import method_names
 from .table import Array, Features, cost_columns
@@ -86,7 +87,7 @@ class Learned:
     error: float
     choice: Choice
 
-    def latency(self, architecture: Architecture, known: Latency, pace: float = 1.0) -> Latency:
+    def latency(self, architecture: Architecture, known: Estimate, pace: float = 1.0) -> Estimate:
         """known: what the latency model says, which knows source and tier. pace: see `LatencyModel`."""
         row = self.choice.predict([architecture]).iloc[0] * pace
-        return Latency(float(row["mean"]), float(row["low"]), float(row["high"]), known.source, known.tier)
+        return replace(known, value=float(row["mean"]), low=float(row["low"]), high=float(row["high"]))

@@ -43,7 +43,7 @@ def run(supernet: nas.Supernet, task: nas.Task, device: nas.Device, early: bool,
 
     def latency_ms(a: nas.Architecture) -> float:
         if a not in costs:
-            costs[a] = device.latency(nas.trace_cost(supernet.space.skeleton(a), task.example)).mean_ms
+            costs[a] = device.latency(nas.trace_cost(supernet.space.skeleton(a), task.example)).value
         return costs[a]
 
     objectives = {

@@ -61,12 +61,12 @@ def evaluate(spaces: list[nas.SearchSpace], nets: int, setting: Setting) -> str:
     pace = float(np.median(now[:ANCHORS] / [p.period_ms for p in again]))
     true = now[ANCHORS:] / pace
     said = [device.latency(module, example) for module in modules[ANCHORS:]]
-    mean = np.array([x.mean_ms for x in said])
+    mean = np.array([x.value for x in said])
     off = np.abs(mean / true - 1)
-    inside = np.mean([x.low_ms <= t <= x.high_ms for x, t in zip(said, true, strict=True)])
+    inside = np.mean([x.low <= t <= x.high for x, t in zip(said, true, strict=True)])
     return (
         f"{minutes:7.1f} {pace:5.2f} {100 * off.mean():7.1f} {kendalltau(mean, true)[0]:6.3f} "
-        f"{np.mean(off <= 0.1):10.0%} {inside:9.0%} {np.median([x.high_ms / x.mean_ms for x in said]):7.3f}"
+        f"{np.mean(off <= 0.1):10.0%} {inside:9.0%} {np.median([x.high / x.value for x in said]):7.3f}"
     )
 
 

@@ -82,8 +82,7 @@ def digits() -> Problem:
     nets = list(space.enumerate())
     costs = [nas.trace_cost(space.skeleton(net), task.example, device.precision) for net in nets]
     points = [
-        (1 - nas.evaluate_subnet(supernet, task, n), device.latency(c).mean_ms)
-        for n, c in zip(nets, costs, strict=True)
+        (1 - nas.evaluate_subnet(supernet, task, n), device.latency(c).value) for n, c in zip(nets, costs, strict=True)
     ]
     scaled = (np.array(points) - np.min(points, axis=0)) / np.ptp(points, axis=0)
     table = dict(zip(nets, scaled, strict=True))

@@ -75,7 +75,7 @@ def _paced(candidates: Candidates) -> Device:
     space, rng, device = candidates.supernet.space, np.random.default_rng(0), candidates.device
     nets = list(dict.fromkeys([space.smallest, space.largest, *(space.sample(rng) for _ in range(PACE_NETS - 2))]))
     now = [m.median_ms for m in candidates.measure(nets, PACE_SECONDS)]
-    pace = float(np.median([ms / candidates.latency(net).mean_ms for net, ms in zip(nets, now, strict=True)]))
+    pace = float(np.median([ms / candidates.latency(net).value for net, ms in zip(nets, now, strict=True)]))
     if device.model is None or not abs(log(pace)) > max(log(SLACK), log(device.model.high_factor)):
         return device
     return device.with_model(replace(device.model, pace=pace))

@@ -8,13 +8,14 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
-from ..hw_profiles import Cost, Device, Energy, Latency, Measurement, Protocol, measure_all, trace_cost
+from ..hw_profiles import Cost, Device, Measurement, Protocol, measure_all, trace_cost
 from ..predictors.latency import Learned
 from ..search_space.architecture import Architecture
 from ..search_space.quantization import policy_of
 from ..supernet.quantize.packed import packed_bytes
 from ..supernet.store import Supernet
 from ..tasks import Task
+from ..values import Estimate
 from .validation import Validation
 
 
@@ -53,17 +54,17 @@ class Candidates:
             self._packed[architecture] = packed_bytes(net)
         return self._packed[architecture]
 
-    def latency(self, architecture: Architecture) -> Latency:
+    def latency(self, architecture: Architecture) -> Estimate:
         known = self.device.latency(self.cost(architecture))
         if self.learned is None:
             return known
         return self.learned.latency(architecture, known, self.device.model.pace if self.device.model else 1.0)
 
-    def p95(self, architecture: Architecture) -> Latency:
+    def p95(self, architecture: Architecture) -> Estimate:
         """The 95th percentile of calls."""
         return self.device.p95(self.cost(architecture), time=self.latency(architecture))
 
-    def energy(self, architecture: Architecture) -> Energy:
+    def energy(self, architecture: Architecture) -> Estimate:
         return self.device.energy(self.cost(architecture), time=self.latency(architecture))
 
     def measure(self, architectures: Sequence[Architecture], seconds: float) -> list[Measurement]:

@@ -8,26 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import unknown
-from ..hw_profiles import Energy, Latency, Memory
 from ..search_space.architecture import Architecture
+from ..values import FLOPS, MEMORY, PARAMS, SIZE, Estimate
 from .candidates import Candidates
 from .units import COUNTS, MEBIBYTES, MILLIJOULES, MILLISECONDS, for_each, human, parse_number
 
 COUNTED = "counted"
-
-
-@dataclass(frozen=True)
-class Amount:
-    """What a net costs, in the unit of its `Price`; low, high: the 90 % interval, of what is counted the value itself.
-
-    source, tier: as of a `Latency`; "counted", without a tier, is exact.
-    """
-
-    value: float
-    low: float
-    high: float
-    source: str = COUNTED
-    tier: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +30,7 @@ class Price:
     unit: str
     units: Mapping[str, float]
     example: str
-    of: Callable[[Candidates, Architecture], Amount]
+    of: Callable[[Candidates, Architecture], Estimate]
     local: bool = True
     predicted: bool = False
     measured: bool = False
@@ -62,7 +48,7 @@ class Price:
         """Of a column, with the unit: `energy mJ on t4`."""
         return " ".join(filter(None, (self.title, self.unit))) + column.removeprefix(self.name)
 
-    def told(self, amount: Amount) -> str:
+    def told(self, amount: Estimate) -> str:
         """With the interval and where it is from, where it is not exact."""
         if amount.source == COUNTED:
             return self.text(amount.value)
@@ -91,7 +77,7 @@ class Charge:
     """What a net costs on a device, and the most that was allowed; device: empty for the first one."""
 
     price: Price
-    amount: Amount
+    amount: Estimate
     allowed: float | None = None
     device: str = ""
 
@@ -105,43 +91,26 @@ class Charge:
         return self.price.told(self.amount) + allowed
 
 
-def counted(value: float) -> Amount:
-    return Amount(value, value, value)
-
-
-def of_latency(found: Latency) -> Amount:
-    return Amount(found.mean_ms, found.low_ms, found.high_ms, found.source, found.tier)
-
-
-def _energy(found: Energy) -> Amount:
-    return Amount(found.mean_mj, found.low_mj, found.high_mj, found.source, found.tier)
-
-
-def _memory(found: Memory) -> Amount:
-    return Amount(found.mean_mib, found.low_mib, found.high_mib, found.source, found.tier)
-
-
-def _peak(candidates: Candidates, net: Architecture) -> Amount:
+def _peak(candidates: Candidates, net: Architecture) -> Estimate:
     """What the profile predicts, if it measured any; else weights and activations."""
-    cost = candidates.cost(net)
-    known = candidates.device.memory_model is not None
-    return _memory(candidates.device.memory(cost)) if known else counted(cost.memory_bytes / 2**20)
+    cost, device = candidates.cost(net), candidates.device
+    return Estimate.counted(MEMORY, cost.memory_bytes / 2**20) if device.memory_model is None else device.memory(cost)
 
 
 TABLE = (
     Price("latency_ms", "latency", "ms", MILLISECONDS, "5ms",
-          lambda c, net: of_latency(c.latency(net)), predicted=True, measured=True),
+          lambda c, net: c.latency(net), predicted=True, measured=True),
     Price("latency_p95_ms", "p95 latency", "ms", MILLISECONDS, "8ms",
-          lambda c, net: of_latency(c.p95(net)), predicted=True, measured=True, option="--max-p95"),
+          lambda c, net: c.p95(net), predicted=True, measured=True, option="--max-p95"),
     Price("energy_mj", "energy", "mJ", MILLIJOULES, "20mJ",
-          lambda c, net: _energy(c.energy(net)), predicted=True, option="--max-energy"),
+          lambda c, net: c.energy(net), predicted=True, option="--max-energy"),
     Price("memory_mib", "memory", "MiB", MEBIBYTES, "50MiB", _peak, predicted=True, option="--max-memory"),
     Price("size_mib", "size", "MiB", MEBIBYTES, "4MiB",
-          lambda c, net: counted(c.weight_bytes(net) / 2**20), option="--max-size"),
+          lambda c, net: Estimate.counted(SIZE, c.weight_bytes(net) / 2**20), option="--max-size"),
     Price("params", "parameters", "", COUNTS, "2M",
-          lambda c, net: counted(c.cost(net).params), local=False, option="--max-params"),
+          lambda c, net: Estimate.counted(PARAMS, c.cost(net).params), local=False, option="--max-params"),
     Price("flops", "FLOPs", "", COUNTS, "1G",
-          lambda c, net: counted(c.cost(net).flops), local=False, option="--max-flops"),
+          lambda c, net: Estimate.counted(FLOPS, c.cost(net).flops), local=False, option="--max-flops"),
 )  # fmt: skip
 PRICES: Mapping[str, Price] = {price.name: price for price in TABLE}
 ALWAYS = ("params", "flops", "memory_mib", "size_mib")

@@ -101,7 +101,7 @@ def check_budget(candidates: Candidates, budget: Budget | None) -> tuple[float |
     if upper(space.smallest) > bound:
         fastest = least(space, upper)
         if upper(fastest) > bound:
-            raise Infeasible(_infeasible(candidates, budget, fastest, largest.mean_ms))
+            raise Infeasible(_infeasible(candidates, budget, fastest, largest.value))
     if upper(space.largest) <= bound:
         return bound, [f"The budget does not bind: even the largest net takes {upper(space.largest):.3g} ms."]
     return bound, []
@@ -111,7 +111,7 @@ def bound_of(candidates: Candidates, budget: Budget) -> float:
     """The budget in milliseconds."""
     if budget.ms is not None:
         return budget.ms
-    return (budget.share or 0) * candidates.latency(candidates.supernet.space.largest).mean_ms
+    return (budget.share or 0) * candidates.latency(candidates.supernet.space.largest).value
 
 
 def _upper(candidates: Candidates, budget: Budget) -> Callable[[Architecture], float]:
@@ -123,7 +123,7 @@ def _upper(candidates: Candidates, budget: Budget) -> Callable[[Architecture], f
 
     def upper(architecture: Architecture) -> float:
         latency = candidates.latency(architecture)
-        return latency.mean_ms if budget.ms is None or candidates.device.measurable else latency.high_ms
+        return latency.value if budget.ms is None or candidates.device.measurable else latency.high
 
     return upper
 
@@ -136,7 +136,7 @@ def _infeasible(candidates: Candidates, budget: Budget, fastest: Architecture, l
     end = "mean" if budget.ms is None or candidates.device.measurable else "upper end"
     return (
         f"no net of the space keeps {budget.text} on {candidates.device.name}. The fastest, {fastest.id}, takes "
-        f"{latency.mean_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g}, {latency.source}); the budget "
+        f"{latency.value:.3g} ms ({latency.low:.3g} to {latency.high:.3g}, {latency.source}); the budget "
         f"bounds the {end}. It is held up by {sentence(blames, 'ms')}. "
         f"The nearest feasible budget is {nearest}."
     )

@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import Infeasible
-from ..hw_profiles import Latency
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
 from ..tasks.metrics import name_of, quality_text
+from ..values import P95, Estimate
 from .calibration import prediction_notes
 from .candidates import Candidates
-from .costs import ALWAYS, COUNTED, Charge, check_known, of_latency, price_of
+from .costs import ALWAYS, COUNTED, Charge, check_known, price_of
 from .evaluation import Evaluation
 from .failures import failure_notes
 from .limits import Bound, Limits, bound_of, bounds_of, check_limits, constraints_of
@@ -23,7 +23,7 @@ from .recheck import recheck
 from .run import Progress, search
 from .storage import disk_errors
 from .study import Study
-from .verify import Verdict, as_latency, verify
+from .verify import Verdict, as_estimate, verify
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Answer:
     metric: str
     validation: float
     test: float
-    latency: Latency
-    predicted: Latency
+    latency: Estimate
+    predicted: Estimate
     front: pd.DataFrame
     front_architectures: list[Architecture]
     trials: pd.DataFrame
@@ -49,7 +49,7 @@ class Answer:
     bound_ms: float | None = None
     notes: list[str] = field(default_factory=list)
     bounded_by: str = ""
-    elsewhere: dict[str, tuple[Latency, float | None]] = field(default_factory=dict)
+    elsewhere: dict[str, tuple[Estimate, float | None]] = field(default_factory=dict)
     """Of the other devices, by name: the latency there and its bound in milliseconds."""
     charges: list[Charge] = field(default_factory=list)
     """Costs of the chosen net beside the latency: those that were asked for, and what is known of every net."""
@@ -194,7 +194,7 @@ def _verified(
     may = [e for e in study.evaluations if not e.failed and all(each.may_keep(e.architecture) for each in bounds)]
     losses = _losses(candidates, study, may)
     ranked = [e.architecture for e in may if e.architecture.id in losses]
-    ranked.sort(key=lambda a: (losses[a.id], candidates.latency(a).mean_ms))
+    ranked.sort(key=lambda a: (losses[a.id], candidates.latency(a).value))
     return verify(candidates, ranked, bound, p95, share=share, losses=losses)
 
 
@@ -220,8 +220,8 @@ def _with_costs(
         if any(x.source != COUNTED for x in amounts):
             columns |= {price.column("low"): [x.low for x in amounts], price.column("high"): [x.high for x in amounts]}
     return table.reset_index(drop=True).assign(
-        latency_low_ms=[x.low_ms for x in latencies],
-        latency_high_ms=[x.high_ms for x in latencies],
+        latency_low_ms=[x.low for x in latencies],
+        latency_high_ms=[x.high for x in latencies],
         measured_ms=[timed.median_ms if (timed := verdict.measured.get(a.id)) else nan for a in nets],
         latency_source=[x.source for x in latencies],
         verdict=[verdict.of(net.id) for net in nets],
@@ -239,7 +239,7 @@ def _charges(candidates: Candidates, limits: Limits, objectives: Sequence[str], 
         for price in (p for p in map(price_of, shown) if p.name != "latency_ms" and (first or p.local)):
             amount = price.of(on.candidates, verdict.architecture)
             if first and timed is not None and price.name == "latency_p95_ms":
-                amount = of_latency(as_latency(timed, verdict.latency.tier, p95=True, least=verdict.least))
+                amount = as_estimate(timed, verdict.latency.tier, P95, least=verdict.least)
             found.append(Charge(price, amount, on.upper.get(price.name), where))
     return found
 

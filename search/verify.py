@@ -12,9 +12,9 @@ from math import exp, hypot, log
 from statistics import median
 
 from ..errors import Infeasible
-from ..hw_profiles import Latency, Measurement
-from ..hw_profiles.models.latency import Tier
+from ..hw_profiles import Measurement
 from ..search_space.architecture import Architecture
+from ..values import LATENCY, P95, Estimate, Metric, Tier
 from .calibration import SLACK
 from .candidates import Candidates
 
@@ -45,13 +45,13 @@ class Bounds:
 
     def excess(self, m: Measurement) -> tuple[float, float, str] | None:
         """What was measured, what is allowed, and of what, where that is too little; None: the bounds are kept."""
-        for took, most, what in ((m.median_ms, self.ms, ""), (m.p95_ms, self.p95_ms, P95)):
+        for took, most, what in ((m.median_ms, self.ms, ""), (m.p95_ms, self.p95_ms, TAIL)):
             if most is not None and took * (1 + max(m.noise, REPEAT)) > most:
                 return took, most, what
         return None
 
 
-P95 = " in the 95th percentile of its calls"
+TAIL = " in the 95th percentile of its calls"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Verdict:
     """
 
     architecture: Architecture
-    latency: Latency
+    latency: Estimate
     measured: Mapping[str, Measurement] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     fallen: Mapping[str, str] = field(default_factory=dict)
@@ -148,7 +148,7 @@ class _Trial:
         return timed[0].median_ms if abs(ratios[0]) <= tolerance or not alike else self.predicted(nets[0])
 
     def predicted(self, net: Architecture) -> float:
-        return self.candidates.latency(net).mean_ms
+        return self.candidates.latency(net).value
 
     def keeps(self, net: Architecture) -> bool:
         return net.id in self.measured and self.bounds.excess(self.measured[net.id]) is None
@@ -177,7 +177,7 @@ class _Trial:
     def verdict(self, chosen: Architecture, ranked: Sequence[Architecture]) -> Verdict:
         tier = self.candidates.latency(chosen).tier
         least = OTHER_PACE if any(abs(log(pace)) > log(SLACK) for pace in self.paces) else REPEAT
-        latency = as_latency(self.measured[chosen.id], tier, least=least)
+        latency = as_estimate(self.measured[chosen.id], tier, least=least)
         fallen = {net.id: why for net in ranked if net != chosen and (why := self._why(net))}
         notes = [note for note in (self._pace_note(chosen), self._fallen_note(chosen, ranked, fallen)) if note]
         return Verdict(chosen, latency, self.measured, notes, fallen, self.bounds.ms, least)
@@ -188,7 +188,7 @@ class _Trial:
         if excess is None:
             return ""
         took, most, what = excess
-        guess = (self.candidates.p95 if what else self.candidates.latency)(net).mean_ms
+        guess = (self.candidates.p95 if what else self.candidates.latency)(net).value
         return f"predicted at {guess:.3g} ms{what}; it took {took:.3g} ms: too slow for {most:.3g} ms"
 
     def _fallen_note(
@@ -237,22 +237,19 @@ def _span(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def as_latency(m: Measurement, tier: Tier, *, p95: bool = False, least: float = REPEAT) -> Latency:
-    """What was measured, with what it moves from one process to the next, at least the share `least`.
-
-    p95: the 95th percentile.
-    """
-    ms, spread = m.p95_ms if p95 else m.median_ms, max(m.noise, least)
-    return Latency(ms, ms * (1 - spread), ms * (1 + spread), "measured", tier)
+def as_estimate(m: Measurement, tier: Tier, metric: Metric = LATENCY, *, least: float = REPEAT) -> Estimate:
+    """What was measured, with what it moves from one process to the next, at least the share `least`."""
+    ms, spread = m.p95_ms if metric == P95 else m.median_ms, max(m.noise, least)
+    return Estimate(metric, ms, ms * (1 - spread), ms * (1 + spread), "measured", tier)
 
 
-def _unmeasured(candidates: Candidates, latency: Latency, bound: float | None) -> str:
+def _unmeasured(candidates: Candidates, latency: Estimate, bound: float | None) -> str:
     """What is not known. Of a datasheet no budget in milliseconds is claimed to be kept."""
     device = candidates.device
     if latency.tier != "D" or bound is None:
         return f"Latency is {latency.source}, not measured: {device.title} is not at hand."
     return (
         f"Nobody can promise {bound:.3g} ms here: of {device.title} with this kind of net only the datasheet speaks "
-        f"(tier D, {latency.low_ms:.3g} to {latency.high_ms:.3g} ms). The nets are ranked by it; "
+        f"(tier D, {latency.low:.3g} to {latency.high:.3g} ms). The nets are ranked by it; "
         "`nas profile pack` makes a bundle that measures them on the device."
     )

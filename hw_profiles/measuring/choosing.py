@@ -51,7 +51,7 @@ def _spread(pool: Sequence[Net], device: Device, nets: int) -> list[int]:
     for number, family in enumerate(families):
         members = [i for i, net in enumerate(pool) if net.source.family == family]
         share = wanted // len(families) + (number < wanted % len(families))
-        expected = [device.latency(pool[i].cost).mean_ms for i in members]
+        expected = [device.latency(pool[i].cost).value for i in members]
         chosen += [members[k] for k in spread(expected, share)]
     return chosen
 

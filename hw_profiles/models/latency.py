@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...errors import UserError, unknown
+from ...values import LATENCY, Estimate
 from ..cost import Cost
 from .intervals import interval_ends
 from .priors import ANY_DEVICE, Prior, Rates
@@ -25,6 +26,7 @@ from .transfer import Profiled, Start, start_of
 
 Source = Literal["measured", "calibrated", "analytic"]
 Tier = Literal["A", "B", "C", "D"]
+"""A: fitted to 100 nets or more measured on this very device, B: to 5-99, C: to published points, D: datasheet only."""
 Form = Literal["roofline", "rates", "grey-box"]
 Array = NDArray[np.float64]
 
@@ -35,20 +37,6 @@ NEEDS: Mapping[Form, int] = {"rates": 0, "roofline": 12, "grey-box": FEWEST}
 """Nets from which a form is tried."""
 BETTER = 0.9
 """Another form is taken where it brings the error of nets left out below this share of that of `rates`."""
-
-
-@dataclass(frozen=True)
-class Latency:
-    """A latency and its 90 % interval.
-
-    Tier: A fitted to 100 nets or more measured on this very device, B to 5-99, C to published points, D datasheet only.
-    """
-
-    mean_ms: float
-    low_ms: float
-    high_ms: float
-    source: Source
-    tier: Tier
 
 
 class Target(Protocol):
@@ -125,7 +113,7 @@ class LatencyModel:
     def predict(self, costs: Sequence[Cost]) -> pd.DataFrame:
         """One row for each cost: `mean_ms`, `low_ms`, `high_ms` (the 90 % interval)."""
         found = [predict(self, cost) for cost in costs]
-        return pd.DataFrame([(x.mean_ms, x.low_ms, x.high_ms) for x in found], columns=["mean_ms", "low_ms", "high_ms"])
+        return pd.DataFrame([(x.value, x.low, x.high) for x in found], columns=["mean_ms", "low_ms", "high_ms"])
 
 
 def _check(costs: Sequence[Cost], latencies_ms: Sequence[float], groups: Sequence[Hashable] | None, form: str) -> None:
@@ -141,7 +129,7 @@ def _check(costs: Sequence[Cost], latencies_ms: Sequence[float], groups: Sequenc
         raise unknown("form of a latency model", form, ("auto", "roofline", "rates", "grey-box"))
 
 
-def predict(model: LatencyModel, cost: Cost) -> Latency:
+def predict(model: LatencyModel, cost: Cost) -> Estimate:
     """Latency of a cost; one that was traced at another precision is rescaled to the model's."""
     table = tabulate([cost], model.precision)
     log_seconds = _log_seconds(model.rates, model.form, model.residual, table) + _offset(model.start, table)
@@ -154,7 +142,7 @@ def predict(model: LatencyModel, cost: Cost) -> Latency:
         wider, tier = decades * PER_DECADE, below(tier) if decades else tier
     low, high = -log(model.low_factor), log(model.high_factor)
     low, high = (min(side + wider, max(log(model.widest), side)) for side in (low, high))
-    return Latency(mean, mean * exp(-low), mean * exp(high), model.source, tier)
+    return Estimate(LATENCY, mean, mean * exp(-low), mean * exp(high), model.source, tier)
 
 
 def below(tier: Tier) -> Tier:

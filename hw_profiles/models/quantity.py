@@ -7,12 +7,13 @@ runtime takes. `LatencyModel` fits either; its unit is then mJ or MiB in the pla
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import log
 
+from ...values import ENERGY, MEMORY, Estimate
 from ..cost import Cost, OperatorCost
 from ..cost.operators import KINDS, WEIGHT_BYTES
-from .latency import Latency, LatencyModel, Source, Tier, analytic, fit, predict
+from .latency import LatencyModel, Tier, analytic, fit, predict
 from .priors import Prior, Rates
 
 FEWEST = 3
@@ -23,37 +24,15 @@ not drawn for long."""
 TYPICAL_WATTS = 50.0
 
 
-@dataclass(frozen=True)
-class Energy:
-    """Energy of one call in millijoules, its 90 % interval, and where it is from (see `Latency`)."""
-
-    mean_mj: float
-    low_mj: float
-    high_mj: float
-    source: Source
-    tier: Tier
+def energy_of(model: LatencyModel, cost: Cost) -> Estimate:
+    """Energy of one call, by a model that was fitted to energies."""
+    return replace(predict(model, cost), metric=ENERGY)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Peak memory in MiB of a net beyond that of the bare runtime, its 90 % interval, and where it is from."""
-
-    mean_mib: float
-    low_mib: float
-    high_mib: float
-    source: Source
-    tier: Tier
-
-
-def energy_of(model: LatencyModel, cost: Cost) -> Energy:
-    """What a model that was fitted to energies says."""
-    found = predict(model, cost)
-    return Energy(found.mean_ms, found.low_ms, found.high_ms, found.source, found.tier)
-
-
-def drawn(time: Latency, watts: float) -> Energy:
+def drawn(time: Estimate, watts: float) -> Estimate:
     """Energy of a device of which only the rated power is known: milliseconds times watts are millijoules."""
-    return Energy(LOAD * watts * time.mean_ms, LEAST_LOAD * watts * time.low_ms, watts * time.high_ms, "analytic", "D")
+    value, low, high = LOAD * watts * time.value, LEAST_LOAD * watts * time.low, watts * time.high
+    return Estimate(ENERGY, value, low, high, "analytic", "D")
 
 
 def fit_energy(
@@ -70,11 +49,10 @@ def fit_energy(
     return fit(costs, energies_mj, replace(prior, rates=centre), tier=tier, precision=precision)
 
 
-def memory_of(model: LatencyModel | None, cost: Cost, precision: str) -> Memory:
-    """model: None, where nothing was measured."""
-    known = model or analytic(MEMORY_PRIOR, precision)
-    found = predict(known, memory_cost(cost, precision))
-    return Memory(found.mean_ms, found.low_ms, found.high_ms, found.source, found.tier)
+def memory_of(model: LatencyModel | None, cost: Cost, precision: str) -> Estimate:
+    """Peak memory of a net beyond that of the bare runtime. model: None, where nothing was measured."""
+    found = predict(model or analytic(MEMORY_PRIOR, precision), memory_cost(cost, precision))
+    return replace(found, metric=MEMORY)
 
 
 def fit_memory(costs: Sequence[Cost], peaks_mib: Sequence[float], tier: Tier, precision: str) -> LatencyModel:

@@ -12,9 +12,10 @@ from math import exp, log
 import numpy as np
 from numpy.typing import NDArray
 
+from ...values import P95, Estimate
 from ..cost import Cost
 from .intervals import interval_ends
-from .latency import Latency, LatencyModel, missed
+from .latency import LatencyModel, missed
 from .priors import Prior
 
 Array = NDArray[np.float64]
@@ -43,12 +44,12 @@ class Tail:
         return exp(max(0.0, self.level + self.slope * log(min(max(ms, least), most))))
 
 
-def p95_of(tail: Tail, time: Latency, model: LatencyModel) -> Latency:
+def p95_of(tail: Tail, time: Estimate, model: LatencyModel) -> Estimate:
     """The 95th percentile, its interval and where it is from. Wider where the latency is less sure than usual."""
-    mean = tail.ratio(time.mean_ms) * time.mean_ms
-    low = tail.half + max(0.0, log(time.mean_ms / time.low_ms) + log(model.low_factor))
-    high = tail.half + max(0.0, log(time.high_ms / time.mean_ms) - log(model.high_factor))
-    return Latency(mean, mean * exp(-low), mean * exp(high), time.source, time.tier)
+    mean = tail.ratio(time.value) * time.value
+    low = tail.half + max(0.0, log(time.value / time.low) + log(model.low_factor))
+    high = tail.half + max(0.0, log(time.high / time.value) - log(model.high_factor))
+    return Estimate(P95, mean, mean * exp(-low), mean * exp(high), time.source, time.tier)
 
 
 def fit_tail(

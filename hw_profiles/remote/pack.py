@@ -88,9 +88,9 @@ def script() -> str:
 def _batches(chosen: Sequence[Net], like: Device) -> list[PackedBatch]:
     """Batches that each span the range of costs, and some nets of the first one again at the end."""
     count = -(-len(chosen) // BATCH)
-    ordered = sorted(chosen, key=lambda net: like.latency(net.cost).mean_ms)
+    ordered = sorted(chosen, key=lambda net: like.latency(net.cost).value)
     batches = [ordered[start::count] for start in range(count)]
-    again = [batches[0][i] for i in spread([like.latency(net.cost).mean_ms for net in batches[0]], AGAIN)]
+    again = [batches[0][i] for i in spread([like.latency(net.cost).value for net in batches[0]], AGAIN)]
     return [
         *(PackedBatch(nets=[_id(net) for net in batch]) for batch in batches),
         PackedBatch(nets=[_id(net) for net in again], again=True),

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ...hw_profiles import Latency
 from ...tasks.metrics import quality_text
+from ...values import Estimate
 from ..bundle import ANSWER, check_replaceable, write_bundle, write_front
 from ..candidates import Candidates
 from ..limits import Limits
@@ -90,10 +90,7 @@ def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Limits) -
     return {
         f"{metric} on validation": f"{quality_text(answer.validation, metric)} of {len(task.validation)}",
         f"{metric} on test": f"{quality_text(answer.test, metric)} of {len(task.test)} (looked at once, for this net)",
-        "latency": (
-            f"{latency.mean_ms:.3g} ms, {latency.low_ms:.3g} to {latency.high_ms:.3g} "
-            f"({latency.source}, tier {latency.tier}, batch {candidates.batch})"
-        ),
+        "latency": f"{latency.text[:-1]}, batch {candidates.batch})",
         **{f"latency on {name}": _elsewhere(*found) for name, found in answer.elsewhere.items()},
         **{charge.of(charge.price.title): charge.text for charge in answer.charges},
         **({"quantization": said} if (said := bits.in_words(answer.architecture)) else {}),
@@ -107,9 +104,5 @@ def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Limits) -
     }
 
 
-def _elsewhere(latency: Latency, bound: float | None) -> str:
-    allowed = "" if bound is None else f", allowed {bound:.3g} ms"
-    return (
-        f"{latency.mean_ms:.3g} ms, {latency.low_ms:.3g} to {latency.high_ms:.3g} "
-        f"({latency.source}, tier {latency.tier}){allowed}"
-    )
+def _elsewhere(latency: Estimate, bound: float | None) -> str:
+    return latency.text + ("" if bound is None else f", allowed {bound:.3g} ms")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...hw_profiles import Latency
+from ...values import Estimate
 from ..parity import read_parity
 from ..pipeline import Answer
 from .analysis import Analysis
@@ -24,7 +24,7 @@ def text_of(content: Mapping[str, Any]) -> str:
 def answer_json(
     answer: Answer, analysis: Analysis, facts: Mapping[str, str], folder: Path, run_folder: Path
 ) -> dict[str, Any]:
-    """The answer with its files; latencies are in milliseconds."""
+    """The answer with its files; an estimate is in the unit that the name of its metric ends with."""
     paths = {"run": run_folder, **{n: folder / n for n in OWN}, **{n: run_folder / n for n in SHARED}}
     return {
         "id": answer.architecture.id,
@@ -32,12 +32,12 @@ def answer_json(
         "metric": answer.metric,
         "validation": answer.validation,
         "test": answer.test,
-        "latency": _latency(answer.latency),
-        "predicted_latency": _latency(answer.predicted),
+        "latency": _estimate(answer.latency),
+        "predicted_latency": _estimate(answer.predicted),
         "budget_ms": answer.bound_ms,
-        "elsewhere": {n: {**_latency(x), "budget_ms": most} for n, (x, most) in answer.elsewhere.items()},
+        "elsewhere": {n: {**_estimate(x), "budget_ms": most} for n, (x, most) in answer.elsewhere.items()},
         **({"parity": found} if (found := read_parity(folder / "best")) else {}),
-        "costs": {c.of(c.price.name): {**vars(c.amount), "allowed": c.allowed} for c in answer.charges},
+        "costs": {c.of(c.price.name): {**_estimate(c.amount), "allowed": c.allowed} for c in answer.charges},
         "bounded_by": answer.bounded_by,
         "evaluations": len(answer.study),
         "front": _rows(answer),
@@ -51,14 +51,8 @@ def answer_json(
     }
 
 
-def _latency(latency: Latency) -> dict[str, object]:
-    return {
-        "mean_ms": latency.mean_ms,
-        "low_ms": latency.low_ms,
-        "high_ms": latency.high_ms,
-        "source": latency.source,
-        "tier": latency.tier,
-    }
+def _estimate(found: Estimate) -> dict[str, object]:
+    return {**vars(found), "metric": found.metric.name}
 
 
 def _rows(answer: Answer) -> list[dict[str, object]]:

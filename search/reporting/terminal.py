@@ -71,8 +71,8 @@ def headline(answer: Answer) -> str:
     """The answer in one line."""
     latency, found = answer.latency, f"{quality_text(answer.validation, answer.metric)} {answer.metric} on validation"
     return (
-        f"net {answer.architecture.id}: {found}, {latency.mean_ms:.3g} ms "
-        f"({latency.low_ms:.3g} to {latency.high_ms:.3g}, {latency.source}, tier {latency.tier})"
+        f"net {answer.architecture.id}: {found}, {latency.value:.3g} ms "
+        f"({latency.low:.3g} to {latency.high:.3g}, {latency.source}, tier {latency.tier})"
     )
 
 

@@ -39,7 +39,7 @@ def _use(answer: Answer) -> str:
     if answer.bound_ms is None:
         return ""
     known = next((e for e in answer.study.evaluations if e.architecture == answer.architecture), None)
-    bounded = answer.latency.mean_ms
+    bounded = answer.latency.value
     if answer.latency.source != "measured" and known is not None:
         bounded = known.metrics.get(BOUND, bounded)
     return f", and takes {bounded:.3g} ms of the {answer.bound_ms:.3g} ms that the budget allows"
@@ -85,7 +85,7 @@ def _shared(answer: Answer) -> str:
 
 def _faster(answer: Answer) -> Evaluation | None:
     """The slowest net of the front that is predicted to be faster; of equals, the most alike."""
-    front = [e for e in answer.study.front_evaluations() if e.metrics["latency_ms"] < answer.predicted.mean_ms]
+    front = [e for e in answer.study.front_evaluations() if e.metrics["latency_ms"] < answer.predicted.value]
     return max(front, key=lambda e: (e.metrics["latency_ms"], -len(_unlike(answer, e))), default=None)
 
 

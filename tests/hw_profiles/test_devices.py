@@ -47,9 +47,9 @@ def predicted(device: Device, of: Cost) -> tuple[float, str, str]:
     """(time or time between outputs in ms, source, tier)."""
     if device.batch_mode == "throughput":
         rate = device.throughput(of)
-        return 1e3 / rate.mean_per_s, rate.source, rate.tier
+        return 1e3 / rate.value, rate.source, rate.tier
     latency = device.latency(of)
-    return latency.mean_ms, latency.source, latency.tier
+    return latency.value, latency.source, latency.tier
 
 
 # Every file
@@ -101,7 +101,7 @@ def test_prediction_is_positive_and_says_where_it_comes_from(device: Device) -> 
 
 def test_interval_holds_the_mean(timed: Device) -> None:
     latency = timed.latency(cost())
-    assert 0 < latency.low_ms <= latency.mean_ms <= latency.high_ms
+    assert 0 < latency.low <= latency.value <= latency.high
 
 
 def test_prediction_grows_with_the_cost(device: Device) -> None:
@@ -121,14 +121,14 @@ def test_the_datasheet_alone_is_less_certain(timed: Device) -> None:
     here, there = (d.latency(timed.nets[0].cost(timed.precision)) for d in (timed, alone))
     assert there.source == "analytic"
     if len(timed.nets) >= 8:  # four points may disagree with the roofline by more than a datasheet is trusted
-        assert there.high_ms / there.low_ms > here.high_ms / here.low_ms
+        assert there.high / there.low > here.high / here.low
 
 
 def test_far_from_the_calibration_the_tier_drops_and_the_interval_does_not_narrow(timed: Device) -> None:
     inside, outside = timed.nets[0].cost(timed.precision), cost(1e-6, kernels=1)
     near, far = timed.latency(inside), timed.latency(outside)
     assert (near.tier, far.tier) == ("C", "D")
-    assert far.high_ms / far.mean_ms >= near.high_ms / near.mean_ms
+    assert far.high / far.value >= near.high / near.value
 
 
 def test_json_and_yaml_round_trip(device: Device, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_precision_of_the_trace_does_not_matter(timed: Device) -> None:
 def test_same_silicon_in_another_power_mode_is_another_profile() -> None:
     plain, boosted = load_device("jetson-orin-nano"), load_device("jetson-orin-nano-super")
     assert plain.power_mode != boosted.power_mode
-    assert boosted.latency(cost()).mean_ms < plain.latency(cost()).mean_ms
+    assert boosted.latency(cost()).value < plain.latency(cost()).value
 
 
 def test_a_throughput_is_never_called_a_latency() -> None:
@@ -158,7 +158,7 @@ def test_a_throughput_is_never_called_a_latency() -> None:
     with pytest.raises(UserError, match="throughput only"):
         hailo.latency(cost())
     rate = hailo.throughput(cost())
-    assert 0 < rate.low_per_s <= rate.mean_per_s <= rate.high_per_s
+    assert 0 < rate.low <= rate.value <= rate.high
     with pytest.raises(UserError, match=r"use device\.latency"):
         load_device("t4").throughput(cost())
 
@@ -186,7 +186,7 @@ def test_with_model_keeps_the_rest() -> None:
     assert other.model is not None
     slower = device.with_model(other.model)
     assert slower.spec == device.spec
-    assert slower.latency(cost()).mean_ms == other.latency(cost()).mean_ms
+    assert slower.latency(cost()).value == other.latency(cost()).value
 
 
 def test_the_published_schema_is_that_of_the_code() -> None:

@@ -113,8 +113,8 @@ def test_a_net_left_out_is_predicted_from_the_others() -> None:
     odd = device(*GOOD[:-1], net(32, latency_ms=300.0))
     times = left_out(odd)
     fitted = odd.with_model(default_model(odd))
-    assert times[-1].mean_ms < fitted.of_net(odd.nets[-1]).mean_ms
-    assert times[-1].mean_ms == pytest.approx(32, rel=0.3)
+    assert times[-1].value < fitted.of_net(odd.nets[-1]).value
+    assert times[-1].value == pytest.approx(32, rel=0.3)
 
 
 def test_error_of_exact_points_is_small_and_grows_with_the_noise() -> None:

@@ -42,11 +42,11 @@ def observed(n: int, seed: int, noise: float) -> tuple[list[Cost], list[float]]:
 def test_rates_are_a_sum_and_the_roofline_takes_the_larger() -> None:
     model = analytic(Prior(TRUE), "fp32")
     cost = net(np.random.default_rng(0))
-    assert predict(model, cost).mean_ms == pytest.approx(true_ms(cost))
+    assert predict(model, cost).value == pytest.approx(true_ms(cost))
     overlapped = sum(
         max(op.flops / TRUE.flops_per_s, op.bytes / TRUE.bytes_per_s) + TRUE.launch_us * 1e-6 for op in cost.operators
     )
-    assert predict(replace(model, form="roofline"), cost).mean_ms == pytest.approx(1e3 * overlapped)
+    assert predict(replace(model, form="roofline"), cost).value == pytest.approx(1e3 * overlapped)
 
 
 def test_fit_recovers_the_rates() -> None:
@@ -93,7 +93,7 @@ def test_intervals_hold_nine_in_ten(n: int) -> None:
         model = fit(costs[:n], latencies[:n], PRIOR, tier="B", precision="fp32")
         for cost, truth in zip(costs[n:], latencies[n:], strict=True):
             p = predict(model, cost)
-            inside.append(p.low_ms <= truth <= p.high_ms)
+            inside.append(p.low <= truth <= p.high)
     assert np.mean(inside) > 0.85
     assert len(inside) == 120
 
@@ -112,7 +112,7 @@ def test_a_wrong_datasheet_widens_the_interval_and_does_not_lie(flops: float, mo
         wider.append(log(misled.high_factor) / log(told.high_factor))
         for cost, truth in zip(costs[5:], latencies[5:], strict=True):
             p = predict(misled, cost)
-            inside.append(p.low_ms <= truth <= p.high_ms)
+            inside.append(p.low <= truth <= p.high)
     assert np.mean(inside) > 0.85
     assert np.median(wider) > 1
 

@@ -150,13 +150,13 @@ def test_a_profile_is_a_device_that_predicts(tmp_path: Path) -> None:
     largest, smallest = (
         loaded.latency(source.space.skeleton(a), source.example) for a in (source.space.largest, source.space.smallest)
     )
-    assert smallest.mean_ms < largest.mean_ms
-    assert largest.low_ms < largest.mean_ms < largest.high_ms
+    assert smallest.value < largest.value
+    assert largest.low < largest.value < largest.high
     assert loaded.measurable
     spaces = {found.family: found for found in sources([TINY, OTHER], INPUTS)}
     for net in loaded.nets:  # a point says of a net all that the model sees
         cost = spaces[net.family].cost(nas.Architecture(net.architecture or {}), loaded.precision)
-        assert loaded.of_net(net).mean_ms == pytest.approx(loaded.latency(cost).mean_ms, rel=1e-6)
+        assert loaded.of_net(net).value == pytest.approx(loaded.latency(cost).value, rel=1e-6)
     assert not path.with_name("here.yaml.progress.json").exists()
 
 

@@ -19,6 +19,7 @@ from nas.hw_profiles.models.tail import fit_tail, p95_of
 from nas.hw_profiles.points import Calibration, Point
 from nas.search.candidates import Candidates
 from nas.search.costs import PRICES
+from nas.values import LATENCY
 
 
 def net(width, depth=4):
@@ -57,10 +58,10 @@ def with_points(device, **columns):
 def test_energy_without_measurements_is_latency_times_power(bare):
     time, found = bare.latency(cost(512)), bare.energy(cost(512))
     watts = bare.spec.power_w.value
-    assert found.mean_mj == pytest.approx(LOAD * watts * time.mean_ms)
-    assert found.high_mj == pytest.approx(watts * time.high_ms)
+    assert found.value == pytest.approx(LOAD * watts * time.value)
+    assert found.high == pytest.approx(watts * time.high)
     assert (found.source, found.tier) == ("analytic", "D")
-    assert found.low_mj < found.mean_mj < found.high_mj
+    assert found.low < found.value < found.high
 
 
 def test_energy_of_a_device_of_unknown_power_is_refused(bare):
@@ -73,30 +74,30 @@ def test_measured_energies_are_fitted(bare):
     energies = [5.0 + 3e-5 * cost(32 * (i + 1)).flops for i in range(8)]
     device = with_points(bare, energy_mj=energies)
     found = [device.energy(cost(32 * (i + 1))) for i in range(8)]
-    assert np.allclose([x.mean_mj for x in found], energies, rtol=0.1)
+    assert np.allclose([x.value for x in found], energies, rtol=0.1)
     assert {x.source for x in found} == {"calibrated"}
-    assert all(x.low_mj <= e <= x.high_mj for x, e in zip(found, energies, strict=True))
+    assert all(x.low <= e <= x.high for x, e in zip(found, energies, strict=True))
 
 
 def test_measured_peaks_are_fitted_and_survive_the_file(bare, tmp_path):
     peaks = [6.0 + 3 * cost(32 * (i + 1)).params * 4 / 2**20 for i in range(8)]
     device = with_points(bare, memory_mib=peaks)
-    assert np.allclose([device.memory(cost(32 * (i + 1))).mean_mib for i in range(8)], peaks, rtol=0.05)
+    assert np.allclose([device.memory(cost(32 * (i + 1))).value for i in range(8)], peaks, rtol=0.05)
     path = write_device(device, tmp_path / "board.yaml")
     again = nas.load_device(path)
     assert again.memory(cost(100)) == device.memory(cost(100))
     fresh = read_device(path).model_copy(update={"memory_model": None}).fitted()  # from the points of the file
-    assert fresh.memory(cost(100)).mean_mib == pytest.approx(device.memory(cost(100)).mean_mib, rel=1e-3)
+    assert fresh.memory(cost(100)).value == pytest.approx(device.memory(cost(100)).value, rel=1e-3)
 
 
 def test_a_tail_is_a_ratio_to_the_latency(bare):
     device = with_points(bare, p95_ms=[1.3 * (1 + i) for i in range(8)])
     for i in range(8):
         time, found = device.latency(cost(32 * (i + 1))), device.p95(cost(32 * (i + 1)))
-        assert found.mean_ms == pytest.approx(1.3 * time.mean_ms, rel=1e-3)
+        assert found.value == pytest.approx(1.3 * time.value, rel=1e-3)
         assert (found.source, found.tier) == (time.source, time.tier)
-    twice = nas.hw_profiles.Latency(2.0, 1.8, 2.2, "measured", "B")
-    assert device.p95(cost(64), time=twice).mean_ms == pytest.approx(2.6, rel=1e-3)
+    twice = nas.Estimate(LATENCY, 2.0, 1.8, 2.2, "measured", "B")
+    assert device.p95(cost(64), time=twice).value == pytest.approx(2.6, rel=1e-3)
 
 
 def test_a_tail_that_grows_with_the_latency_is_seen_and_none_is_below_the_latency():
@@ -120,7 +121,7 @@ def test_the_interval_of_a_percentile_holds_for_nets_that_were_left_out():
         tail = fit_tail(costs[:40], list(zip(times, tails, strict=True))[:40], model, ANY_DEVICE)
         for net, p95 in zip(costs[40:], tails[40:], strict=True):
             found = p95_of(tail, predict(model, net), model)
-            inside.append(found.low_ms <= p95 <= found.high_ms)
+            inside.append(found.low <= p95 <= found.high)
     assert 0.83 <= np.mean(inside) <= 0.98
 
 
@@ -136,9 +137,9 @@ def test_a_tail_survives_the_file_and_too_few_points_tell_none(bare, tmp_path):
 def test_memory_without_measurements_is_counted_with_a_wide_interval(bare):
     small, large = bare.memory(cost(64)), bare.memory(cost(2048))
     weights = cost(2048).params * 4 / 2**20
-    assert large.low_mib < weights < large.high_mib
-    assert small.mean_mib < large.mean_mib
-    assert large.high_mib / large.mean_mib == pytest.approx(3)
+    assert large.low < weights < large.high
+    assert small.value < large.value
+    assert large.high / large.value == pytest.approx(3)
     assert (large.source, large.tier) == ("analytic", "D")
 
 
@@ -158,4 +159,4 @@ def test_a_search_bounds_what_the_profile_measured(bare):
     peak = PRICES["memory_mib"]
     assert peak.of(candidates, "a").high == pytest.approx(candidates.cost("a").memory_bytes / 2**20)
     candidates.device = with_points(bare, memory_mib=[6.0 + i for i in range(8)])
-    assert peak.bounded(candidates)("a") == candidates.device.memory(candidates.cost("a")).high_mib > 6
+    assert peak.bounded(candidates)("a") == candidates.device.memory(candidates.cost("a")).high > 6

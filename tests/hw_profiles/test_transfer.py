@@ -138,7 +138,7 @@ def test_energies_and_peaks_that_order_no_nets_are_refused_too():
 
 
 def test_a_profile_that_orders_them_does():
-    assert board(latencies(nets(20, 3), quirks(1))).latency(nets(1, 4)[0]).mean_ms > 0
+    assert board(latencies(nets(20, 3), quirks(1))).latency(nets(1, 4)[0]).value > 0
 
 
 def test_every_profile_of_the_package_orders_its_nets():

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 import pytest
 
 import nas
-from nas.hw_profiles import Latency
 from nas.search.baselines import compare_baselines
 from nas.search.pipeline import Answer
 from nas.search.reporting.analysis import OURS, analyse, comparison_notes
@@ -15,6 +14,7 @@ from nas.search.reporting.curves import curve_of, frame_of, worked_seconds
 from nas.search.reporting.importance import importances
 from nas.search.reporting.marginals import marginals
 from nas.search.reporting.why import differences
+from nas.values import LATENCY, Estimate
 
 SPACE = nas.GeneSpace(
     {"width": [1, 2, 3, 4], "idle": [1, 2, 3], "mixer": ["softmax", "pool"], "other": ["x", "y", "z"], "one": [7]}
@@ -40,7 +40,7 @@ def answered(study: nas.Study, bound: float = 6.5) -> Answer:
     front = study.front()
     chosen = study.architecture(front.iloc[0])
     ms = latency_ms(chosen)
-    latency = Latency(ms, ms, ms, "analytic", "D")
+    latency = Estimate(LATENCY, ms, ms, ms, "analytic", "D")
     return Answer(
         architecture=chosen,
         metric="accuracy",
@@ -151,7 +151,7 @@ def test_why_is_true() -> None:
 def test_why_without_budget_or_neighbours() -> None:
     study = nas.search(nas.GeneSpace({"a": [1]}), {"accuracy": nas.maximize(len), "latency_ms": nas.minimize(len)})
     net = study.architectures[0]
-    latency = Latency(1.0, 1.0, 1.0, "analytic", "D")
+    latency = Estimate(LATENCY, 1.0, 1.0, 1.0, "analytic", "D")
     front = study.front()
     answer = Answer(net, "accuracy", 1.0, 1.0, latency, latency, front, [net], study.trials(), study)
     place, _, beside = analyse(answer).why

@@ -20,12 +20,12 @@ def test_predictions_are_scaled_to_the_present(
     candidates = Candidates(Supernet(space), nas.load_task("digits"), device)
 
     def timed(self: Candidates, nets: list[nas.Architecture], _: float) -> list[Measurement]:
-        return [Measurement(slower * self.latency(net).mean_ms, 1.0, 0.01, 9) for net in nets]
+        return [Measurement(slower * self.latency(net).value, 1.0, 0.01, 9) for net in nets]
 
     monkeypatch.setattr(Candidates, "measure", timed)
     scaled_candidates = calibrated(candidates, tmp_path)
     found = scaled_candidates.device
     cost = candidates.cost(space.largest)
-    assert found.latency(cost).mean_ms == pytest.approx(scaled * device.latency(cost).mean_ms)
+    assert found.latency(cost).value == pytest.approx(scaled * device.latency(cost).value)
     assert bool(prediction_notes(scaled_candidates)) is (scaled != 1)
     assert nas.hw_profiles.Device.from_json(found.to_json()).latency(cost) == found.latency(cost)

@@ -12,7 +12,7 @@ from nas.hw_profiles import Measurement, fused
 from nas.hw_profiles.points import Calibration, Point
 from nas.search import validation
 from nas.search.candidates import Candidates
-from nas.search.costs import PRICES, TABLE, Amount, check_known, price_of
+from nas.search.costs import PRICES, TABLE, check_known, price_of
 from nas.search.limits import Elsewhere, Limits, check_limits
 from nas.search.pipeline import find
 from nas.search.question import Question
@@ -22,6 +22,7 @@ from nas.search.units import parse_budget
 from nas.search.verify import verify
 from nas.search_space.locate import describe_space, space_from
 from nas.supernet.store import Supernet
+from nas.values import PARAMS
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_objectives_and_limits_hold_on_every_device(candidates):
     bounds = [c.name for c in answer.study.problem.constraints]
     assert bounds == ["energy_bound_mj", "params", "latency on t4", "energy_bound_mj on t4"]
     assert (answer.front["params"] <= 15_000).all(), "the tighter of the two"
-    assert there.energy(answer.architecture).high_mj <= other["energy_mj"]
+    assert there.energy(answer.architecture).high <= other["energy_mj"]
     shown = [c.header for c in terminal.front_table(answer).columns]
     assert shown[3:] == [
         "latency ms",
@@ -151,15 +152,15 @@ def alone(device, width=96):
 def test_the_size_is_parameters_times_the_bytes_of_the_precision(precision, width):
     found = alone(nas.load_device("jetson-orin").model_copy(update={"precision": precision, "calibration": None}))
     params = 4 * (96 * 96 + 96)
-    assert PRICES["params"].of(found, "a") == Amount(params, params, params)
+    assert PRICES["params"].of(found, "a") == nas.Estimate.counted(PARAMS, params)
     assert PRICES["size_mib"].of(found, "a").value == params * width / 2**20
 
 
 def test_energy_by_the_datasheet_is_power_times_latency():
     found = alone(nas.load_device("jetson-orin"))
     watts, time, energy = found.device.spec.power_w.value, found.latency("a"), PRICES["energy_mj"].of(found, "a")
-    assert energy.value == pytest.approx(0.7 * watts * time.mean_ms)
-    assert energy.high == pytest.approx(watts * time.high_ms)
+    assert energy.value == pytest.approx(0.7 * watts * time.value)
+    assert energy.high == pytest.approx(watts * time.high)
     assert (energy.source, energy.tier) == ("analytic", "D")
 
 
@@ -206,15 +207,15 @@ def test_on_a_machine_at_hand_the_mean_is_bounded_and_the_measurement_is_told(ca
     most = middle(here, "latency_p95_ms")
 
     def timed(self, nets, _):
-        return [Measurement(self.latency(n).mean_ms, 0.9 * self.p95(n).mean_ms, 0.0, 9) for n in nets]
+        return [Measurement(self.latency(n).value, 0.9 * self.p95(n).value, 0.0, 9) for n in nets]
 
     monkeypatch.setattr(Candidates, "measure", timed)
     answer = find(here, Limits(upper={"latency_p95_ms": most}), Question((), 12, "random"))
     (charge,) = (c for c in answer.charges if c.price.name == "latency_p95_ms")
     assert (charge.amount.source, charge.allowed) == ("measured", most)
     assert charge.amount.value <= most
-    assert charge.amount.value == pytest.approx(0.9 * here.p95(answer.architecture).mean_ms)
-    assert all(here.p95(net).mean_ms <= most for net in answer.front_architectures)
+    assert charge.amount.value == pytest.approx(0.9 * here.p95(answer.architecture).value)
+    assert all(here.p95(net).value <= most for net in answer.front_architectures)
 
 
 def test_the_latency_as_a_stated_objective_is_the_objective_that_it_is_anyway(candidates):

@@ -11,7 +11,7 @@ from nas_command import TINY_SPACE
 
 import nas
 from nas.errors import Infeasible
-from nas.hw_profiles import Latency, Measurement
+from nas.hw_profiles import Measurement
 from nas.search.candidates import Candidates
 from nas.search.limits import Limits
 from nas.search.pipeline import find
@@ -21,6 +21,7 @@ from nas.search.units import parse_budget
 from nas.search.verify import Verdict, verify
 from nas.search_space.locate import describe_space, space_from
 from nas.supernet.store import Supernet
+from nas.values import LATENCY, Estimate
 
 SPACE = nas.GeneSpace({"size": list(range(1, 41))})
 NETS = [nas.Architecture({"size": size}) for size in range(40, 0, -1)]
@@ -43,16 +44,16 @@ class Machine:
         self.device = SimpleNamespace(measurable=True, model=None)
         self.supernet = SimpleNamespace(space=SPACE)
 
-    def latency(self, net: nas.Architecture) -> Latency:
+    def latency(self, net: nas.Architecture) -> Estimate:
         ms = LARGEST * net["size"] / 40
-        return Latency(ms, 0.9 * ms, 1.1 * ms, "calibrated", "B")
+        return Estimate(LATENCY, ms, 0.9 * ms, 1.1 * ms, "calibrated", "B")
 
     p95 = latency
 
     def measure(self, nets: Sequence[nas.Architecture], _: float) -> list[Measurement]:
         pace = self.paces[min(self.calls, len(self.paces) - 1)]
         self.calls += 1
-        taken = [pace * self.latency(n).mean_ms * (self.odd or {}).get(n["size"], 1.0) for n in nets]
+        taken = [pace * self.latency(n).value * (self.odd or {}).get(n["size"], 1.0) for n in nets]
         return [Measurement(ms, 1.2 * ms, self.noise, 50) for ms in taken]
 
 
@@ -67,12 +68,12 @@ def test_a_machine_of_another_pace_than_predicted_does_not_make_better_nets_fall
 ) -> None:
     found = verified(Machine((pace,)), share=share)
     assert (found.architecture, found.fallen) == (NETS[17], {})
-    assert found.latency.mean_ms == pytest.approx(LARGEST * 23 / 40)
+    assert found.latency.value == pytest.approx(LARGEST * 23 / 40)
     assert sum("changed its pace" in note for note in found.notes) == (pace != 1)
     assert len(found.notes) <= 1
     if pace != 1:
         assert f"{pace:.3g} times the {LARGEST} ms" in found.notes[0]
-        assert found.latency.high_ms > 1.05 * found.latency.mean_ms  # ratios of nets are not the same at another pace
+        assert found.latency.high > 1.05 * found.latency.value  # ratios of nets are not the same at another pace
 
 
 @pytest.mark.parametrize("share", [0.6, None])
@@ -94,7 +95,7 @@ def test_measurements_of_several_groups_are_stated_at_one_pace() -> None:
     assert machine.calls > 2
     for net in NETS[17:]:
         if net.id in found.measured:
-            truth = machine.latency(net).mean_ms * odd.get(net["size"], 1.0)
+            truth = machine.latency(net).value * odd.get(net["size"], 1.0)
             assert found.measured[net.id].median_ms == pytest.approx(truth)
     assert found.measured[found.architecture.id].median_ms <= 0.12
 
@@ -122,7 +123,7 @@ def test_no_net_of_the_table_is_better_and_faster_than_the_chosen_one(noisy: boo
     found = verified(machine, ranked, losses=losses)
     ms = {i: m.median_ms for i, m in found.measured.items()}
     own = found.architecture.id
-    table = {net.id: (losses[net.id], ms.get(net.id, machine.latency(net).mean_ms)) for net in ranked}
+    table = {net.id: (losses[net.id], ms.get(net.id, machine.latency(net).value)) for net in ranked}
     dominating = [i for i, (loss, t) in table.items() if loss <= table[own][0] and t <= table[own][1] and i != own]
     assert dominating == []
     assert ms[own] <= 0.6 * LARGEST
@@ -148,19 +149,19 @@ def test_the_front_shows_what_was_measured_who_fell_out_and_the_chosen_net(
     here: Candidates, monkeypatch: pytest.MonkeyPatch, pace: float
 ) -> None:
     """Nets that are predicted near the bound are really slower; the answer may not be on the front as predicted."""
-    largest = here.latency(here.supernet.space.largest).mean_ms
-    slow = {a for a in here.supernet.space.enumerate() if 0.4 * largest < here.latency(a).mean_ms < largest}
+    largest = here.latency(here.supernet.space.largest).value
+    slow = {a for a in here.supernet.space.enumerate() if 0.4 * largest < here.latency(a).value < largest}
 
     def timed(self: Candidates, nets: Sequence[nas.Architecture], _: float) -> list[Measurement]:
-        ms = [pace * self.latency(n).mean_ms * (2.0 if n in slow else 1.0) for n in nets]
+        ms = [pace * self.latency(n).value * (2.0 if n in slow else 1.0) for n in nets]
         return [Measurement(m, m, 0.0, 9) for m in ms]
 
     monkeypatch.setattr(Candidates, "measure", timed)
     answer = find(here, Limits(parse_budget("60%")), Question((), 30, "random"))
     chosen = answer.front[answer.front["id"] == answer.architecture.id]
     assert chosen["verdict"].tolist() == ["chosen"]
-    assert chosen["measured_ms"].iloc[0] == pytest.approx(answer.latency.mean_ms)
-    assert answer.latency.mean_ms <= 0.6 * largest
+    assert chosen["measured_ms"].iloc[0] == pytest.approx(answer.latency.value)
+    assert answer.latency.value <= 0.6 * largest
     fallen = answer.front[answer.front["verdict"].str.contains("too slow")]
     assert (fallen["measured_ms"] > answer.bound_ms).all()
     assert set(fallen["id"]) == set(answer.fallen) & set(answer.front["id"])
@@ -168,7 +169,7 @@ def test_the_front_shows_what_was_measured_who_fell_out_and_the_chosen_net(
     table = terminal.front_table(answer)
     assert {"measured ms", "verdict"} <= {str(column.header) for column in table.columns}
     known = pd.Series(answer.front["measured_ms"].fillna(answer.front["latency_ms"]).to_numpy())
-    worse = (answer.front["accuracy"] >= answer.validation) & (known <= answer.latency.mean_ms)
+    worse = (answer.front["accuracy"] >= answer.validation) & (known <= answer.latency.value)
     assert answer.front[worse]["id"].tolist() == [answer.architecture.id]
     assert answer.bounded_by.startswith(("latency", "nothing"))
     assert "latency as measured" in answer.bounded_by or not answer.fallen
