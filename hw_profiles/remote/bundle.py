@@ -1,8 +1,10 @@
 """What a bundle says of itself: `manifest.json`, read by the target's script and by `ingest`."""
 
+import json
 import lzma
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -11,7 +13,8 @@ from zipfile import BadZipFile, ZipFile
 
 from pydantic import Field, ValidationError, model_validator
 
-from ...errors import UserError
+from ...errors import UserError, quoted
+from ...files import CHECKSUM, check_seal
 from ..cost import Cost
 from ..measuring.timing import Protocol
 from ..points import Point
@@ -68,9 +71,21 @@ class Manifest(Frozen):
     precision: Precision
     threads: int = Field(ge=1, le=4096)
     protocol: Protocol
-    reference: str
+    reference: Id
     batches: list[PackedBatch]
-    nets: list[PackedNet]
+    nets: list[PackedNet] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _refers_to_the_middle(self) -> Self:
+        """What the batches' drift is measured by follows from the nets: nobody can choose it."""
+        if self.reference != (middle := middle_of(self.nets).id):
+            raise ValueError(f"the reference is {quoted(self.reference)}, but the net of the middle cost is {middle}")
+        return self
+
+
+def middle_of(nets: Sequence[PackedNet]) -> PackedNet:
+    """The net of the middle cost: it feels what the others feel, be it a slower clock or a busy memory bus."""
+    return sorted(nets, key=lambda net: (net.traced().flops, net.id))[len(nets) // 2]
 
 
 def cost_fields(cost: Cost) -> dict[str, Any]:
@@ -84,12 +99,15 @@ def cost_fields(cost: Cost) -> dict[str, Any]:
 
 
 def read_bundle(path: Path) -> tuple[Manifest, str]:
-    """The manifest of a bundle and the bundle's id. Errors: no bundle; a file in it is not the one that was packed."""
+    """The manifest of a bundle and the bundle's id.
+
+    Errors: no bundle; the manifest, or a file in it, is not the one that was packed.
+    """
     try:
         with ZipFile(path) as bundle:
             _check_size(bundle, MANIFEST, MOST_MANIFEST)
             raw = bundle.read(MANIFEST)
-            manifest = Manifest.model_validate_json(raw)
+            manifest = _manifest(raw, path)
             for net in manifest.nets:
                 _check_file(path, bundle, net)
     except UserError:
@@ -103,6 +121,14 @@ def read_bundle(path: Path) -> tuple[Manifest, str]:
     except UNREADABLE as error:
         raise UserError(f"{path} is no bundle of `nas profile pack`: {error or type(error).__name__}") from None
     return manifest, sha256(raw).hexdigest()
+
+
+def _manifest(raw: bytes, path: Path) -> Manifest:
+    content = json.loads(raw)
+    if not isinstance(content, dict):
+        raise ValueError(f"{MANIFEST} holds no mapping")
+    check_seal(content, f"{path}: {MANIFEST}")
+    return Manifest.model_validate({name: value for name, value in content.items() if name != CHECKSUM})
 
 
 def _check_file(path: Path, bundle: ZipFile, net: PackedNet) -> None:

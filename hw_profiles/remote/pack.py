@@ -1,5 +1,6 @@
 """A bundle for a target elsewhere: ONNX files of informative nets, a manifest, and the one script that times them."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -8,13 +9,14 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from ...errors import UserError
+from ...files import sealed
 from ..cost.onnx_file import to_onnx
 from ..device import Device
-from ..measuring.choosing import AGAIN, BATCH, reference_of
+from ..measuring.choosing import AGAIN, BATCH
 from ..measuring.pool import AnySpace, Inputs, Net, spread
 from ..measuring.profile import PROTOCOL, facts, plan_of
 from ..measuring.timing import Protocol
-from .bundle import MANIFEST, Manifest, PackedBatch, PackedNet, cost_fields
+from .bundle import MANIFEST, Manifest, PackedBatch, PackedNet, cost_fields, middle_of
 
 ROOM = Path(__file__).parent
 README = """Latency of {nets} nets, to be measured on the machine that this bundle was carried to.
@@ -49,26 +51,24 @@ def pack(
         raise UserError(f"a bundle is written to a .zip file, not to {path}")
     plan = plan_of(like, space, nets, inputs, seed)
     chosen = plan.nets
-    reference = reference_of(plan.pool)
-    wanted = list({net.key: net for net in (*chosen, reference)}.values())
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     try:
         with ZipFile(beside, "w", ZIP_DEFLATED, compresslevel=1) as bundle:
             packed = []
-            for number, net in enumerate(wanted):
+            for number, net in enumerate(chosen):
                 if progress is not None:
-                    progress(number, len(wanted), "exporting")
+                    progress(number, len(chosen), "exporting")
                 packed.append(_add(bundle, net, inputs.batch))
             manifest = Manifest(
                 precision=like.precision,
                 threads=threads,
                 protocol=protocol,
-                reference=_id(reference),
+                reference=middle_of(packed).id,
                 batches=_batches(chosen, like),
                 nets=packed,
             )
-            _write(bundle, MANIFEST, manifest.model_dump_json(indent=1).encode())
+            _write(bundle, MANIFEST, json.dumps(sealed(manifest.model_dump(mode="json")), indent=1).encode())
             _write(bundle, "run.py", script().encode())
             _write(bundle, "README.txt", README.format(nets=len(chosen)).encode())
         os.replace(beside, path)

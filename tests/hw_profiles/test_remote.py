@@ -17,6 +17,7 @@ import pytest
 from nas_command import nas_command, tiny_space
 
 from nas.errors import UserError
+from nas.files import sealed
 from nas.hw_profiles import load_device
 from nas.hw_profiles.measuring import choosing
 from nas.hw_profiles.measuring.pool import Inputs
@@ -184,6 +185,45 @@ def test_a_damaged_bundle_is_refused(far: tuple[Path, Path], tmp_path: Path) -> 
     damaged.write_text("no zip")
     with pytest.raises(UserError, match="is no bundle"):
         ingest(folder / "results.json", damaged, tmp_path / "board.yaml")
+
+
+def another_reference(manifest: dict[str, Any]) -> None:
+    manifest["reference"] = next(net["id"] for net in manifest["nets"] if net["id"] != manifest["reference"])
+
+
+MANIFESTS = {
+    "changed": (
+        lambda m: m["nets"][0]["cost"].update(params=7),
+        False,
+        "manifest.json was changed after it was written",
+    ),
+    "another net": (another_reference, True, "the reference is .* but the net of the middle cost is"),
+    "no net": (
+        lambda m: m.update(reference="12.5"),
+        True,
+        "the reference is '12.5', but the net of the middle cost is",
+    ),
+    "no nets": (lambda m: m.update(nets=[]), True, "nets: List should have at least 1 item"),
+}
+
+
+@pytest.mark.parametrize("case", MANIFESTS)
+def test_a_manifest_that_is_not_the_packed_one_is_refused(far: tuple[Path, Path], tmp_path: Path, case: str) -> None:
+    """Also where the results were made to fit it, as one who can read the script could."""
+    edit, seal, said = MANIFESTS[case]
+    bundle, folder = far
+    forged, results = tmp_path / "bundle.zip", tmp_path / "results.json"
+    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(forged, "w") as new:
+        manifest = json.loads(old.read("manifest.json"))
+        edit(manifest)
+        raw = json.dumps(sealed(manifest) if seal else manifest)
+        for name in old.namelist():
+            new.writestr(name, raw if name == "manifest.json" else old.read(name))
+    fit = changed(lambda c: c.update(bundle=sha256(raw.encode()).hexdigest()))
+    results.write_text(fit((folder / "results.json").read_text()))
+    with pytest.raises(UserError, match=said):
+        ingest(results, forged, tmp_path / "board.yaml")
+    assert not (tmp_path / "board.yaml").exists()
 
 
 @pytest.mark.parametrize("like", [None, "core-i7-12700h"])
