@@ -71,7 +71,7 @@ def alone(prepare: Callable[[], Any], run_of: Callable[[Any], Any] = lambda run:
 
     It is prepared before anything is written, and again if another process has changed the folder meanwhile.
     """
-    from ..search.lock import locked
+    from ..lock import locked
 
     prepared = prepare()
     run = run_of(prepared)

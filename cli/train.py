@@ -87,8 +87,8 @@ def extract(
     `nas extract --run runs/fashion --arch smallest --format safetensors,onnx,torch --out models`
     """
     from ..hw_profiles import load_device
+    from ..lock import locked
     from ..search.bundle import folder_names, named_nets, write_bundle
-    from ..search.lock import locked
     from ..search.run_folder import open_run
     from ..supernet.evaluate import evaluate_subnet
     from ..supernet.export import check_formats

@@ -32,7 +32,7 @@ from ..supernet.checkpoint import checkpoints
 from ..supernet.quantize.learned import is_few
 from ..supernet.recipe import Recipe, make_recipe
 from ..supernet.store import Supernet
-from ..supernet.train import STEPS, History, Progress, train
+from ..supernet.train import STEPS, History, Progress, train_in
 from ..tasks import Task, load_task
 from .manifest import check_manifest, write_manifest
 
@@ -120,13 +120,13 @@ class Run:
         return replace(self, description={**self.description, "quantize": asdict(quantization)})
 
     def train(self, progress: Progress | None = None) -> Supernet:
-        """Train (or go on training) the supernet and keep it. A trained one is loaded."""
+        """Train the supernet (or go on) and keep it; the caller holds the folder's lock. A trained one is loaded."""
         if self.is_trained():
             return self.supernet()
         self.check()
         supernet = self._untrained()  # before anything is written: the space may be wrong
         self.save()
-        history = train(supernet, self.task, self.recipe, run=self.folder, progress=progress)
+        history = train_in(self.folder, supernet, self.task, self.recipe, progress)
         state = {name: t.detach().contiguous() for name, t in supernet.store.state_dict().items()}
         self._keep(history, state | {f"{STEPS}{n}": step.detach() for n, step in supernet.steps.items()})
         return supernet

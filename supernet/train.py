@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import signature
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..lock import locked
 from ..search_space.corner import Corner
 from ..tasks import Task
 from .alarm import Alarm
@@ -54,11 +56,23 @@ def train(
 
     recipe or knobs: see `Recipe` (`nas.train(supernet, task, steps=600, sampling="sandwich")`).
     run: a folder for checkpoints. If it holds an unfinished training of the same recipe, space and task, that one
-        goes on and ends with the same weights, bit for bit on a CPU, as if it had not been interrupted.
+        goes on and ends with the same weights, bit for bit on a CPU, as if it had not been interrupted. While
+        another process writes into that folder, this call warns and waits.
     progress: called after each step with (steps done, steps in all, the step's row).
     Errors: a run folder of another training; a loss that diverges again after five rollbacks.
     """
-    trainer = Trainer(supernet, task, make_recipe(recipe, knobs), Path(run) / "checkpoints" if run else None)
+    chosen = make_recipe(recipe, knobs)
+    if run is None:
+        return train_in(None, supernet, task, chosen, progress)
+    with locked(Path(run), warnings.warn):
+        return train_in(Path(run), supernet, task, chosen, progress)
+
+
+def train_in(
+    folder: Path | None, supernet: Supernet, task: Task, recipe: Recipe, progress: Progress | None = None
+) -> History:
+    """`train` for a caller that holds the lock of `folder`."""
+    trainer = Trainer(supernet, task, recipe, folder / "checkpoints" if folder else None)
     trainer.resume()
     while trainer.step < trainer.recipe.steps:
         row = trainer.advance()
@@ -113,8 +127,8 @@ class Trainer:
         norm = float(
             nn.utils.clip_grad_norm_([p for p in self.parameters.values() if p.grad is not None], self.recipe.clip)
         )
-        if self.alarm.rings(loss) or not math.isfinite(norm):
-            self._roll_back(loss)
+        if (diverged := self.alarm.rings(loss)) or not math.isfinite(norm):
+            self._roll_back(f"loss {loss:.3g} diverged" if diverged else "the gradients are not finite")
             return self.history.rows[-1] if self.history.rows else {"step": 0.0, "loss": loss}
         lr = self.recipe.learning_rate(self.step) * self.lr_scale
         self.optimizer.step(lr, self._used)
@@ -124,7 +138,7 @@ class Trainer:
         self.history.rows.append(row)
         if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
             if not all(bool(p.isfinite().all()) for p in self.parameters.values()):
-                self._roll_back(loss)
+                self._roll_back("the weights are not finite")
                 return row
             self._keep()
         return row
@@ -229,11 +243,11 @@ class Trainer:
             }
             save_checkpoint(self.folder, self.step, self.good[0], whole)
 
-    def _roll_back(self, loss: float) -> None:
+    def _roll_back(self, reason: str) -> None:
         self.rollbacks += 1
         self.lr_scale /= 2
         back = self.good[1]["step"]
-        event = f"step {self.step + 1}: loss {loss:.3g} diverged; back to step {back}, rate x{self.lr_scale:g}"
+        event = f"step {self.step + 1}: {reason}; back to step {back}, rate x{self.lr_scale:g}"
         self.history.events.append(event)
         if self.rollbacks > MOST_ROLLBACKS:
             raise UserError(f"the training diverges again and again ({event}); lower lr (now {self.recipe.lr:g})")

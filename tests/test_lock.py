@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 
-from nas.search import lock
-from nas.search.lock import locked
+from nas import lock
+from nas.lock import locked
 
 HOLDER = """
 import sys, time
@@ -58,3 +58,16 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     with locked(folder, said.append) as waited:
         assert (waited, said) == (False, [])
     assert list(folder.iterdir()) == []
+
+
+def test_what_dead_processes_half_wrote_is_removed(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, alive = tmp_path / "checkpoints" / f".step.json.{ended.pid}.part", tmp_path / f".x.{os.getpid()}.part"
+    folder, foreign = tmp_path / f".best.{ended.pid}.part", tmp_path / ".mine.part"
+    for path in (dead, alive, folder / "model.onnx", foreign):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    with locked(tmp_path, print):
+        assert [dead.exists(), folder.exists(), alive.exists(), foreign.exists()] == [False, False, True, True]
+    assert dead.parent.exists()

@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import re
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 NAME = ".lock"
+PART = re.compile(r"\..+\.(\d+)\.part")
+"""The name of what a process writes beside a file or folder before it renames it."""
 
 
 @contextmanager
@@ -20,6 +24,7 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
 
     The operating system releases the lock of a process that ends, however it ends. Where another process holds it, a
     sentence that names it goes to `say`, and this one waits. What it made is removed if it is still empty in the end.
+    What processes that no longer exist have half written is removed first.
     """
     made: list[Path] = []
     path = folder / NAME
@@ -27,6 +32,7 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
     try:
         os.ftruncate(handle, 0)
         os.write(handle, json.dumps(_myself()).encode())
+        _remove_parts(folder)
         yield waited
     finally:
         path.unlink(missing_ok=True)  # while it is held: who waits for it takes a new file
@@ -55,6 +61,26 @@ def _acquired(path: Path, made: list[Path], say: Callable[[str], None]) -> tuple
                 made.insert(0, path.parent)  # its holder may have made it, and left it to this process
             return handle, waited
         os.close(handle)  # its holder has removed the file meanwhile
+
+
+def _remove_parts(folder: Path) -> None:
+    for path in list(folder.rglob(".*.part")):
+        match = PART.fullmatch(path.name)
+        if match and not _runs(int(match[1])):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # a process of another user
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _is_at(handle: int, path: Path) -> bool:
