@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
+from .inputs import Inputs, call, map_tensors
 from .trial import RecordingTrial
 
 MOST_NAMED = 6
@@ -39,7 +40,7 @@ class Created(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def constants_of(self, module: nn.Module) -> list[Tensor]:
         """What is still alive and no parameter of `module`: buffers, and tensors in attributes, lists and closures."""
         parameters = {id(p) for p in module.parameters()}
-        alive = {id(t): t for t in (r() for r in self._tensors) if t is not None}
+        alive = {id(t): t for t in (*(r() for r in self._tensors), *module.buffers()) if t is not None}
         return [t for key, t in alive.items() if key not in parameters]
 
 
@@ -57,9 +58,21 @@ def construct(function: Callable[[Any], nn.Module], trial: RecordingTrial, devic
     lazy = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if is_lazy(tensor)]
     if lazy:
         raise UserError(
-            f"the space function returned a net whose {lazy[0]} has no shape yet; give lazy layers their sizes, or "
-            "call the net once on an input before returning it"
+            f"the space function returned a net whose {lazy[0]} has no shape yet; pass an input that reaches it, "
+            "nas.SearchSpace(function, example=inputs), or give lazy layers their sizes"
         )
+    return module
+
+
+def materialised(function: Callable[[Any], nn.Module], example: Inputs, trial: Any) -> nn.Module:
+    """`function(trial)`, whose lazy layers take their shapes from one call with `example` (on the default device)."""
+    module = function(trial)
+    if isinstance(module, nn.Module) and any(is_lazy(t) for t in (*module.parameters(), *module.buffers())):
+        modes = [(part, part.training) for part in module.modules()]
+        with torch.no_grad():
+            call(module.eval(), map_tensors(lambda x: x.to(torch.get_default_device()), example))
+        for part, training in modes:
+            part.training = training
     return module
 
 

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..errors import UserError
 from .architecture import Architecture, GeneValue
 from .buffers import buffer_layouts
 from .check import Finding, check
-from .construction import Created, bytes_of, construct
+from .construction import Created, bytes_of, construct, materialised
 from .gene_space import GeneSpace
 from .inputs import Inputs
 from .layout import Layout, Rule, layouts_of
@@ -43,11 +44,15 @@ class SearchSpace(GeneSpace):
 
     layouts: for modules that are not ours and stack axes in one dimension, pattern of parameter names -> factors
         (`{"*.c_attn.*": (3, -1)}`), see `layout.Rule`.
+    example: an input of the nets, which gives lazy layers (`nn.LazyLinear`) their shapes: a tensor, a tuple of
+        arguments, or a mapping of keywords. Its values do not matter.
     """
 
-    def __init__(self, function: SpaceFunction, *, layouts: Mapping[str, Rule] | None = None) -> None:
+    def __init__(
+        self, function: SpaceFunction, *, layouts: Mapping[str, Rule] | None = None, example: Inputs | None = None
+    ) -> None:
         super().__init__({})
-        self.function = function
+        self.function = function if example is None else partial(materialised, function, example)
         self.layout_rules = dict(layouts or {})
         self._skeletons: OrderedDict[Architecture, _Skeleton] = OrderedDict()
         self._needs_values = False  # constructors read values, or nets hold constants: the meta device has neither

@@ -1,5 +1,6 @@
 """Constructors that published code has: they read values, keep constants in odd places, or fail for some nets."""
 
+import pickle
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -133,7 +134,7 @@ def test_questions_without_end_are_refused() -> None:
 
 
 def test_lazy_layers_need_their_sizes_or_one_call() -> None:
-    with pytest.raises(nas.UserError, match=r"0\.weight has no shape yet"):
+    with pytest.raises(nas.UserError, match=r"0\.weight has no shape yet; .*example=inputs"):
         nas.SearchSpace(lambda t: nn.Sequential(nn.LazyLinear(t.suggest_int("width", 8, 16, step=8))))
 
     def called(trial: Any) -> nn.Module:
@@ -142,6 +143,57 @@ def test_lazy_layers_need_their_sizes_or_one_call() -> None:
         return net
 
     assert nas.Supernet(nas.SearchSpace(called)).store.state_dict()["0.weight"].shape == (16, 4)
+
+
+class LazyNet(nn.Module):
+    """Lazy layers of any kind, two inputs, and statistics."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.LazyConv2d(width, 3, padding=1), nn.LazyBatchNorm2d()
+        self.hidden, self.head = nn.LazyLinear(hidden), nn.LazyLinear(3)
+
+    def forward(self, image: Tensor, scale: Tensor) -> Tensor:
+        pooled: Tensor = self.norm(self.conv(image)).relu().mean((2, 3)) * scale
+        out: Tensor = self.head(self.hidden(pooled).relu())
+        return out
+
+
+def lazy(trial: Any) -> nn.Module:
+    return LazyNet(trial.suggest_int("width", 8, 16, step=8), trial.suggest_int("hidden", 4, 12, step=4))
+
+
+def test_an_example_gives_lazy_layers_their_shapes() -> None:
+    image, scale = torch.rand(2, 3, 8, 8), torch.rand(2, 1)
+    space = nas.SearchSpace(lazy, example={"image": image[:1], "scale": scale[:1]})
+    supernet = nas.Supernet(space)
+    shapes = {name: tuple(p.shape) for name, p in supernet.store.named_parameters()}
+    assert (shapes["conv.weight"], shapes["hidden.weight"], shapes["head.weight"]) == ((16, 3, 3, 3), (12, 16), (3, 12))
+    before = {name: p.detach().clone() for name, p in supernet.store.named_parameters()}
+    optimizer = torch.optim.SGD(supernet.parameters(), 0.1)
+    for architecture in (space.largest, space.smallest):
+        supernet(image, scale, architecture=architecture).square().sum().backward()
+    optimizer.step()
+    moved = {name for name, p in supernet.store.named_parameters() if not torch.equal(p, before[name])}
+    assert {"conv.weight", "hidden.weight", "head.weight"} <= moved
+    with pytest.warns(nas.supernet.store.UncalibratedWarning):
+        net = supernet.eval().extract(space.smallest)
+    assert tuple(net.hidden.weight.shape) == (4, 8)
+    assert torch.equal(net.hidden.weight, supernet.store.state_dict()["hidden.weight"][:4, :8])
+    assert space.build(space.smallest).training
+    assert pickle.loads(pickle.dumps(space)).largest == space.largest
+    with pytest.raises(nas.UserError, match=r"raised TypeError: .*scale"):
+        nas.SearchSpace(lazy, example=torch.rand(1, 3, 8, 8))
+
+
+def test_an_example_that_does_not_reach_a_lazy_layer_is_not_enough() -> None:
+    class Unused(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 2)
+            self.spare = nn.LazyLinear(3)
+
+    with pytest.raises(nas.UserError, match=r"spare\.weight has no shape yet; pass an input that reaches it"):
+        nas.SearchSpace(lambda _: Unused(), example=torch.rand(1, 4))
 
 
 def test_cached_skeletons_are_bounded_by_their_constants(monkeypatch: pytest.MonkeyPatch) -> None:
