@@ -63,9 +63,6 @@ def search(
     batch: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Batch size of the deployed net.")] = 1,
     evaluations: Annotated[int, typer.Option(min=1, max=MOST_NETS, help="Architectures to evaluate.")] = 200,
     algorithm: Annotated[str, typer.Option(help="auto, or one of nas.algorithms(): nsga2, random ...")] = "auto",
-    early_stop: Annotated[
-        bool, typer.Option("--early-stop", help="Give nets up that a part of the validation split shows to be beaten.")
-    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Processes that evaluate nets at a time.")
     ] = None,
@@ -132,7 +129,7 @@ def search(
         job = Job(
             chosen_run if policies is None else chosen_run.quantized(policies),
             tuple(zip(devices, limits, strict=True)),
-            Question(tuple(dict.fromkeys(objective or [])), evaluations, algorithm, seed, early_stop, workers, ray),
+            Question(tuple(dict.fromkeys(objective or [])), evaluations, algorithm, seed, workers, ray),
             each=each,
             batch=batch,
             baselines=baselines,

@@ -12,11 +12,11 @@ from ..hw_profiles import Cost, Device, Measurement, Protocol, measure_all, trac
 from ..predictors.latency import Learned
 from ..search_space.architecture import Architecture
 from ..search_space.quantization import policy_of
+from ..supernet.evaluate import evaluate_subnet
 from ..supernet.quantize.packed import packed_bytes
 from ..supernet.store import Supernet
 from ..tasks import Task
 from ..values import Estimate
-from .validation import Validation
 
 
 @dataclass
@@ -74,16 +74,11 @@ class Candidates:
         return measure_all(pairs, protocol=Protocol(seconds=seconds), runtime=runtime, threads=threads)
 
     def quality(self, architecture: Architecture) -> float:
-        return next(self.qualities([architecture]))
-
-    @cached_property
-    def qualities(self) -> Validation:
-        """What `quality` gives, of many nets in less time, and of a part of the split."""
-        return Validation(self.supernet, self.task)
+        return evaluate_subnet(self.supernet, self.task, architecture)
 
     @cached_property
     def quality_key(self) -> str:
-        """Says what `qualities` are of: the task's data and metric, and these very weights and steps."""
+        """Says what `quality` is of: the task's data and metric, and these very weights and steps."""
         digest = sha256()
         tensors = self.supernet.store.state_dict() | dict(self.supernet.steps.items())
         for name, tensor in sorted(tensors.items()):

@@ -1,7 +1,7 @@
 """One evaluated architecture, as the algorithms see it: losses to be minimised and bounds to be kept."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..search_space.architecture import Architecture
 
@@ -25,9 +25,6 @@ class Evaluation:
     losses: the objectives in their order, signed so that smaller is better; finite unless `failed`.
     violations: one number per bound, relative to the bound where that is not zero; at most 0 where the bound is kept.
     failed: a metric is NaN or infinite. Such an architecture is infeasible, and never asked again.
-    fidelity: below 1, the share of a full evaluation after which it was given up (`race`). It is infeasible or beaten,
-        and its metrics are what was expected of a full evaluation.
-    early: by objective, the values at the fidelities below the last that was reached.
     """
 
     architecture: Architecture
@@ -35,8 +32,6 @@ class Evaluation:
     losses: tuple[float, ...]
     violations: tuple[float, ...]
     failed: bool
-    fidelity: float = 1.0
-    early: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def feasible(self) -> bool:

@@ -1,17 +1,17 @@
 """What a search optimises and what it must keep: objectives with a stated direction, and bounds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
 
-from ..errors import UserError
+from ..errors import UserError, check_least
 
 Direction = Literal["minimize", "maximize"]
 Metric = Callable[..., Any]
 """One architecture to a number; or, where `batched` is stated, a list of them to as many numbers.
 
-A generator of numbers is best: each is stored as it comes. Where `fidelities` are stated, one of them comes second."""
+A generator of numbers is best: each is stored as it comes."""
 
 
 @dataclass(frozen=True)
@@ -19,42 +19,17 @@ class Objective:
     """A number to be made small or large. NaN or infinity says that the architecture failed; the search goes on.
 
     key: says what is measured, of which weights, on which data. Studies of one storage share the values of a key.
-    fidelities: shares of a full evaluation, ascending to 1, at which the function is called one after the other, with
-        the fidelity as its second argument. A net that is beaten for certain by what is known (`race`) is given up on
-        the way; its value is then what is expected of it.
-    repeats: of a noisy function, which is called so often at most; the value is the mean. Fewer, where that tells a net
-        from the best already.
+    repeats: how often a noisy function is called for each architecture; the value is the mean.
     """
 
     function: Metric
     direction: Direction
     batched: bool = False
     key: str | None = None
-    fidelities: tuple[float, ...] = (1.0,)
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        steps = list(self.fidelities)
-        if sorted({*steps}) != steps or not steps or steps[0] <= 0 or steps[-1] != 1:
-            raise UserError(f"fidelities {steps} cannot be; ascending shares up to 1 are right, as in (0.25, 0.5, 1)")
-        if self.repeats < 1 or (self.repeats > 1 and (len(steps) > 1 or self.key is not None)):
-            raise UserError(
-                f"repeats={self.repeats} cannot be; at least 1 is right, and more than 1 for an objective that has "
-                "neither fidelities nor a key"
-            )
-
-    @property
-    def rungs(self) -> tuple[float, ...]:
-        """The shares of a full evaluation, step by step: the fidelities, or the share of the repeats."""
-        return self.fidelities if self.repeats == 1 else tuple((k + 1) / self.repeats for k in range(self.repeats))
-
-    def settings(self, rung: int) -> tuple[float, ...]:
-        """What the function is called with at this rung, beside the architectures."""
-        return self.fidelities[rung : rung + 1] if len(self.fidelities) > 1 else ()
-
-    def after(self, rung: int, before: float, new: float) -> float:
-        """The value at a rung, from that at the rung before and what the function gives."""
-        return new if self.repeats == 1 or rung == 0 else before + (new - before) / (rung + 1)
+        check_least(1, repeats=self.repeats)
 
     @property
     def sign(self) -> int:
@@ -62,34 +37,20 @@ class Objective:
         return 1 if self.direction == "minimize" else -1
 
 
-def minimize(
-    function: Metric,
-    *,
-    batched: bool = False,
-    key: str | None = None,
-    fidelities: Sequence[float] = (1.0,),
-    repeats: int = 1,
-) -> Objective:
+def minimize(function: Metric, *, batched: bool = False, key: str | None = None, repeats: int = 1) -> Objective:
     """Smaller is better. `batched`: the function takes a list of architectures and returns as many numbers.
 
-    key, fidelities, repeats: see `Objective`.
+    key, repeats: see `Objective`.
     """
-    return Objective(function, "minimize", batched, key, tuple(fidelities), repeats)
+    return Objective(function, "minimize", batched, key, repeats)
 
 
-def maximize(
-    function: Metric,
-    *,
-    batched: bool = False,
-    key: str | None = None,
-    fidelities: Sequence[float] = (1.0,),
-    repeats: int = 1,
-) -> Objective:
+def maximize(function: Metric, *, batched: bool = False, key: str | None = None, repeats: int = 1) -> Objective:
     """Larger is better. `batched`: the function takes a list of architectures and returns as many numbers.
 
-    key, fidelities, repeats: see `Objective`.
+    key, repeats: see `Objective`.
     """
-    return Objective(function, "maximize", batched, key, tuple(fidelities), repeats)
+    return Objective(function, "maximize", batched, key, repeats)
 
 
 @dataclass(frozen=True)

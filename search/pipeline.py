@@ -158,7 +158,7 @@ def _front(study: Study, chosen: Architecture) -> list[int]:
 
 def _about(candidates: Candidates, study: Study, evaluations: int) -> list[str]:
     """How the nets of the study were evaluated."""
-    begun, early = len(study) - evaluations, sum(e.fidelity < 1 for e in study.evaluations)
+    begun = len(study) - evaluations
     said = [*_direction_notes(candidates), *failure_notes(study)]
     if study.dropped:
         said.append(
@@ -167,8 +167,6 @@ def _about(candidates: Candidates, study: Study, evaluations: int) -> list[str]:
         )
     if begun > 0:
         said.append(f"{begun} nets are known from earlier searches of this run; they were not evaluated again.")
-    if early:
-        said.append(f"{early} nets were beaten after a part of the validation split; their qualities are estimates.")
     return said
 
 
@@ -199,12 +197,9 @@ def _verified(
 
 
 def _losses(candidates: Candidates, study: Study, evaluations: Sequence[Evaluation]) -> dict[str, float]:
-    """Quality by id, the smaller the better, where it is finite. Estimates are evaluated in full: a net that was given
-    up may be the answer if those that beat it turn out slower than predicted."""
+    """Quality by id, the smaller the better, where it is finite."""
     metric = candidates.task.metric_name
     found = {e.architecture.id: e.metrics[metric] for e in evaluations}
-    estimated = [e.architecture for e in evaluations if e.fidelity < 1]
-    found |= dict(zip((a.id for a in estimated), candidates.qualities(estimated), strict=True))
     sign = study.problem.objectives[metric].sign
     return {net: sign * quality for net, quality in found.items() if isfinite(quality)}
 

@@ -11,7 +11,7 @@ from ..search_space.gene_space import GeneSpace
 from .evaluation import Evaluation
 from .objectives import Constraint, Objective, as_objectives
 
-RESERVED = ("number", "id", "feasible", "architecture", "asked_after", "place", "fidelity", "early")
+RESERVED = ("number", "id", "feasible", "architecture", "asked_after", "place")
 
 
 @dataclass(frozen=True)
@@ -27,26 +27,12 @@ class Problem:
         own = {c.name: Objective(c.function, "minimize", c.batched) for c in self.constraints if c.function is not None}
         return dict(self.objectives) | own
 
-    @property
-    def rungs(self) -> int:
-        """How many steps an evaluation has."""
-        return max(len(o.rungs) for o in self.objectives.values())
-
-    def judge(
-        self,
-        architecture: Architecture,
-        metrics: Mapping[str, float],
-        fidelity: float = 1.0,
-        early: Mapping[str, Sequence[float]] | None = None,
-    ) -> Evaluation:
+    def judge(self, architecture: Architecture, metrics: Mapping[str, float]) -> Evaluation:
         """The evaluation that these metrics make. One that is missing or not finite becomes NaN: a failure."""
         known = {n: metrics[n] if math.isfinite(metrics.get(n, math.nan)) else math.nan for n in self.metrics}
         losses = tuple(o.sign * known[name] for name, o in self.objectives.items())
         violations = tuple(v for c in self.constraints for v in c.violations(known[c.name]))
-        values = {name: tuple(given) for name, given in (early or {}).items()}
-        return Evaluation(
-            architecture, known, losses, violations, any(map(math.isnan, known.values())), fidelity, values
-        )
+        return Evaluation(architecture, known, losses, violations, any(map(math.isnan, known.values())))
 
 
 def make_problem(space: GeneSpace, objectives: Mapping[str, Any], constraints: Sequence[Constraint]) -> Problem:

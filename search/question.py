@@ -16,15 +16,13 @@ from .storage import space_id
 class Question:
     """objectives: names of `costs.PRICES`, to be made small beside the latency, on each device.
 
-    early_stop: nets that a part of the validation split shows to be beaten are given up (`race`); their qualities are
-    estimates, and no other search begins with them. evaluations, algorithm, seed, workers, ray: as of `nas.search`.
+    evaluations, algorithm, seed, workers, ray: as of `nas.search`.
     """
 
     objectives: tuple[str, ...] = ()
     evaluations: int = 200
     algorithm: str = "auto"
     seed: int = 0
-    early_stop: bool = False
     workers: int | None = None
     ray: str | None = None
 
@@ -34,14 +32,8 @@ class Question:
 
     def pursued(self, candidates: Candidates, limits: Limits) -> dict[str, Objective]:
         """Quality; the latency on each device, and likewise the costs that are named."""
-        quality = candidates.qualities
-        fidelities = quality.fidelities if self.early_stop else (1.0,)
         better = maximize if candidates.task.direction == "max" else minimize
-        found = {
-            candidates.task.metric_name: better(
-                quality, batched=True, key=candidates.quality_key, fidelities=fidelities
-            )
-        }
+        found = {candidates.task.metric_name: better(candidates.quality, key=candidates.quality_key)}
         for price in map(price_of, ("latency_ms", *self.objectives)):
             found[price.name] = _small(price, candidates)
             for other in limits.elsewhere if price.local else ():
@@ -52,13 +44,7 @@ class Question:
         """The devices in words, and a hash of all that the answer depends on."""
         # A device that was calibrated anew predicts other latencies.
         devices = [(on.candidates.device.model_dump_json(), on.budget, on.upper) for on in limits.devices(candidates)]
-        own: tuple[object, ...] = (
-            candidates.batch,
-            self.objectives,
-            self.algorithm,
-            self.seed,
-            *(["early stop"] * self.early_stop),
-        )
+        own: tuple[object, ...] = (candidates.batch, self.objectives, self.algorithm, self.seed)
         space = candidates.supernet.space
         if any(gene.startswith(GENE) for gene in space.genes):  # of one run, in one storage, there may be several
             own = (*own, space_id(space))

@@ -9,39 +9,27 @@ are stored.
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import optuna
 from optuna.trial import TrialState
 
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
+from .calls import numbers
 from .database import optuna_storage, readable
 from .objectives import Objective
-from .steps import call_batched
-from .storage import (
-    ARCHITECTURE,
-    EARLY,
-    FIDELITY,
-    FINGERPRINT,
-    finished,
-    is_intact,
-    is_placed,
-    keys_of,
-    quiet,
-    space_id,
-)
+from .storage import ARCHITECTURE, FINGERPRINT, finished, is_intact, is_placed, keys_of, quiet, space_id
 
 KEYS, BEGUN_WITH = "keys", "recalled"
 
 
 @dataclass(frozen=True)
 class Recall:
-    """values: by objective and the architecture's id, one for each fidelity.
+    """values: by objective and the architecture's id.
     nets: by id, those of which all keyed objectives are known, and those of which they were until the storage was
     damaged: so many are evaluated again."""
 
-    values: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     nets: Mapping[str, Architecture] = field(default_factory=dict)
     damaged: int = 0
 
@@ -64,7 +52,7 @@ def recall(
     keys = keys_of(objectives)
     if storage is None or not keys:
         return Recall()
-    values: dict[str, dict[str, Sequence[float]]] = {objective: {} for objective in keys}
+    values: dict[str, dict[str, float]] = {objective: {} for objective in keys}
     nets: dict[str, Architecture] = {}
     damaged: set[str] = set()
     for study in _studies(storage, name):
@@ -75,8 +63,7 @@ def recall(
         places = [n for n, _ in stored["objectives"]]
         for trial in finished(study):
             intact = is_intact(study, trial)
-            whole = trial.state == TrialState.COMPLETE and trial.user_attrs.get(FIDELITY, 1) == 1
-            if not (whole and (intact or is_placed(trial))):
+            if trial.state != TrialState.COMPLETE or not (intact or is_placed(trial)):
                 continue
             architecture = space.architecture(trial.params)
             nets[architecture.id] = architecture
@@ -84,8 +71,7 @@ def recall(
                 damaged.add(architecture.id)
                 continue
             for n in shared:
-                value, early = (trial.values or [])[places.index(n)], trial.user_attrs.get(EARLY, {}).get(n, ())
-                values[n].setdefault(trial.user_attrs[ARCHITECTURE], (*early, value))
+                values[n].setdefault(trial.user_attrs[ARCHITECTURE], (trial.values or [])[places.index(n)])
     known = {i: a for i, a in nets.items() if all(i in of for of in values.values())}
     damaged -= known.keys()
     return Recall(values, known | {i: nets[i] for i in damaged}, len(damaged))
@@ -101,20 +87,10 @@ def _studies(storage: str | os.PathLike[str], but: str) -> Iterator[optuna.Study
                 yield optuna.load_study(study_name=summary.study_name, storage=opened)
 
 
-def _remembering(name: str, objective: Objective, known: Mapping[str, Sequence[float]]) -> Objective:
-    def function(architectures: Sequence[Architecture], *fidelity: float) -> Iterable[float]:
-        rung = objective.fidelities.index(fidelity[0]) if fidelity else -1
-        new = [a for a in architectures if a.id not in known]
-        found = _computed(name, objective, new, fidelity)
+def _remembering(name: str, objective: Objective, known: Mapping[str, float]) -> Objective:
+    def function(architectures: Sequence[Architecture]) -> Iterable[float]:
+        computed = numbers(name, objective, [a for a in architectures if a.id not in known])
         for architecture in architectures:
-            yield known[architecture.id][rung] if architecture.id in known else next(found)
+            yield known[architecture.id] if architecture.id in known else next(computed)
 
-    return replace(objective, function=function, batched=True)
-
-
-def _computed(
-    name: str, objective: Objective, architectures: list[Architecture], fidelity: Sequence[float]
-) -> Iterator[float]:
-    if objective.batched:
-        return cast(Iterator[float], call_batched(name, objective, architectures, fidelity))
-    return (objective.function(a, *fidelity) for a in architectures)
+    return replace(objective, function=function, batched=True, repeats=1)

@@ -1,14 +1,12 @@
 """What a storage says of the nets of the front is evaluated again before it is believed."""
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from math import isclose
-from typing import cast
 
 from ..search_space.architecture import Architecture
+from .calls import numbers
 from .evaluation import Evaluation
 from .objectives import Objective
-from .steps import call_batched
 from .study import Study
 
 TOLERANCE = 1e-4
@@ -23,9 +21,7 @@ def recheck(study: Study, objectives: Mapping[str, Objective]) -> int:
     """
     checked: set[Architecture] = set()
     wrong = 0
-    while doubtful := [
-        e for e in study.front_evaluations() if e.fidelity == 1 and e.architecture in study.read - checked
-    ]:
+    while doubtful := [e for e in study.front_evaluations() if e.architecture in study.read - checked]:
         nets = [e.architecture for e in doubtful]
         checked.update(nets)
         for known, metrics in zip(doubtful, _metrics(objectives, nets), strict=True):
@@ -37,11 +33,8 @@ def recheck(study: Study, objectives: Mapping[str, Objective]) -> int:
 
 
 def _metrics(objectives: Mapping[str, Objective], nets: Sequence[Architecture]) -> list[dict[str, float]]:
-    values = {
-        name: list(islice(call_batched(name, o, nets), len(nets))) if o.batched else [o.function(net) for net in nets]
-        for name, o in objectives.items()
-    }
-    return [{name: float(cast(float, of[i])) for name, of in values.items()} for i in range(len(nets))]
+    values = zip(*(numbers(name, o, nets) for name, o in objectives.items()), strict=True)
+    return [dict(zip(objectives, of_net, strict=True)) for of_net in values]
 
 
 def _agree(known: Evaluation, fresh: Evaluation) -> bool:

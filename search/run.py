@@ -12,13 +12,12 @@ from ..errors import UserError, check_least
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from .algorithms import Algorithm, load_algorithm
+from .calls import evaluate
 from .evaluation import Asked
 from .failures import missing
 from .objectives import Constraint
 from .problem import Problem, make_problem
-from .race import race_of
 from .recall import Recall, recall
-from .steps import evaluate
 from .storage import Store, fingerprint_of, open_store
 from .study import Study
 from .workers import Workers, check_workers
@@ -49,8 +48,7 @@ def search(
 
     objectives: name -> `minimize(f)` or `maximize(f)`, where f takes one architecture and returns a number.
     constraints: bounds on an objective, or on a function of their own.
-    evaluations: how many distinct architectures to evaluate; fewer where the space has no more. Those that are given
-        up on the way (`Objective.fidelities`) count too.
+    evaluations: how many distinct architectures to evaluate; fewer where the space has no more.
     storage: a SQLite file or an Optuna URL; None keeps everything in memory. The same call on the same storage resumes:
         nothing is evaluated twice, and the result is that of an undisturbed run. A larger `evaluations` continues.
         Values of objectives with a `key` that other searches have stored there are read, not computed (see `recall`).
@@ -79,8 +77,7 @@ def search(
             asked = _ask(study, chosen, known, seed)[: evaluations - known]
             done = set(study.architectures)
             left = {place: a for place, a in enumerate(asked) if a not in done}
-            race = race_of(problem.objectives, study.evaluations[:known])
-            for place, evaluation in staff.evaluate(left, race):
+            for place, evaluation in staff.evaluate(left):
                 study.add(evaluation, Asked(known, place))
                 if progress is not None:
                     progress(len(study) - begun, evaluations - begun, study)

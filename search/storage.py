@@ -28,7 +28,6 @@ from .objectives import Objective
 from .problem import Problem
 
 FINGERPRINT, ARCHITECTURE, ASKED_AFTER, PLACE = "nas", "architecture", "asked_after", "place"
-FIDELITY, EARLY = "fidelity", "early"
 CHECKSUM, PLACED = "checksum", "placed"
 """Checksums of a trial: over all that is read of it; over its architecture and when that was asked for."""
 CHECKED = "checked"
@@ -88,8 +87,7 @@ class Store:
             params=dict(evaluation.architecture),
             distributions={name: self._distributions[name] for name in evaluation.architecture},
             user_attrs={ARCHITECTURE: evaluation.architecture.id, ASKED_AFTER: asked.after, PLACE: asked.place}
-            | {name: v for name, v in evaluation.metrics.items() if name in extra and not math.isnan(v)}
-            | ({FIDELITY: evaluation.fidelity, EARLY: dict(evaluation.early)} if evaluation.early else {}),
+            | {name: v for name, v in evaluation.metrics.items() if name in extra and not math.isnan(v)},
             # The list is the form that Optuna 4 and 5 both read; `study.best_trials` then respects feasibility.
             system_attrs={} if evaluation.failed else {"constraints": list(evaluation.violations)},
         )
@@ -101,9 +99,7 @@ class Store:
         architecture = self._net(trial)
         values = dict(zip(self._problem.objectives, trial.values or (), strict=False))
         metrics = {n: values.get(n, trial.user_attrs.get(n, math.nan)) for n in self._problem.metrics}
-        return self._problem.judge(
-            architecture, metrics, trial.user_attrs.get(FIDELITY, 1.0), trial.user_attrs.get(EARLY)
-        )
+        return self._problem.judge(architecture, metrics)
 
     def _net(self, trial: FrozenTrial) -> Architecture:
         architecture = self._space.architecture(trial.params)
@@ -178,6 +174,11 @@ def open_store(
             study.set_user_attr(FINGERPRINT, dict(fingerprint))
             study.set_user_attr(CHECKED, True)
             stored = fingerprint
+    if "fidelities" in (stored or {}):
+        raise UserError(
+            f"study {name!r} in {storage} was made by an older version with fidelities or repeats, some of its values "
+            "are estimates; choose another name or storage"
+        )
     for key, value in fingerprint.items():
         if stored is None or stored.get(key) != value:
             other = "was not made by this search" if stored is None else f"was made with another {key}"
@@ -191,10 +192,10 @@ def fingerprint_of(space: GeneSpace, problem: Problem, algorithm: str, seed: int
     """What must be equal for two searches to be the same search. The code of the objectives cannot be seen."""
     objectives = problem.objectives.items()
     keys = keys_of(problem.objectives)
-    rungs = {name: list(o.rungs) for name, o in objectives if len(o.rungs) > 1}
+    repeats = {name: o.repeats for name, o in objectives if o.repeats > 1}
     return (
         ({"keys": keys} if keys else {})
-        | ({"fidelities": rungs} if rungs else {})
+        | ({"repeats": repeats} if repeats else {})
         | {
             "space": space_id(space),
             "objectives": [[name, o.direction] for name, o in objectives],
@@ -206,12 +207,8 @@ def fingerprint_of(space: GeneSpace, problem: Problem, algorithm: str, seed: int
 
 
 def keys_of(objectives: Mapping[str, Objective]) -> dict[str, str]:
-    """The keys that are stated, by objective; values at other fidelities are not the same."""
-    return {
-        name: o.key if len(o.fidelities) == 1 else f"{o.key}, at {', '.join(map(str, o.fidelities))}"
-        for name, o in objectives.items()
-        if o.key is not None
-    }
+    """The keys that are stated, by objective."""
+    return {name: o.key for name, o in objectives.items() if o.key is not None}
 
 
 def space_id(space: GeneSpace) -> str:

@@ -76,8 +76,7 @@ class Study:
     def trials(self) -> pd.DataFrame:
         """One row per architecture: number, id, its genes (None where it has no such gene), the metrics, feasible.
 
-        A metric is NaN where the evaluation failed. Where objectives have several fidelities, `fidelity` is the one
-        that was reached: below 1 the metrics are estimates.
+        A metric is NaN where the evaluation failed.
         """
         kept = self.evaluations
         columns: dict[str, pd.Series[Any]] = {
@@ -89,8 +88,6 @@ class Study:
         for name in self.problem.metrics:
             columns[name] = pd.Series([e.metrics[name] for e in kept], dtype="float64")
         columns["feasible"] = pd.Series([e.feasible for e in kept], dtype="bool")
-        if self.problem.rungs > 1:
-            columns["fidelity"] = pd.Series([e.fidelity for e in kept], dtype="float64")
         return pd.DataFrame(columns)
 
     def front(self) -> pd.DataFrame:

@@ -15,11 +15,10 @@ import torch
 
 from ..errors import UserError
 from ..search_space.architecture import Architecture
+from .calls import evaluate
 from .evaluation import Evaluation
 from .problem import Problem
-from .race import Race
 from .sharing import shared
-from .steps import evaluate
 
 MOST_EACH = 16
 """Processes for each core of this machine, at most."""
@@ -74,17 +73,17 @@ class Workers:
             self._batch.close()
         self._stack.close()
 
-    def evaluate(self, asked: Mapping[int, Architecture], race: Race) -> Iterator[tuple[int, Evaluation]]:
+    def evaluate(self, asked: Mapping[int, Architecture]) -> Iterator[tuple[int, Evaluation]]:
         """(place, evaluation) of each architecture, as soon as it is known, in any order."""
         if not _wants_ray(self.workers, self.address):
             places = list(asked)
-            return ((places[index], found) for index, found in evaluate(self.problem, list(asked.values()), race))
+            return ((places[index], found) for index, found in evaluate(self.problem, list(asked.values())))
         if not asked:
             return iter(())
         if self._crew is None:  # Ray takes seconds to start, and a search that is done needs none
             ray = self._stack.enter_context(connected(self.workers, self.address))
             self._crew = _Crew(ray, self.problem, self.workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
-        self._batch = self._crew.evaluate(asked, race)
+        self._batch = self._crew.evaluate(asked)
         return self._batch
 
 
@@ -145,7 +144,7 @@ class _Crew:
             num_cpus=1, num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD"
         )
 
-    def evaluate(self, asked: Mapping[int, Architecture], race: Race) -> Generator[tuple[int, Evaluation]]:
+    def evaluate(self, asked: Mapping[int, Architecture]) -> Generator[tuple[int, Evaluation]]:
         """As `Workers.evaluate`. After an error in an objective what is finished by then is given before it is raised.
 
         Error: an evaluation whose worker dies again and again.
@@ -157,7 +156,7 @@ class _Crew:
             while running or (waiting and failure is None):
                 while waiting and len(running) < self.size and failure is None:
                     places = waiting.popleft()
-                    task = self.task.remote(self.bundle, [asked[p] for p in places], race)
+                    task = self.task.remote(self.bundle, [asked[p] for p in places])
                     running[task] = dict(enumerate(places))
                 ready, _ = self.ray.wait(list(running), timeout=None if failure is None else 0)
                 if not ready:
@@ -217,12 +216,10 @@ def divided(asked: Mapping[int, Architecture], pieces: int) -> list[list[int]]:
     return [order[a:b] for a, b in pairwise(bounds) if a < b]
 
 
-def _evaluate(
-    bundle: Sequence[Any], architectures: Sequence[Architecture], race: Race
-) -> Iterator[tuple[int, Evaluation]]:
+def _evaluate(bundle: Sequence[Any], architectures: Sequence[Architecture]) -> Iterator[tuple[int, Evaluation]]:
     """What runs in a worker. One thread: there are as many workers as cores."""
     torch.set_num_threads(1)
-    yield from evaluate(_problem(bundle[0]), architectures, race)
+    yield from evaluate(_problem(bundle[0]), architectures)
 
 
 @lru_cache(maxsize=1)

@@ -112,11 +112,9 @@ def _points(rows: pd.DataFrame, metric: str, genes: Sequence[str], **style: Any)
 
 def _hover(row: Mapping[Any, Any], metric: str, genes: Sequence[str]) -> str:
     """Lines about one net: what was found out about it, then its genes, a line for each part."""
-    part = row.get("fidelity", 1.0)
-    estimate = "" if part == 1 else f" (estimated: beaten after {part:.0%} of an evaluation)"
     lines = [
         f"<b>{escape(str(row['id']))}</b>",
-        f"{escape(metric)} {quality_text(row[metric], metric)}{estimate}",
+        f"{escape(metric)} {quality_text(row[metric], metric)}",
         latency(row),
     ]
     others = {c: price for c in row if c not in ("latency_ms", "params", "flops") and (price := price_in(str(c)))}

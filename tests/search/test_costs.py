@@ -10,7 +10,6 @@ from torch import nn
 import nas
 from nas.hw_profiles import Measurement, fused
 from nas.hw_profiles.points import Calibration, Point
-from nas.search import validation
 from nas.search.candidates import Candidates
 from nas.search.costs import PRICES, TABLE, check_known, price_of
 from nas.search.limits import Elsewhere, Limits, check_limits
@@ -239,19 +238,3 @@ def test_a_quality_of_which_less_is_better_is_made_small(candidates, better):
     assert "%" not in terminal.headline(answer)
     place = why.why(answer)[0]
     assert "none of 20 evaluated nets that keep every limit has less" in place
-
-
-def test_an_early_stop_says_what_is_an_estimate_and_answers_with_a_whole_evaluation(candidates, monkeypatch):
-    monkeypatch.setattr(validation, "EVALUATION_BATCH", 64)
-    patched = replace(candidates, _costs={})
-    answer = find(patched, Limits(), Question((), 60, "random", early_stop=True))
-    trials = answer.trials.set_index("id")
-    assert any("their qualities are estimates" in note for note in answer.notes)
-    assert (answer.front["fidelity"] == 1).all()
-    assert trials["fidelity"].min() < 1
-    exact = {i: nas.evaluate_subnet(patched.supernet, patched.task, answer.study.architecture(i)) for i in trials.index}
-    whole = trials["fidelity"] == 1
-    assert trials["accuracy"][whole].to_dict() == pytest.approx({i: exact[i] for i in trials.index[whole]})
-    assert answer.validation == pytest.approx(exact[answer.architecture.id]) == max(answer.front["accuracy"])
-    other = Question((), 60, "random").study_name(patched, Limits())
-    assert other != Question((), 60, "random", early_stop=True).study_name(patched, Limits())

@@ -17,7 +17,7 @@ from nas.search.reporting.curves import Curve
 from nas.search.reporting.drawing import draw, group_of, groups
 from nas.search.reporting.findings import marginal_table
 from nas.search.reporting.marginals import marginals
-from nas.search.reporting.plots import _hover, pareto_figure
+from nas.search.reporting.plots import pareto_figure
 from nas.search.reporting.report import LEADING_NUMBER, Report, write_report
 from nas.search_space.architecture import Architecture, GeneValue
 from nas.search_space.gene_space import GeneSpace
@@ -294,9 +294,3 @@ def test_a_tile_shows_the_number_with_its_unit(text: str) -> None:
     found = LEADING_NUMBER.match(text)
     assert found is not None
     assert found.group() == re.split(r",| of ", text)[0]
-
-
-def test_an_estimate_is_called_one() -> None:
-    row = {"id": "n", "accuracy": 0.5, "latency_ms": 1.0, "latency_low_ms": 0.9, "latency_high_ms": 1.1}
-    assert "estimated: beaten after 25% of an evaluation" in _hover(row | {"fidelity": 0.25}, "accuracy", [])
-    assert "estimated" not in _hover(row | {"fidelity": 1.0}, "accuracy", []) + _hover(row, "accuracy", [])

@@ -100,6 +100,16 @@ def test_numbers_of_a_generator_are_stored_as_they_come(tmp_path: Path) -> None:
         nas.search(SPACE, {"v": nas.minimize(lambda _: iter([1, 2, 3]), batched=True)})
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_repeats_make_means(batched: bool) -> None:
+    noise = iter([1.0, 2.0, 6.0])
+    calls = {False: lambda _: next(noise), True: lambda nets: [next(noise) for _ in nets]}
+    study = nas.search(SPACE, {"v": nas.minimize(calls[batched], batched=batched, repeats=3)}, evaluations=1)
+    assert study.evaluations[0].metrics["v"] == 3
+    with pytest.raises(nas.UserError, match="repeats must be at least 1, got 0"):
+        nas.minimize(lambda _: 1, repeats=0)
+
+
 def test_constraints_bound_objectives_and_functions() -> None:
     bounds = [
         nas.Constraint("cost", upper=64),

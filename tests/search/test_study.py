@@ -149,6 +149,13 @@ def test_another_search_is_refused(tmp_path: Path, changes: dict, what: str) -> 
     assert len(run(storage=tmp_path / "s.db", name="other", evaluations=5, seed=1)) == 5
 
 
+def test_a_study_with_estimates_of_an_older_version_is_refused(tmp_path: Path) -> None:
+    stored = run(storage=tmp_path / "s.db", evaluations=5).optuna
+    stored.set_user_attr("nas", {**stored.user_attrs["nas"], "fidelities": {"gain": [0.5, 1]}})
+    with pytest.raises(nas.UserError, match=r"'nas' in .*s.db was made by an older version .*; choose another"):
+        run(storage=tmp_path / "s.db", evaluations=5)
+
+
 def test_a_foreign_optuna_study_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 's.db'}"
     optuna.create_study(study_name="nas", storage=url, directions=["maximize", "minimize"]).add_trial(

@@ -80,17 +80,6 @@ def test_workers_give_the_search_of_one_process(tmp_path: Path) -> None:
         search(SPACE, {"v": nas.minimize(lambda _: 1 / 0)}, evaluations=1, workers=2)
 
 
-@pytest.mark.usefixtures("connected")
-def test_workers_give_up_whom_one_process_gives_up() -> None:
-    def gain(a: nas.Architecture, fidelity: float) -> float:
-        return fidelity * a["a"] + 10 * a["c"]
-
-    objectives = FIRST | {"gain": nas.maximize(gain, fidelities=(0.5, 1))}
-    alone = search(SPACE, objectives, evaluations=40)
-    assert min(e.fidelity for e in alone.evaluations) == 0.5
-    assert search(SPACE, objectives, evaluations=40, workers=2).evaluations == alone.evaluations
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("connected")
 def test_a_dead_worker_costs_no_finished_evaluation(tmp_path: Path) -> None:
