@@ -5,14 +5,16 @@ stronger the colour.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from ...search_space.architecture import Architecture, GeneValue
 from ...search_space.quantization import GENE, Scheme, parse_scheme, policy_genes
 from ...search_space.trial import Gene
 from .drawing import group_of, in_order
-from .glyphs import about, box, mark, shown, text
+from .glyphs import about, box, mark, shown, text, together
 
 ROW, HEAD, GAP = 24.0, 18.0, 6.0
 LABEL_LEAST, LABEL_MOST = 64.0, 170.0
@@ -37,18 +39,23 @@ def in_words(architecture: Mapping[str, GeneValue]) -> str:
     return ", ".join([f"{told[0]} of {sum(n for _, n in schemes)} parts", *told[1:]]) if told else ""
 
 
-def section(architecture: Architecture, genes: Mapping[str, Gene]) -> str:
-    """The picture with its legend, and the same as text; nothing for a net without a policy."""
+@dataclass(frozen=True)
+class Policy:
+    """What the report shows of a policy. legend: words with their shades (class, word). schemes: with their parts."""
+
+    picture: Markup
+    legend: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    schemes: Mapping[str, Sequence[str]]
+
+
+def policy(architecture: Architecture, genes: Mapping[str, Gene]) -> Policy | None:
+    """Picture, legend and the same as text; None for a net without a policy. genes: those of the space, by name."""
     if not policy_genes(architecture):
-        return ""
-    return (
-        '<h2 class="below">Bits of its parts</h2><p>Left the weights, right the activations that meet them; dashed: '
-        "the net has no such part. Data flows upwards.</p>"
-        f'<div class="wide">{draw_bits(architecture, genes)}</div>{_legend(architecture)}{_as_text(architecture)}'
-    )
+        return None
+    return Policy(draw_bits(architecture, genes), _legend(architecture), _parts_by_scheme(architecture))
 
 
-def draw_bits(architecture: Architecture, genes: Mapping[str, Gene]) -> str:
+def draw_bits(architecture: Architecture, genes: Mapping[str, Gene]) -> Markup:
     """The picture as an `<svg>` element. genes: those of the whole space, by name."""
     names = policy_genes([*genes, *(n for n in architecture if n not in genes)])
     rows: dict[str, dict[str, str]] = {}
@@ -58,7 +65,7 @@ def draw_bits(architecture: Architecture, genes: Mapping[str, Gene]) -> str:
     columns = list(dict.fromkeys(c for row in rows.values() for c in row if c))
     left = min(LABEL_MOST, max(LABEL_LEAST, 8 + 6.8 * max(map(len, rows))))
     step = min(CELL_MOST, max(CELL_LEAST, (WIDTH - left) / max(1, len(columns))))
-    picture = "".join(text(left + i * step, 12, c, "small", room=step - GAP) for i, c in enumerate(columns))
+    picture = together(text(left + i * step, 12, c, "small", room=step - GAP) for i, c in enumerate(columns))
     y = HEAD if columns else 0.0
     for row in reversed(in_order(rows)):
         picture += text(0, y + 15.5, row, "small", room=left - 4)
@@ -67,11 +74,10 @@ def draw_bits(architecture: Architecture, genes: Mapping[str, Gene]) -> str:
             picture += _cell(name, x, y, w - GAP, architecture, genes.get(name))
         y += ROW
     width = max(WIDTH, left + len(columns) * step)
-    return (
-        f'<svg class="net bits" viewBox="0 0 {width:g} {y:g}" style="min-width:{0.8 * width:g}px" role="img" '
-        f'xmlns="http://www.w3.org/2000/svg"><title>Bits of the parts of net {architecture.id}</title>'
-        f"<desc>{escape(in_words(architecture))}</desc>{picture}</svg>"
-    )
+    return Markup(
+        '<svg class="net bits" viewBox="0 0 {0:g} {1:g}" style="min-width:{2:g}px" role="img" '
+        'xmlns="http://www.w3.org/2000/svg"><title>Bits of the parts of net {3}</title><desc>{4}</desc>{5}</svg>'
+    ).format(width, y, 0.8 * width, architecture.id, in_words(architecture), picture)
 
 
 def _place(gene: str) -> tuple[str, str]:
@@ -82,13 +88,13 @@ def _place(gene: str) -> tuple[str, str]:
     return (group, part.removeprefix(group + ".")) if layered else (part, "")
 
 
-def _cell(name: str, x: float, y: float, w: float, net: Mapping[str, GeneValue], gene: Gene | None) -> str:
+def _cell(name: str, x: float, y: float, w: float, net: Mapping[str, GeneValue], gene: Gene | None) -> Markup:
     if name not in net:
         return box(x, y + 2, w, ROW - 5, "ghost", 4)
     scheme, half = parse_scheme(str(net[name])), w / 2
     weight, activation = _halves(scheme)
     halves = (scheme.weights, weight, "weight"), (scheme.activations, activation, "input")
-    picture = ""
+    picture = Markup()
     for i, (bits, words, style) in enumerate(halves):
         picture += box(x + i * half, y + 2, half - 1.5, ROW - 5, f"{style} bits{bits}", 4)
         picture += text(x + (i + 0.5) * half, y + 15.5, words if w >= WORDY else str(bits), "small middle", room=w)
@@ -106,32 +112,24 @@ def _halves(scheme: Scheme) -> tuple[str, str]:
     )
 
 
-def _legend(net: Mapping[str, GeneValue]) -> str:
-    """The shades that occur."""
+def _legend(net: Mapping[str, GeneValue]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The shades that occur, and what the letters of the schemes mean."""
     schemes = [parse_scheme(str(net[name])) for name in policy_genes(net)]
-    told = [
-        f"{words}: {', '.join(_shade(style, bits) for bits in sorted(found))} bits"
-        for words, style, found in (
-            ("weights", "weight", {s.weights for s in schemes}),
-            ("activations", "input", {s.activations for s in schemes}),
-        )
+    weights, inputs = {s.weights for s in schemes}, {s.activations for s in schemes}
+    shades = [("weights", "weight", weights), ("activations", "input", inputs)]
+    words = [f"g{size}: {size} weights share a scale" for size in sorted({s.group for s in schemes if s.group})]
+    words += [meaning for meaning, applies in DETAILS.items() if any(map(applies, schemes))]
+    return [
+        *((of, [(f"{style} bits{bits}", f"{bits} bits") for bits in sorted(own)]) for of, style, own in shades),
+        *((meaning, []) for meaning in [*words, "16 bits are floats of half precision"]),
     ]
-    grouped = sorted({s.group for s in schemes if s.group})
-    told += [f"g{size}: {size} weights share a scale" for size in grouped]
-    told += [words for words, known in DETAILS.items() if any(map(known, schemes))]
-    return f'<p class="legend bits">{"; ".join(told)}; 16 bits are floats of half precision</p>'
 
 
-def _shade(style: str, bits: int) -> str:
-    return f'<b class="{style} bits{bits}"></b> {bits}'
-
-
-def _as_text(net: Mapping[str, GeneValue]) -> str:
-    by_scheme: dict[str, list[str]] = {}
+def _parts_by_scheme(net: Mapping[str, GeneValue]) -> dict[str, list[str]]:
+    parts: dict[str, list[str]] = {}
     for name in policy_genes(net):
-        by_scheme.setdefault(str(net[name]), []).append(name.removeprefix(GENE))
-    items = "".join(f"<li>{escape(_said(s))}: {escape(', '.join(parts))}</li>" for s, parts in by_scheme.items())
-    return f"<details><summary>As text</summary><ul>{items}</ul></details>"
+        parts.setdefault(_said(str(net[name])), []).append(name.removeprefix(GENE))
+    return parts
 
 
 def _said(scheme: str) -> str:

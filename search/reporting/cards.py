@@ -3,20 +3,22 @@
 import re
 from collections.abc import Callable, Sequence
 
+from markupsafe import Markup
+
 from ...search_space.architecture import GeneValue
 from ...search_space.trial import Gene
 from . import glyphs
 from .glyphs import CELL, local_name
 
 Chosen = Sequence[tuple[Gene, GeneValue]]
-Cell = Callable[[float, float, float], str]  # (x, y, width) -> picture
+Cell = Callable[[float, float, float], Markup]  # (x, y, width) -> picture
 GAP = 12.0
 FFN = re.compile(r"ffn|mlp|expansion|hidden")
 HEADS = ("heads", "kv_heads", "n_head", "n_heads", "num_heads")
 FUNNEL_HEIGHT = 38.0, 46.0  # least and most
 
 
-def contents(x: float, y: float, w: float, chosen: Chosen, *, layer: bool) -> tuple[str, float]:
+def contents(x: float, y: float, w: float, chosen: Chosen, *, layer: bool) -> tuple[Markup, float]:
     """(picture, height). In a layer, what belongs to the FFN stands on the right, all else on the left."""
     ffn = [pair for pair in chosen if FFN.search(local_name(pair[0].name))]
     other = [pair for pair in chosen if pair not in ffn]
@@ -30,22 +32,22 @@ def contents(x: float, y: float, w: float, chosen: Chosen, *, layer: bool) -> tu
     return picture + more, max(height, more_height)
 
 
-def _grid(x: float, y: float, w: float, cells: Sequence[Cell]) -> tuple[str, float]:
+def _grid(x: float, y: float, w: float, cells: Sequence[Cell]) -> tuple[Markup, float]:
     """Two, three or more in a row, by the room there is."""
     columns = max(1, int((w + GAP) // 105))
     step = (w + GAP) / columns
     drawn = [cell(x + i % columns * step, y + i // columns * CELL, step - GAP) for i, cell in enumerate(cells)]
-    return "".join(drawn), max(1, -(-len(cells) // columns)) * CELL
+    return glyphs.together(drawn), max(1, -(-len(cells) // columns)) * CELL
 
 
-def _ffn(x: float, y: float, w: float, chosen: Chosen, height: float) -> tuple[str, float]:
+def _ffn(x: float, y: float, w: float, chosen: Chosen, height: float) -> tuple[Markup, float]:
     """The funnel of the hidden width, which takes the height that is left, below the other genes of the FFN."""
     numbers = [pair for pair in chosen if pair[0].nested]
     if not numbers:
         return _grid(x, y, w, _cells(chosen))
     funnel = min(numbers, key=lambda pair: "expansion" in pair[0].name)
     rest = [pair for pair in chosen if pair is not funnel]
-    picture, used = _grid(x, y, w, _cells(rest)) if rest else ("", 0.0)
+    picture, used = _grid(x, y, w, _cells(rest)) if rest else (Markup(), 0.0)
     least, most = FUNNEL_HEIGHT
     room = min(most, max(least, height - used))
     return picture + glyphs.funnel_glyph(x, y + used, w, room, *funnel), used + room

@@ -6,14 +6,15 @@ residual stream beside the cards. Layers that the space has and this net has not
 
 import re
 from collections.abc import Iterable, Mapping
-from html import escape
+
+from markupsafe import Markup
 
 from ...search_space.architecture import Architecture
 from ...search_space.quantization import GENE
 from ...search_space.trial import Gene, make_gene
 from . import glyphs
 from .cards import Chosen, contents
-from .glyphs import box, text
+from .glyphs import box, polygon, text, together
 
 WIDTH, LEFT, PAD, BETWEEN = 430.0, 62.0, 10.0, 10.0
 STREAM = 28.0
@@ -45,7 +46,7 @@ def in_order(found: Iterable[str]) -> list[str]:
     return sorted(found, key=lambda g: _place(g, seen))
 
 
-def draw(architecture: Architecture, genes: Mapping[str, Gene]) -> str:
+def draw(architecture: Architecture, genes: Mapping[str, Gene]) -> Markup:
     """The picture as an `<svg>` element. genes: those of the whole space, by name. Policies are drawn in `bits`."""
     named = [*genes, *(n for n in architecture if n not in genes)]
     members = groups(n for n in named if not n.startswith(GENE))
@@ -59,10 +60,10 @@ def draw(architecture: Architecture, genes: Mapping[str, Gene]) -> str:
             rows.append(picture)
             y += height + BETWEEN
     rows.append(_terminal("input", y))
-    return (
-        f'<svg class="net" viewBox="0 0 {WIDTH:g} {y + 23:g}" role="img" xmlns="http://www.w3.org/2000/svg">'
-        f"<title>Architecture {architecture.id}</title>{_stream(present.get('', []), y)}{''.join(rows)}</svg>"
-    )
+    return Markup(
+        '<svg class="net" viewBox="0 0 {:g} {:g}" role="img" xmlns="http://www.w3.org/2000/svg">'
+        "<title>Architecture {}</title>{}{}</svg>"
+    ).format(WIDTH, y + 23, architecture.id, _stream(present.get("", []), y), together(rows))
 
 
 def _chosen(architecture: Architecture, genes: Mapping[str, Gene], names: Iterable[str]) -> Chosen:
@@ -82,19 +83,19 @@ def _place(group: str, seen: list[str]) -> tuple[int, int, list[int]]:
     return end, seen.index(_family(group)), [int(n) for n in re.findall(r"\d+", group)]
 
 
-def _terminal(word: str, y: float) -> str:
+def _terminal(word: str, y: float) -> Markup:
     return box(1, y, 2 * STREAM - 2, 21, "card", 10) + text(STREAM, y + 15, word, "small strong middle")
 
 
-def _stream(whole: Chosen, bottom: float) -> str:
+def _stream(whole: Chosen, bottom: float) -> Markup:
     """The residual stream, from the input up to the output; as thick as the net is wide."""
     wide = [glyphs.share(g, v) for g, v in whole if g.name in STREAM_GENES and g.nested]
     thick = 2 + 6 * (wide[0] if wide else 0.5)
-    arrow = f"{STREAM - 7:g},31 {STREAM:g},22 {STREAM + 7:g},31"
-    return box(STREAM - thick / 2, 30, thick, bottom - 30, "stream", 0) + f'<polygon points="{arrow}" class="stream"/>'
+    arrow = polygon([(STREAM - 7, 31), (STREAM, 22), (STREAM + 7, 31)], "stream")
+    return box(STREAM - thick / 2, 30, thick, bottom - 30, "stream", 0) + arrow
 
 
-def _card(group: str, chosen: Chosen, y: float, *, titled: bool) -> tuple[str, float]:
+def _card(group: str, chosen: Chosen, y: float, *, titled: bool) -> tuple[Markup, float]:
     """One group as (picture, height)."""
     keep = [(g, v) for g, v in chosen if glyphs.local_name(g.name) == "keep"]
     rest = [pair for pair in chosen if pair not in keep]
@@ -106,33 +107,35 @@ def _card(group: str, chosen: Chosen, y: float, *, titled: bool) -> tuple[str, f
     else:
         title = (group or "whole net") if titled or not group.rsplit(".", 1)[-1].isdecimal() else ""
         inside, height = _full(group, title, rest, y)
-    return f'<g data-group="{escape(group)}">{inside}{_node(group, keep, y + height / 2, left_out)}</g>', height
+    node = _node(group, keep, y + height / 2, left_out)
+    return Markup('<g data-group="{}">{}{}</g>').format(group, inside, node), height
 
 
-def _full(group: str, title: str, chosen: Chosen, y: float) -> tuple[str, float]:
+def _full(group: str, title: str, chosen: Chosen, y: float) -> tuple[Markup, float]:
     """The card of a part that the net has."""
     head, x, w = (17.0 if title else 0.0), LEFT + PAD, WIDTH - LEFT - 2 - 2 * PAD
     picture, height = contents(x, y + 5 + head, w, chosen, layer=bool(group))
-    picture += text(x, y + 17, title, "small strong", room=w) if title else ""
+    picture += text(x, y + 17, title, "small strong", room=w) if title else Markup()
     height += head + 8
     card = box(LEFT, y, WIDTH - LEFT - 2, height, "card", 8)
-    return (_branches(y, height) if group else "") + card + picture, height
+    return (_branches(y, height) if group else Markup()) + card + picture, height
 
 
-def _branches(y: float, height: float) -> str:
+def _branches(y: float, height: float) -> Markup:
     """Out of the stream at the bottom of the card, back into it at the top."""
     out, back = y + height - 9, y + 9
     path = f"M{STREAM:g} {out:g}H{LEFT:g}M{LEFT:g} {back:g}H{STREAM + 9:g}"
-    head = f"{STREAM + 4:g},{back:g} {STREAM + 11:g},{back - 4:g} {STREAM + 11:g},{back + 4:g}"
-    return f'<path d="{path}" class="branch"/><polygon points="{head}" class="stream"/>'
+    head = [(STREAM + 4, back), (STREAM + 11, back - 4), (STREAM + 11, back + 4)]
+    return Markup('<path d="{}" class="branch"/>').format(path) + polygon(head, "stream")
 
 
-def _node(group: str, keep: Chosen, y: float, left_out: bool) -> str:
+def _node(group: str, keep: Chosen, y: float, left_out: bool) -> Markup:
     """The number of a layer, on the stream. It carries the gene that keeps the layer."""
     number = group.rsplit(".", 1)[-1]
     if not number.isdecimal():
-        return ""
-    picture = f'<circle cx="{STREAM:g}" cy="{y:g}" r="11" class="{"node out" if left_out else "node"}"/>'
+        return Markup()
+    circle = Markup('<circle cx="{:g}" cy="{:g}" r="11" class="{}"/>')
+    picture = circle.format(STREAM, y, "node out" if left_out else "node")
     picture += text(STREAM, y + 4, number, "small middle faint" if left_out else "small middle strong")
     for gene, value in keep:
         picture = glyphs.mark(gene.name, glyphs.about(gene, value), picture)

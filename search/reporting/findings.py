@@ -1,25 +1,24 @@
-"""The parts of the report that an analysis fills: why this net, how the search went, which genes mattered."""
+"""What a report says of a search, as rows of its template: how it went, which genes mattered, what the front shares."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import groupby
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ...pages import styled
 from ...search_space.quantization import GENE, policy_genes
 from ...tasks.metrics import quality_text
-from .analysis import OURS, Analysis
+from .analysis import OURS
 from .curves import Curve
 from .glyphs import HUES, share, shown
 from .marginals import ABSENT, Marginal
-from .plots import FRONT, OTHERS, styled
+from .plots import FRONT, OTHERS
 
 MOST_BARS, MOST_OF_POLICY = 12, 4
 POLICY = f"{GENE}* together"
-FEW_NETS = "<p>Too few nets were evaluated to say which genes mattered.</p>"
 
 
 def hypervolume_figure(curves: Mapping[str, Curve]) -> go.Figure:
@@ -36,37 +35,25 @@ def hypervolume_figure(curves: Mapping[str, Curve]) -> go.Figure:
     return styled(figure, 320)
 
 
-def comparison_table(comparison: pd.DataFrame, metric: str) -> str:
-    """A row for each search; nothing without baselines."""
-    if len(comparison) < 2:
-        return ""
-    head = "".join(f"<th>{escape(n)}</th>" for n in ("", "nets", "hypervolume", "front", f"best {metric}", "latency"))
-    rows = "".join(_compared(row, metric) for row in comparison.to_dict("records"))
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+def comparison_rows(comparison: pd.DataFrame, metric: str) -> list[list[str]]:
+    """(search, nets, hypervolume, front, best, latency) of each search; nothing without baselines."""
+    return [
+        [row["search"], str(row["evaluations"]), f"{row['hypervolume']:.4f}", f"{row['front']} nets"]
+        + (["none", ""] if pd.isna(row["best"]) else [quality_text(row["best"], metric), f"{row['latency_ms']:.3g} ms"])
+        for row in (comparison.to_dict("records") if len(comparison) > 1 else ())
+    ]
 
 
-def _compared(row: Mapping[Any, Any], metric: str) -> str:
-    best, latency = row["best"], row["latency_ms"]
-    found = ("none", "") if pd.isna(best) else (quality_text(best, metric), f"{latency:.3g} ms")
-    texts = (row["search"], row["evaluations"], f"{row['hypervolume']:.4f}", f"{row['front']} nets", *found)
-    return f"<tr>{''.join(f'<td>{escape(str(t))}</td>' for t in texts)}</tr>"
-
-
-def importance_table(importances: Mapping[str, Mapping[str, float]]) -> str:
-    """A bar for each gene and objective, the genes that mattered most first; of a policy's genes a few."""
-    if not importances:
-        return FEW_NETS
-    importances = {objective: _with_policy(found) for objective, found in importances.items()}
-    names = dict.fromkeys(n for found in importances.values() for n in found)
-    ranked = sorted(names, key=lambda n: -max(found.get(n, 0.0) for found in importances.values()))
+def importance_rows(importances: Mapping[str, Mapping[str, float]]) -> list[tuple[str, list[tuple[str, float]]]]:
+    """(gene, (text, share) for each objective), the genes that mattered most first; of a policy's genes a few."""
+    shares = {objective: _with_policy(of_genes) for objective, of_genes in importances.items()}
+    names = dict.fromkeys(n for of_genes in shares.values() for n in of_genes)
+    ranked = sorted(names, key=lambda n: -max(of_genes.get(n, 0.0) for of_genes in shares.values()))
     beyond = policy_genes(n for n in ranked if n != POLICY)[MOST_OF_POLICY:]
-    ranked = [n for n in ranked if n not in beyond]
-    head = "".join(f"<th>{escape(n)}</th>" for n in ("gene", *(k.removesuffix("_ms") for k in importances)))
-    rows = (
-        f"<tr><th>{escape(n)}</th>{''.join(_bar(found.get(n, 0.0)) for found in importances.values())}</tr>"
-        for n in ranked[:MOST_BARS]
-    )
-    return f'<table class="work"><thead><tr>{head}</tr></thead>{"".join(rows)}</table>'
+    return [
+        (name, [(f"{part:.1%}", part) for part in (of_genes.get(name, 0.0) for of_genes in shares.values())])
+        for name in [n for n in ranked if n not in beyond][:MOST_BARS]
+    ]
 
 
 def _with_policy(importances: Mapping[str, float]) -> dict[str, float]:
@@ -75,64 +62,55 @@ def _with_policy(importances: Mapping[str, float]) -> dict[str, float]:
     return {POLICY: sum(importances[n] for n in of_policy), **importances} if len(of_policy) > 1 else dict(importances)
 
 
-def _bar(part: float) -> str:
-    return f'<td><i style="width:{100 * part:.1f}%"></i><span>{part:.1%}</span></td>'
+class Strip(NamedTuple):
+    """A gene along the front: how often its most frequent value occurs, how it shifts, and a cell for each net.
+
+    cells: (class, title, part of the largest option, 0 to 1). A number is the darker the larger it is; an alternative
+    has the colour that it has in the drawing.
+    """
+
+    gene: str
+    most: str
+    shift: str
+    cells: list[tuple[str, str, float]]
 
 
-def marginal_table(found: Sequence[Marginal], chosen: int | None) -> str:
-    """A row for each gene, a cell for each net of the front, the fastest on the left; `chosen`: the answer's column."""
-    rows = "".join(_marginal(m, chosen) for m in found)
-    head = "<th>gene</th><th>most often</th><th>faster half, slower half</th><th>fastest to slowest</th>"
-    return f'<table class="strip"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-
-
-def _marginal(m: Marginal, chosen: int | None) -> str:
-    (value, times), (faster, slower) = m.most, m.shift
+def strip(m: Marginal) -> Strip:
+    (value, times), (faster, slower), nets = m.most, m.shift, len(m.along)
     shift = f"{faster} → {slower}" if faster != slower else ""
-    cells = "".join(_cell(m, i, "chosen " if i == chosen else "") for i in range(len(m.along)))
-    texts = (f"<th>{escape(m.gene.name)}</th>", f"<td>{escape(value)} in {times} of {len(m.along)}</td>")
-    return f'<tr>{"".join(texts)}<td>{escape(shift)}</td><td><div class="cells">{cells}</div></td></tr>'
+    return Strip(m.gene.name, f"{value} in {times} of {nets}", shift, [_cell(m, i) for i in range(nets)])
 
 
-def _cell(m: Marginal, at: int, style: str) -> str:
-    """A number is the darker the larger it is; an alternative has the colour that it has in the drawing."""
+def _cell(m: Marginal, at: int) -> tuple[str, str, float]:
     value = m.along[at]
     if not m.present[at]:
-        return f'<b class="{style}none" title="{ABSENT}"></b>'
-    title = escape(shown(value), quote=True)
+        return "none", ABSENT, 0.0
     if m.gene.nested:
-        return f'<b class="{style}number" style="--part:{100 * share(m.gene, value):.0f}%" title="{title}"></b>'
-    return f'<b class="{style}hue{m.gene.options.index(value) % HUES}" title="{title}"></b>'
+        return "number", shown(value), share(m.gene, value)
+    return f"hue{m.gene.options.index(value) % HUES}", shown(value), 1.0
 
 
-def legend(found: Sequence[Marginal], name: str = "") -> str:
-    """What the colours of the cells mean, once for genes that offer the same alternatives; name: of all these genes."""
-    offers = {m.gene.options: name or m.gene.name.rsplit(".", 1)[-1] for m in reversed(found) if not m.gene.nested}
-    words = []
-    for options, names in groupby(reversed(offers.items()), key=lambda item: item[0]):
-        colours = ", ".join(f'<b class="hue{i % HUES}"></b> {escape(shown(o))}' for i, o in enumerate(options))
-        words.append(f"{escape(next(names)[1])}: {colours}")
-    return f'<p class="legend">{"; ".join(words)}</p>' if words else ""
+def legend(along: Sequence[Marginal], name: str = "") -> list[tuple[str, list[tuple[str, str]]]]:
+    """(gene, (class, option)): what the colours mean, once for genes that offer the same; name: of all these genes."""
+    offers = {m.gene.options: name or m.gene.name.rsplit(".", 1)[-1] for m in reversed(along) if not m.gene.nested}
+    return [
+        (next(names)[1], [(f"hue{i % HUES}", shown(option)) for i, option in enumerate(options)])
+        for options, names in groupby(reversed(offers.items()), key=lambda item: item[0])
+    ]
 
 
-def marginal_section(found: Sequence[Marginal], chosen: int | None) -> str:
-    """The genes of the architecture; those of the policy, often one for each part, folded below them."""
-    of_policy = [m for m in found if m.gene.name.startswith(GENE)]
-    own = [m for m in found if m not in of_policy]
-    table = legend(own) + marginal_table(own, chosen)
-    if not of_policy:
-        return table
-    folded = legend(of_policy, "bits") + marginal_table(of_policy, chosen)
-    return f"{table}<details><summary>Bits, part by part ({len(of_policy)} genes)</summary>{folded}</details>"
+class Strips(NamedTuple):
+    title: str
+    legend: list[tuple[str, list[tuple[str, str]]]]
+    rows: list[Strip]
 
 
-def parts(analysis: Analysis, metric: str, chosen: str, by_latency: Sequence[str]) -> dict[str, str]:
-    """Slot of the template -> HTML, without the figure. by_latency: ids of the front, the fastest first."""
-    at = by_latency.index(chosen) if chosen in by_latency else None
-    return {
-        "why": "".join(f"<li>{escape(s)}</li>" for s in analysis.why),
-        "comparison": comparison_table(analysis.comparison, metric),
-        "importances": importance_table(analysis.importances),
-        "marginals": marginal_section(analysis.marginals, at),
-        "knee": escape(analysis.knee),
-    }
+def strips(along: Sequence[Marginal]) -> list[Strips]:
+    """The genes of the architecture, and those of the policy, often one for each part, under a title of their own."""
+    of_policy = [m for m in along if m.gene.name.startswith(GENE)]
+    own = [m for m in along if m not in of_policy]
+    tables = [Strips("", legend(own), [strip(m) for m in own])]
+    if of_policy:
+        title = f"Bits, part by part ({len(of_policy)} genes)"
+        tables.append(Strips(title, legend(of_policy, "bits"), [strip(m) for m in of_policy]))
+    return tables

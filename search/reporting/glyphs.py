@@ -1,9 +1,11 @@
-"""Small pictures of single genes as SVG text: what was chosen, beside what could have been.
+"""Small pictures of single genes as SVG: what was chosen, beside what could have been.
 
 Coordinates are SVG user units, y grows downwards. Colours are CSS classes of the page that holds the picture.
 """
 
-from html import escape
+from collections.abc import Iterable
+
+from markupsafe import Markup
 
 from ...search_space.architecture import GeneValue
 from ...search_space.trial import Gene
@@ -25,27 +27,37 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def mark(name: str, about: str, picture: str) -> str:
+def mark(name: str, about: str, picture: Markup) -> Markup:
     """The picture of one gene: its full name for scripts, its value and range for who points at it."""
-    return f'<g data-gene="{escape(name)}"><title>{escape(f"{name}: {about}")}</title>{picture}</g>'
+    return Markup('<g data-gene="{0}"><title>{0}: {1}</title>{2}</g>').format(name, about, picture)
 
 
-def text(x: float, y: float, content: str, style: str = "", *, room: float = 1000.0) -> str:
+def text(x: float, y: float, content: str, style: str = "", *, room: float = 1000.0) -> Markup:
     """A line of text, cut with an ellipsis where it would leave `room` units (6.8 units a letter at most)."""
     most = max(1, int(room / 6.8))
     cut = content if len(content) <= most else content[: most - 1] + "…"
-    return f'<text x="{x:g}" y="{y:g}" class="{style}">{escape(cut)}</text>'
+    return Markup('<text x="{:g}" y="{:g}" class="{}">{}</text>').format(x, y, style, cut)
 
 
-def box(x: float, y: float, w: float, h: float, style: str, radius: float = 4) -> str:
-    return f'<rect x="{x:.4g}" y="{y:.5g}" width="{w:.4g}" height="{h:.4g}" rx="{radius:g}" class="{style}"/>'
+def box(x: float, y: float, w: float, h: float, style: str, radius: float = 4) -> Markup:
+    shape = Markup('<rect x="{:.4g}" y="{:.5g}" width="{:.4g}" height="{:.4g}" rx="{:g}" class="{}"/>')
+    return shape.format(x, y, w, h, radius, style)
+
+
+def polygon(points: Iterable[tuple[float, float]], style: str) -> Markup:
+    corners = " ".join(f"{x:.5g},{y:.5g}" for x, y in points)
+    return Markup('<polygon points="{}" class="{}"/>').format(corners, style)
+
+
+def together(pictures: Iterable[Markup]) -> Markup:
+    return Markup("").join(pictures)
 
 
 def about(gene: Gene, value: GeneValue) -> str:
     return f"{shown(value)} (of {', '.join(map(shown, gene.options))})"
 
 
-def label_glyph(x: float, y: float, w: float, gene: Gene, value: GeneValue) -> str:
+def label_glyph(x: float, y: float, w: float, gene: Gene, value: GeneValue) -> Markup:
     """An alternative: a coloured label. The same option has the same colour in every layer."""
     index = gene.options.index(value) if value in gene.options else 0
     local, nothing = local_name(gene.name), shown(value) in NOTHING
@@ -60,30 +72,29 @@ def label_glyph(x: float, y: float, w: float, gene: Gene, value: GeneValue) -> s
     return mark(gene.name, about(gene, value), picture)
 
 
-def bar_glyph(x: float, y: float, w: float, gene: Gene, value: GeneValue) -> str:
+def bar_glyph(x: float, y: float, w: float, gene: Gene, value: GeneValue) -> Markup:
     """A number: the filled share of its largest option, and a tick at every option where they are few."""
     picture = _caption(x, y, w, gene, value) + box(x, y + 19, w, 5, "empty", 2.5)
     picture += box(x, y + 19, max(3.0, w * share(gene, value)), 5, "full", 2.5)
     if len(gene.options) <= 8:
-        picture += "".join(box(x + w * share(gene, o) - 1.2, y + 18, 1.2, 7, "tick", 0) for o in gene.options)
+        picture += together(box(x + w * share(gene, o) - 1.2, y + 18, 1.2, 7, "tick", 0) for o in gene.options)
     return mark(gene.name, about(gene, value), picture)
 
 
-def funnel_glyph(x: float, y: float, w: float, h: float, gene: Gene, value: GeneValue) -> str:
+def funnel_glyph(x: float, y: float, w: float, h: float, gene: Gene, value: GeneValue) -> Markup:
     """The hidden width of an FFN: from the stream to the hidden units and back; dashed, the widest there could be."""
     picture = _caption(x, y, w, gene, value)
     for part, style in ((1.0, "ghost"), (share(gene, value), "funnel")):
         end, middle, top, low = w / 8, max(3.0, w / 2 * part), y + 18, y + h - 3
         outline = [(-end, low), (-middle, low - h / 6), (-middle, top + h / 6), (-end, top)]
         outline += [(-dx, py) for dx, py in reversed(outline)]
-        points = " ".join(f"{x + w / 2 + dx:.5g},{py:.5g}" for dx, py in outline)
-        picture += f'<polygon points="{points}" class="{style}"/>'
+        picture += polygon(((x + w / 2 + dx, py) for dx, py in outline), style)
     return mark(gene.name, about(gene, value), picture)
 
 
 def heads_glyph(
     x: float, y: float, w: float, heads: tuple[Gene, GeneValue], group: tuple[Gene, GeneValue] | None
-) -> str:
+) -> Markup:
     """Attention heads as squares; query heads that share keys and values stand together, those left out are hollow."""
     (gene, value), (of, each) = heads, group or (heads[0], 1)
     clusters, squares = _count(gene.top), _count(of.top) if group else 1
@@ -115,7 +126,7 @@ def share(gene: Gene, value: GeneValue) -> float:
     return (gene.options.index(value) + 1) / len(gene.options) if value in gene.options else 1.0
 
 
-def _caption(x: float, y: float, w: float, gene: Gene, value: GeneValue) -> str:
+def _caption(x: float, y: float, w: float, gene: Gene, value: GeneValue) -> Markup:
     number = f"{shown(value)} of {shown(gene.top)}" if len(gene.options) > 1 else shown(value)
     left = text(x, y + 12, local_name(gene.name), "small", room=w - 5.6 * len(number))
     return left + text(x + w, y + 12, number, "small strong end")

@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ...pages import styled
 from ...tasks.metrics import quality_text
 from ..costs import Price, price_in
 from ..pareto import non_dominated
@@ -20,7 +21,6 @@ OTHERS = "#8b5cf6", LARGEST, "#ec4899", "#84a21c"
 HOVERED_GENES = 1000
 """Above so many trials, only those of the front show their genes: the file stays small."""
 CURVE_POINTS = 1000
-FONT = "system-ui, -apple-system, Segoe UI, Roboto, sans-serif"
 LOSS_TICKS = [digit * 10.0**power for power in range(-6, 6) for digit in (1, 2, 5)]
 
 
@@ -172,20 +172,3 @@ def _mark_budget(figure: go.Figure, budget_ms: float) -> None:
     right = span is None or budget_ms < sum(span) / 2
     figure.add_annotation(x=budget_ms, y=1, yref="paper", yanchor="bottom", xanchor="left" if right else "right",
                           showarrow=False, text=words, font=colour)  # fmt: skip
-
-
-def styled(figure: go.Figure, height: int) -> go.Figure:
-    """The look that all figures share; `height` in pixels."""
-    clear = "rgba(0,0,0,0)"
-    for axes in (figure.update_xaxes, figure.update_yaxes):
-        axes(zeroline=False, title_standoff=8, automargin=True)
-    return figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 56, "r": 12, "t": 24, "b": 76},
-        paper_bgcolor=clear,
-        plot_bgcolor=clear,
-        font={"family": FONT, "size": 13},
-        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
-        hoverlabel={"align": "left", "font": {"family": FONT}},
-    )

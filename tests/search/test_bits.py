@@ -6,7 +6,7 @@ import pytest
 
 from nas.search.reporting import bits
 from nas.search.reporting.drawing import draw
-from nas.search.reporting.findings import MOST_OF_POLICY, importance_table, marginal_section
+from nas.search.reporting.findings import MOST_OF_POLICY, importance_rows, strips
 from nas.search.reporting.marginals import marginals
 from nas.search.reporting.why import differences
 from nas.search_space.architecture import Architecture
@@ -16,6 +16,12 @@ from nas.search_space.quantization import GRANULARITIES, Granularity, group_of, 
 
 def named(svg: str) -> set[str]:
     return {e.attrib["data-gene"] for e in ElementTree.fromstring(svg).iter() if "data-gene" in e.attrib}
+
+
+def words_of(net: Architecture) -> list[str]:
+    policy = bits.policy(net, {})
+    assert policy is not None
+    return [words for words, _ in policy.legend]
 
 
 SCHEMES = ["w16a16", "w8a8", "w4a16g32"]
@@ -44,9 +50,10 @@ def test_a_cell_says_the_bits_and_rows_go_up_from_the_input() -> None:
     )
     words = [e.text for e in ElementTree.fromstring(bits.draw_bits(net, {})).iter() if e.tag.endswith("}text")]
     assert words == ["ffn", "layers.10", "w8", "a8", "layers.2", "w4g32", "a16", "stem", "w16", "a16"]
-    section = bits.section(net, {})
-    assert "<li>w4a16g32: layers.2.ffn</li>" in section
-    assert "weights share a scale" in section
+    policy = bits.policy(net, {})
+    assert policy is not None
+    assert policy.schemes["w4a16g32"] == ["layers.2.ffn"]
+    assert "g32: 32 weights share a scale" in dict(policy.legend)
 
 
 def test_letters_and_formats_are_said_and_explained() -> None:
@@ -55,34 +62,33 @@ def test_letters_and_formats_are_said_and_explained() -> None:
     )
     words = {e.text for e in ElementTree.fromstring(bits.draw_bits(net, {})).iter() if e.tag.endswith("}text")}
     assert words >= {"w8t", "a8s", "w4g64z", "a16", "fp8", "bf16"}
-    section = bits.section(net, {})
-    for told in ("t: one scale", "z: weights with zero points", "s: activations without", "bf16: ", "fp8: "):
-        assert told in section
-    assert "t: one scale" not in bits.section(Architecture({"quantize.a": "w8a8"}), {})
+    explained = list(bits.DETAILS)
+    assert [m for m in explained if m not in words_of(net)] == []
+    assert [m for m in explained if m in words_of(Architecture({"quantize.a": "w8a8"}))] == []
 
 
 def test_the_policy_is_one_line_of_facts() -> None:
     net = {"width": 3, "quantize.a": "w8a8", "quantize.b": "w16a16", "quantize.c": "w8a8", "quantize.d": "w4a16g32"}
     assert bits.in_words(net) == "w8a8 in 2 of 4 parts, float in 1, w4a16g32 in 1"
     assert bits.in_words({"width": 3}) == ""
-    assert bits.section(Architecture({"width": 3}), {}) == ""
+    assert bits.policy(Architecture({"width": 3}), {}) is None
 
 
 def test_the_front_folds_the_genes_of_a_policy() -> None:
     space = space_of("block")
     found = marginals(space.genes, [space.sample(seed) for seed in range(6)])
-    own, folded = marginal_section(found, 0).split("<details>")
-    assert "quantize." not in own
-    assert folded.count("<th>quantize.") == len(policy_genes(m.gene.name for m in found))
+    own, folded = strips(found)
+    assert [row.gene for row in own.rows] == ["width"]
+    assert [row.gene for row in folded.rows] == policy_genes(m.gene.name for m in found)
+    assert folded.title == f"Bits, part by part ({len(folded.rows)} genes)"
 
 
 def test_genes_of_a_policy_do_not_crowd_out_the_others() -> None:
     shares = {**{f"quantize.{i}": 0.05 for i in range(9)}, "width": 0.3, "depth": 0.01}
-    rows = importance_table({"accuracy": shares}).split("<tr>")[2:]
-    assert "quantize.* together" in rows[0]
-    assert "45.0%" in rows[0]
-    assert sum("quantize." in row for row in rows) == 1 + MOST_OF_POLICY
-    assert "depth" in rows[-1]
+    rows = importance_rows({"accuracy": shares})
+    assert rows[0] == ("quantize.* together", [("45.0%", pytest.approx(0.45))])
+    assert sum("quantize." in name for name, _ in rows) == 1 + MOST_OF_POLICY
+    assert rows[-1][0] == "depth"
 
 
 def test_differing_bits_are_counted_and_one_is_named() -> None:

@@ -15,7 +15,7 @@ import nas
 from nas.search.reporting.analysis import Analysis
 from nas.search.reporting.curves import Curve
 from nas.search.reporting.drawing import draw, group_of, groups
-from nas.search.reporting.findings import marginal_table
+from nas.search.reporting.findings import strip
 from nas.search.reporting.marginals import marginals
 from nas.search.reporting.plots import pareto_figure
 from nas.search.reporting.report import LEADING_NUMBER, Report, write_report
@@ -187,14 +187,18 @@ def test_the_sections_of_an_analysis_say_everything_and_escape_it(tmp_path: Path
 def test_a_front_gene_by_gene_has_a_cell_for_every_net() -> None:
     space = GeneSpace({"width": [1, 2, 4], "mixer": ["softmax", None], "one": [3]})
     front = [Architecture(g) for g in ({"width": 1}, {"width": 1, "mixer": None}, {"width": 4, "mixer": "softmax"})]
-    rows = re.findall(r"<tr>(.*?)</tr>", marginal_table(marginals(space.genes, front), 1))[1:]
-    assert [row.count("<b ") for row in rows] == [3, 3]
-    assert [row.count("chosen") for row in rows] == [1, 1]
-    assert [re.findall(r'class="(?:chosen )?(\w+)"', row.split("cells")[1]) for row in rows] == [
-        ["number", "number", "number"],
-        ["none", "hue1", "hue0"],
-    ]
-    assert "1 in 2 of 3" in rows[0]
+    width, mixer = (strip(marginal) for marginal in marginals(space.genes, front))
+    assert width.cells == [("number", "1", 0.25), ("number", "1", 0.25), ("number", "4", 1.0)]
+    assert [style for style, *_ in mixer.cells] == ["none", "hue1", "hue0"]
+    assert width.most == "1 in 2 of 3"
+
+
+def test_the_column_of_the_chosen_net_is_outlined(tmp_path: Path) -> None:
+    space = GeneSpace({"width": [1, 2, 4], "mixer": ["softmax", None]})
+    content, nets = report_of(space), table(space, 6)[1][:-1]
+    text = written(replace(content, analysis=analysis_of(content, nets, "x")), tmp_path)
+    cells = [re.findall(r'<b class="([^"]*)"', row) for row in text.split('<div class="cells">')[1:3]]
+    assert [["chosen" in style for style in row] for row in cells] == [[False] * (len(nets) - 1) + [True]] * 2
 
 
 @pytest.mark.parametrize(
