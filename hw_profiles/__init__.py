@@ -1,25 +1,5 @@
 """Devices: what a net costs, and how long a device takes for it."""
 
-from .catalog import device_names, load_device
-from .cost import Cost, OperatorCost, fused, trace_cost
-from .cost.graph import graph_of
-from .device import Device
-from .measuring.measure import Measurement, Protocol, calibrate, measure, measure_all
-from .models.latency import LatencyModel
+from ..lazy import attach
 
-__all__ = [
-    "Cost",
-    "Device",
-    "LatencyModel",
-    "Measurement",
-    "OperatorCost",
-    "Protocol",
-    "calibrate",
-    "device_names",
-    "fused",
-    "graph_of",
-    "load_device",
-    "measure",
-    "measure_all",
-    "trace_cost",
-]
+__getattr__, __dir__, __all__ = attach(__name__)

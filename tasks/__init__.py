@@ -1,6 +1,5 @@
 """What is to be learnt: data in three fixed splits, a loss and a metric. One task a file."""
 
-from .registry import load_task, task_names
-from .task import Split, Task
+from ..lazy import attach
 
-__all__ = ["Split", "Task", "load_task", "task_names"]
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -1,0 +1,14 @@
+from .catalog import device_names as device_names
+from .catalog import load_device as load_device
+from .cost import Cost as Cost
+from .cost import OperatorCost as OperatorCost
+from .cost import fused as fused
+from .cost import trace_cost as trace_cost
+from .cost.graph import graph_of as graph_of
+from .device import Device as Device
+from .measuring.measure import Measurement as Measurement
+from .measuring.measure import Protocol as Protocol
+from .measuring.measure import calibrate as calibrate
+from .measuring.measure import measure as measure
+from .measuring.measure import measure_all as measure_all
+from .models.latency import LatencyModel as LatencyModel
