@@ -6,7 +6,6 @@ Nothing is computed and nothing is allocated: a net of any size is traced in mil
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from textwrap import shorten
 from typing import Any
 
@@ -18,8 +17,6 @@ from ...search_space.inputs import Inputs, call, map_tensors, tensors_in
 from ...search_space.quantization import policy_of
 from .flat import tensors_of
 from .fusion import FUSIONS, Fusion, fused, fusion_of
-from .onnx_cost import onnx_cost
-from .onnx_values import Example
 from .operators import KINDS, PRECISION_BYTES, Cost, Kind, OperatorCost, Total, bytes_per_element
 from .tracer import Tracer
 from .whole import Whole
@@ -40,24 +37,23 @@ __all__ = [
 ]
 
 
-def trace_cost(
-    module: nn.Module | str | PathLike[str], example: Example | None = None, precision: str = "fp32"
-) -> Cost:
+def trace_cost(module: nn.Module, example: Inputs, precision: str = "fp32") -> Cost:
     """The cost of one call in eval mode, with tensors of `precision`.
 
     example: a tensor is the one argument, a sequence all arguments, a mapping all keywords.
-    module: is left as it was: its tensors may be real, on the meta device, or some of each. Or the path of an ONNX
-        file, whose `example` may be left out where all shapes are fixed, or name sizes: {"batch": 1}.
+    module: is left as it was: its tensors may be real, on the meta device, or some of each.
     A part that a quantization policy speaks of reads its weights, and its input, at the bits of its scheme.
     precision: of the other activations and weights; "w8a16": weights of 8 bits and activations of 16.
-    Errors: a forward that cannot run without data; a file that is no ONNX or whose shapes are not known.
+    Error: a forward that cannot run without data.
     """
     bytes_per_element(precision)  # refuses one that does not exist
-    if not isinstance(module, nn.Module):
-        return onnx_cost(module, example, precision)
-    if example is None:
-        raise UserError("the cost of a module needs an example input: trace_cost(module, example)")
-    return _module_cost(module, example, precision)
+    traced = trace(module, example, precision)
+    tracer = traced.tracer
+    params = sum(p.numel() for p in traced.parameters.values())
+    weight_bytes = sum(map(tracer.bytes_of, (*traced.parameters.values(), *traced.buffers)))
+    peak = tracer.peak_activation_bytes(traced.outputs)
+    operators = tracer.key_values.ordered(tracer.rows)
+    return Cost(operators, params, weight_bytes, peak, precision, tracer.key_values.bytes)
 
 
 @dataclass(frozen=True)
@@ -98,16 +94,6 @@ def _trace(module: nn.Module, example: Inputs, precision: str) -> Trace:
     with _evaluating(module), _swapped(module, {**own, **buffers}), torch.no_grad():
         outputs = _run(module, example, tracer)
     return Trace(tracer, parameters, list(buffers.values()), inputs, tensors_in(outputs))
-
-
-def _module_cost(module: nn.Module, example: Inputs, precision: str) -> Cost:
-    traced = trace(module, example, precision)
-    tracer = traced.tracer
-    params = sum(p.numel() for p in traced.parameters.values())
-    weight_bytes = sum(map(tracer.bytes_of, (*traced.parameters.values(), *traced.buffers)))
-    peak = tracer.peak_activation_bytes(traced.outputs)
-    operators = tracer.key_values.ordered(tracer.rows)
-    return Cost(operators, params, weight_bytes, peak, precision, tracer.key_values.bytes)
 
 
 def _meta(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What must be in memory at once, and what a decoder would keep: bookkeeping that trace and ONNX graph share.
+"""What must be in memory at once, and what a decoder would keep: the bookkeeping of a trace.
 
 Tensors are known by a key of the caller's choice: tensors of one storage have one key.
 """

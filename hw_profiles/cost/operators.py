@@ -1,4 +1,4 @@
-"""A cost: the kernels of one forward pass, with their FLOPs and bytes, from whatever source (trace, ONNX, table)."""
+"""A cost: the kernels of one forward pass, with their FLOPs and bytes, from a trace or a table."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
