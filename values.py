@@ -37,13 +37,18 @@ class Metric:
         """Name for people, with the unit: `latency ms`."""
         return " ".join(filter(None, (self.title or self.name, self.unit)))
 
+    def column(self, end: str) -> str:
+        """Name of a number that goes with the metric: `latency_low_ms`; without a unit `params_low`."""
+        stem, unit = self.name.removesuffix(f"_{self.unit.lower()}"), self.unit.lower()
+        return "_".join(filter(None, (stem, end, unit)))
+
     def text(self, value: float) -> str:
         """A value as people read it: `96.12%`, `1.23 M`, `4.5 ms`, `0.3127`."""
         if self.style == "share":
             return f"{value:.2%}"
         if self.style == "count":
             return count_text(value, self.unit)
-        return f"{value:.3g} {self.unit}" if self.unit else f"{value:.4g}"
+        return f"{number_text(value)} {self.unit}" if self.unit else f"{value:.4g}"
 
 
 LATENCY = Metric("latency_ms", "ms", title="latency")
@@ -78,7 +83,7 @@ class Estimate:
         if self.source == "counted":
             return self.metric.text(self.value)
         trust = f"{self.source}, tier {self.tier}" if self.tier else self.source
-        return f"{self.metric.text(self.value)}, {self.low:.3g} to {self.high:.3g} ({trust})"
+        return f"{self.metric.text(self.value)}, {number_text(self.low)} to {number_text(self.high)} ({trust})"
 
 
 @dataclass(frozen=True)
@@ -96,9 +101,14 @@ class Limit:
     @property
     def text(self) -> str:
         """`latency at most 5 ms on jetson-orin`."""
-        most = f"{self.upper:.3g} of the largest net's" if self.relative else self.metric.text(self.upper)
+        most = f"{100 * self.upper:.3g}% of the largest net's" if self.relative else self.metric.text(self.upper)
         where = f" on {self.device}" if self.device else ""
         return f"{self.metric.title or self.metric.name} at most {most}{where}"
+
+
+def number_text(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def count_text(value: float, unit: str = "") -> str:

@@ -94,29 +94,28 @@ def search(
     """
     from ..hw_profiles import load_device
     from ..hw_profiles.policies import policies_for
-    from ..search import costs, units
     from ..search.algorithms import load_algorithm
+    from ..search.costs import cost_named
     from ..search.job import Job
-    from ..search.limits import Limits
     from ..search.question import Question
     from ..search.reporting import journal
     from ..search.run_folder import Run, prepare_run
+    from ..search.units import parse_limits
     from ..search.workers import check_workers
 
     targets = target or ["local-cpu"]
     for name in objective or []:
-        costs.price_of(name)
+        cost_named(name)
     written = {
-        "max_p95": max_p95,
-        "max_energy": max_energy,
-        "max_memory": max_memory,
-        "max_size": max_size,
-        "max_params": max_params,
-        "max_flops": max_flops,
+        "latency_ms": budget,
+        "latency_p95_ms": max_p95,
+        "energy_mj": max_energy,
+        "memory_mib": max_memory,
+        "size_mib": max_size,
+        "params": max_params,
+        "flops": max_flops,
     }
-    upper = costs.for_each_target(targets, written)
-    budgets = units.for_each(targets, budget or [], units.parse_budget, "--budget")
-    limits = [Limits(*own) for own in zip(budgets, upper, strict=True)]
+    limits = parse_limits(targets, {name: texts for name, texts in written.items() if texts})
     devices = [load_device(name) for name in targets]
     load_algorithm(algorithm)
     check_workers(workers, ray)
@@ -128,8 +127,9 @@ def search(
         chosen_run = prepare_run(run, task, space, stated(steps=steps))
         job = Job(
             chosen_run if policies is None else chosen_run.quantized(policies),
-            tuple(zip(devices, limits, strict=True)),
+            tuple(devices),
             Question(tuple(dict.fromkeys(objective or [])), evaluations, algorithm, seed, workers, ray),
+            tuple(limits),
             each=each,
             batch=batch,
             baselines=baselines,

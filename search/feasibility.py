@@ -1,4 +1,4 @@
-"""Can the budget be met at all, and does it bind? Said before anything is trained."""
+"""The net of the least cost, and the genes that hold it up: whether a limit can be kept, before anything is trained."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Blame:
-    """A gene that holds the fastest net up: it stands at the smallest option that the space offers, and still costs.
+    """A gene that holds up the net of the least cost: it stands at the smallest option of the space, and still costs.
 
     step: what its next option would cost on top, in the unit of the measure.
     """
@@ -25,26 +25,26 @@ class Blame:
 
 def least(space: GeneSpace, measure: Measure) -> Architecture:
     """The architecture with the smallest `measure` that descent over single decisions finds, from the smallest net."""
-    best, value = space.smallest, _known(measure(space.smallest))
+    best, value = space.smallest, _finite(measure(space.smallest))
     while True:
-        scored = [(_known(measure(n)), n) for n in space.neighbours(best)]
+        scored = [(_finite(measure(n)), n) for n in space.neighbours(best)]
         improved = min(scored, key=lambda s: (s[0], s[1].id), default=(value, best))
         if improved[0] >= value:
             return best
         value, best = improved
 
 
-def _known(value: float) -> float:
-    """What is no number cannot be the least."""
+def _finite(value: float) -> float:
+    """A value that is not a number cannot be the least."""
     return inf if isnan(value) else value
 
 
-def blame(space: GeneSpace, fastest: Architecture, measure: Measure) -> list[Blame]:
+def blame(space: GeneSpace, net: Architecture, measure: Measure) -> list[Blame]:
     """The nested genes at their smallest option whose next option costs most: a smaller one would help most there."""
-    base = measure(fastest)
+    base = measure(net)
     found = []
-    for other in space.neighbours(fastest):
-        for name, value in fastest.items():
+    for other in space.neighbours(net):
+        for name, value in net.items():
             options = space.genes[name].options
             if space.genes[name].nested and value == options[0] and other.get(name) in options[1:2]:
                 found.append(Blame(name, value, measure(other) - base))

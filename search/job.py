@@ -1,5 +1,6 @@
 """The main job for one device or several: a run, devices with budgets, and the answers with all their files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,13 +9,14 @@ from rich.console import Console
 from ..errors import UserError
 from ..hw_profiles import Device
 from ..supernet.store import Supernet
+from ..values import Limit
 from . import calibration, pipeline
 from .baselines import compare_baselines
 from .bundle import check_replaceable
 from .candidates import Candidates
-from .costs import check_known, price_of
+from .costs import check_estimates, cost_named
 from .database import check_file
-from .limits import Elsewhere, Limits, check_limits
+from .limits import applied
 from .pipeline import Answer
 from .question import Question
 from .reporting import analysis, answer_files, journal, live
@@ -35,15 +37,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked for. targets: devices with their limits; the first is the one that fronts and reports are of.
+    """What is asked for. targets: the first is the one that fronts and reports are of. limits: on one, or on all.
 
     each: a net for each target, in a folder of its own; they share their evaluations, of which each gets its part.
     Else one net keeps all limits.
     """
 
     run: Run
-    targets: tuple[tuple[Device, Limits], ...]
+    targets: tuple[Device, ...]
     question: Question
+    limits: tuple[Limit, ...] = ()
     each: bool = False
     batch: int = 1
     baselines: bool = False
@@ -57,43 +60,44 @@ class Job:
     def folders(self) -> list[Path]:
         """Where the answers are written."""
         parts = self.each and len(self.targets) > 1
-        return [self.run.folder / device.name for device, _ in self.targets] if parts else [self.run.folder]
+        return [self.run.folder / device.name for device in self.targets] if parts else [self.run.folder]
 
     def check(self) -> None:
-        """Errors: limits that no net can keep, where nothing has to be measured to know; costs that a device does not
-        know; targets that cannot be; a folder of the user's where `best/` would be; a damaged study.db."""
-        names = [device.name for device, _ in self.targets]
+        """Errors: limits that no net can keep, where nothing has to be measured to know; costs of which a device gives
+        no estimate; targets that cannot be; a folder of the user's where `best/` would be; a damaged study.db."""
+        names = [device.name for device in self.targets]
         if len(set(names)) < len(names):
             raise UserError(f"each target can be given once, not {', '.join(names)}")
-        if not self.each and any(device.measurable for device, _ in self.targets[1:]):
+        if not self.each and any(device.measurable for device in self.targets[1:]):
             raise UserError("a target that is this machine comes first: its nets are measured before the answer")
         for folder in self.folders:
             check_replaceable(folder / answer_files.BEST)
         self.run.check()
         check_file(self.storage)
         supernet = Supernet(self.run.space)
-        for device, limits in self.targets:
+        for device in self.targets:
             candidates = Candidates(supernet, self.run.task, device, self.batch)
-            names = [
-                n
-                for n in (*self.question.objectives, *limits.upper)
-                if not (device.measurable and price_of(n).measured)
-            ]
-            check_known(candidates, names)
+            limits = [each for each in self.limits if each.device in ("", device.name)]
+            names = [*self.question.objectives, *(limit.metric.name for limit in limits)]
+            timed = [name for name in names if device.measurable and cost_named(name).measured]
+            check_estimates(candidates, [name for name in names if name not in timed])
             if not self.run.is_trained():  # else the search says it at once
-                upper = {n: most for n, most in limits.upper.items() if n in names}
-                check_limits(candidates, Limits(None if device.measurable else limits.budget, upper))
+                for bound in applied([candidates], [limit for limit in limits if limit.metric.name not in timed]):
+                    bound.check()
 
     def answers(self, supernet: Supernet, console: Console) -> list[Found]:
         """One for each target, or one for all."""
-        served = [(self._candidates(supernet, device, console), limits) for device, limits in self.targets]
-        if self.each and len(served) > 1:
-            part = replace(self.question, evaluations=-(-self.question.evaluations // len(served)))
-            places = zip(served, self.folders, strict=True)
-            return [self._found(c, own, folder, part, console) for (c, own), folder in places]
-        (first, own), *others = served
-        elsewhere = tuple(Elsewhere(c, there.budget, there.upper) for c, there in others)
-        return [self._found(first, replace(own, elsewhere=elsewhere), self.run.folder, self.question, console)]
+        served = [self._candidates(supernet, device, console) for device in self.targets]
+        # This machine has another name as a device since it was profiled.
+        names = {device.name: c.device.name for device, c in zip(self.targets, served, strict=True)}
+        limits = [replace(limit, device=names.get(limit.device, limit.device)) for limit in self.limits]
+        if not (self.each and len(served) > 1):
+            return [self._found(served, limits, self.run.folder, self.question, console)]
+        part = replace(self.question, evaluations=-(-self.question.evaluations // len(served)))
+        return [
+            self._found([c], [limit for limit in limits if limit.device in ("", c.device.name)], folder, part, console)
+            for c, folder in zip(served, self.folders, strict=True)
+        ]
 
     def _candidates(self, supernet: Supernet, device: Device, console: Console) -> Candidates:
         candidates = Candidates(supernet, self.run.task, device, self.batch)
@@ -101,7 +105,12 @@ class Job:
             return calibration.calibrated(candidates, self.run.folder)
 
     def _found(
-        self, candidates: Candidates, limits: Limits, folder: Path, question: Question, console: Console
+        self,
+        served: Sequence[Candidates],
+        limits: Sequence[Limit],
+        folder: Path,
+        question: Question,
+        console: Console,
     ) -> Found:
         """Search, compare and write."""
         storage, log = self.storage, journal.FrontLog()
@@ -111,7 +120,7 @@ class Job:
                 log(done, total, study)
                 watch(done, total, study)
 
-            answer = pipeline.find(candidates, limits, question, storage=storage, progress=progress)
+            answer = pipeline.find(served, limits, question, storage=storage, progress=progress)
         others = {}
         if self.baselines:
             with live.watching(console, "Comparing") as watch:
@@ -119,6 +128,6 @@ class Job:
         with console.status("Writing files"):
             findings = analysis.analyse(answer, others)
             answer = replace(answer, notes=[*answer.notes, *analysis.comparison_notes(findings)])
-            facts = answer_files.write(self.run, candidates, answer, limits, self.command, findings, folder)
+            facts = answer_files.write(self.run, served[0], answer, limits, self.command, findings, folder)
         journal.log_answer(answer, findings)
         return Found(answer, findings, facts, folder)

@@ -1,174 +1,127 @@
-"""What a net may cost: limits, whether any net of a space can keep them, and the bounds that a search puts on them."""
+"""What a net may cost: limits on its devices, whether any net of a space keeps them, and constraints for a search."""
 
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil
 
 from ..errors import Infeasible, UserError
 from ..search_space.architecture import Architecture
+from ..values import Estimate, Limit
 from .candidates import Candidates
-from .costs import PRICES, Price, price_of
-from .feasibility import Measure, blame, least, sentence
+from .costs import CostMetric, cost_named, on_device
+from .feasibility import blame, least, sentence
 from .objectives import Constraint
-from .units import Budget
 
 
 @dataclass(frozen=True)
-class Elsewhere:
-    """Another device that the same net has to serve, and what is allowed there, as of `Limits`."""
+class AppliedLimit:
+    """A limit as it applies to nets on one device.
 
+    where: the name of the device; empty for the first device, and where no device matters.
+    """
+
+    limit: Limit
     candidates: Candidates
-    budget: Budget | None = None
-    upper: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the net may cost. elsewhere: other devices that the same net has to serve.
-
-    budget: of the latency; None: none. upper: the most of other costs by their name, in the unit of the name.
-    """
-
-    budget: Budget | None = None
-    upper: Mapping[str, float] = field(default_factory=dict)
-    elsewhere: tuple[Elsewhere, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in {*self.upper, *(name for other in self.elsewhere for name in other.upper)}:
-            if price_of(name).name == "latency_ms":
-                raise UserError("the latency is limited by a budget: Limits(parse_budget('5ms'))")
-
-    def devices(self, candidates: Candidates) -> list[Elsewhere]:
-        """The first device, and the others, each with what is allowed there."""
-        return [Elsewhere(candidates, self.budget, self.upper), *self.elsewhere]
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A limit as a search keeps it. name: of the constraint. measure: the number that is at most `upper`.
-
-    least: of a limit that is kept by measuring nets before the answer, the lower end of what is predicted: a net whose
-    least exceeds the bound is not worth a measurement. None: no measurement loosens the limit.
-    """
-
-    name: str
-    upper: float
-    measure: Measure
-    least: Measure | None = None
+    where: str = ""
 
     @property
-    def said(self) -> str:
-        """What is limited, in the words of an answer."""
-        return self.name.replace("_bound_ms", "").replace("_bound", "")
+    def cost(self) -> CostMetric:
+        return cost_named(self.limit.metric.name)
+
+    @property
+    def name(self) -> str:
+        """Of the cost, as of an objective: `energy_mj on t4`."""
+        return on_device(self.limit.metric.name, self.where)
+
+    @property
+    def title(self) -> str:
+        """For people: `energy on t4`."""
+        return on_device(self.limit.metric.title, self.where)
+
+    @property
+    def constraint(self) -> Constraint:
+        name = on_device(self.limit.metric.column("bound"), self.where)
+        return Constraint(name, upper=self.upper, function=self.bounded)
+
+    @cached_property
+    def upper(self) -> float:
+        """The most, in the unit of the metric."""
+        if not self.limit.relative:
+            return self.limit.upper
+        return self.limit.upper * self.estimate(self.candidates.supernet.space.largest).value
+
+    @property
+    def measured(self) -> bool:
+        """Nets are measured before one is chosen."""
+        return self.cost.measured and self.candidates.device.measurable
+
+    def estimate(self, net: Architecture) -> Estimate:
+        return self.cost.estimate(self.candidates, net)
+
+    def bounded(self, net: Architecture) -> float:
+        """The number that is at most `upper`: the upper end of the interval where nothing else keeps the promise.
+
+        Where nets are measured before one is chosen, it is the value itself, or the limit would be left unused. So it
+        is for a relative limit: what is not known of the device stretches both sides alike.
+        """
+        found = self.estimate(net)
+        return found.value if self.limit.relative or self.measured else found.high
 
     def may_keep(self, net: Architecture) -> bool:
-        return (self.least or self.measure)(net) <= self.upper
+        """Whether a measurement may find that the net keeps the limit; without one, whether it does."""
+        return (self.estimate(net).low if self.measured else self.bounded(net)) <= self.upper
 
+    def check(self) -> None:
+        """Error: Infeasible, with the net of the least cost and what holds it up."""
+        space = self.candidates.supernet.space
+        if self.bounded(space.smallest) <= self.upper:
+            return
+        net = least(space, self.bounded)
+        if self.bounded(net) > self.upper:
+            raise Infeasible(self._infeasible(net))
 
-def check_limits(candidates: Candidates, limits: Limits) -> tuple[float | None, list[str]]:
-    """What `check_budget` says of the latency. Error: Infeasible too if no net keeps another limit by itself."""
-    for on in limits.devices(candidates):
-        for name, upper in on.upper.items():
-            _check_upper(on.candidates, price_of(name), upper)
-    bound, notes = check_budget(candidates, limits.budget)
-    for other in limits.elsewhere:
-        said = check_budget(other.candidates, other.budget)[1]
-        notes += [f"On {other.candidates.device.name}: {note}" for note in said]
-    return bound, notes
-
-
-def _check_upper(candidates: Candidates, price: Price, upper: float) -> None:
-    space, measure, unit = candidates.supernet.space, price.bounded(candidates), price.unit or price.name
-    least_of_all = least(space, measure)
-    if measure(least_of_all) > upper:
-        raise Infeasible(
-            f"no net of the space keeps {price.name} at most {f'{upper:.6g} {price.unit}'.strip()} on "
-            f"{candidates.device.name}. The least, of net {least_of_all.id}, is {measure(least_of_all):.6g}"
-            f"{price.end(candidates)}. "
-            f"It is held up by {sentence(blame(space, least_of_all, measure), unit)}."
+    def _infeasible(self, net: Architecture) -> str:
+        space, metric, found = self.candidates.supernet.space, self.limit.metric, self.estimate(net)
+        end = "value" if self.limit.relative or self.measured else "upper end"
+        bounds = "" if found.source == "counted" else f"; the limit bounds the {end}"
+        blames = sentence(blame(space, net, self.bounded), metric.unit or metric.title)
+        most = metric.text(self.bounded(net) * 1.01).replace(" ", "")
+        if self.limit.relative:
+            most = f"{ceil(100 * self.bounded(net) / self.estimate(space.largest).value)}%"
+        return (
+            f"no net of the space keeps {self.limit.text}. The least, of net {net.id}, is {found.text}{bounds}. "
+            f"It is held up by {blames}. The nearest feasible limit is {most}."
         )
 
+    @property
+    def notes(self) -> list[str]:
+        """That the limit does not bind, if so."""
+        most = self.bounded(self.candidates.supernet.space.largest)
+        if most > self.upper:
+            return []
+        text = f"{self.limit.text[0].upper()}{self.limit.text[1:]}"
+        return [f"{text} does not bind: even the largest net has {self.limit.metric.text(most)}."]
 
-def check_budget(candidates: Candidates, budget: Budget | None) -> tuple[float | None, list[str]]:
-    """(bound on the latency in ms, notes). Error: Infeasible, with the fastest net and what holds it up.
 
-    `_upper` says which number it bounds; one in per cent is a share of the largest net's mean.
+def applied(served: Sequence[Candidates], limits: Sequence[Limit]) -> list[AppliedLimit]:
+    """Each limit on each device on which it holds: on that of its name, without one on all.
+
+    served: the same nets on their devices. Of a cost on a device only the tightest limit counts. Error: a limit on
+    another device.
     """
-    if budget is None:
-        return None, []
-    space, upper = candidates.supernet.space, _upper(candidates, budget)
-    largest, bound = candidates.latency(space.largest), bound_of(candidates, budget)
-    if upper(space.smallest) > bound:
-        fastest = least(space, upper)
-        if upper(fastest) > bound:
-            raise Infeasible(_infeasible(candidates, budget, fastest, largest.value))
-    if upper(space.largest) <= bound:
-        return bound, [f"The budget does not bind: even the largest net takes {upper(space.largest):.3g} ms."]
-    return bound, []
-
-
-def bound_of(candidates: Candidates, budget: Budget) -> float:
-    """The budget in milliseconds."""
-    if budget.ms is not None:
-        return budget.ms
-    return (budget.share or 0) * candidates.latency(candidates.supernet.space.largest).value
-
-
-def _upper(candidates: Candidates, budget: Budget) -> Callable[[Architecture], float]:
-    """The number that a budget bounds: the upper end where nothing else keeps the promise.
-
-    On a machine at hand the nets are measured before one is chosen; there the mean is bounded, or the budget would be
-    left unused. So it is for a budget in per cent: what is not known of the device stretches both sides alike.
-    """
-
-    def upper(architecture: Architecture) -> float:
-        latency = candidates.latency(architecture)
-        return latency.value if budget.ms is None or candidates.device.measurable else latency.high
-
-    return upper
-
-
-def _infeasible(candidates: Candidates, budget: Budget, fastest: Architecture, largest_ms: float) -> str:
-    latency, upper = candidates.latency(fastest), _upper(candidates, budget)
-    blames = blame(candidates.supernet.space, fastest, upper)
-    share = math.ceil(100 * upper(fastest) / largest_ms)
-    nearest = f"{upper(fastest) * 1.01:.3g}ms" if budget.ms is not None else f"{share}%"
-    end = "mean" if budget.ms is None or candidates.device.measurable else "upper end"
-    return (
-        f"no net of the space keeps {budget.text} on {candidates.device.name}. The fastest, {fastest.id}, takes "
-        f"{latency.value:.3g} ms ({latency.low:.3g} to {latency.high:.3g}, {latency.source}); the budget "
-        f"bounds the {end}. It is held up by {sentence(blames, 'ms')}. "
-        f"The nearest feasible budget is {nearest}."
-    )
-
-
-def bounds_of(candidates: Candidates, limits: Limits) -> list[Bound]:
-    """All limits, on all devices; of what is the same on every device the tightest."""
-    found: dict[str, Bound] = {}
-    for on in limits.devices(candidates):
-        for bound in _bounds_on(on, first=on.candidates is candidates):
-            found[bound.name] = min(found.get(bound.name, bound), bound, key=lambda b: b.upper)
+    names = [candidates.device.name for candidates in served]
+    for limit in limits:
+        if limit.device not in ("", *names):
+            raise UserError(
+                f"there is a limit on {limit.device}, which is no target; the targets are {', '.join(names)}"
+            )
+    found: dict[str, AppliedLimit] = {}
+    for candidates, device in zip(served, names, strict=True):
+        for limit in (each for each in limits if each.device in ("", device)):
+            per_device = cost_named(limit.metric.name).per_device
+            here = replace(limit, device=device if per_device else "")
+            new = AppliedLimit(here, candidates, device if per_device and candidates is not served[0] else "")
+            if new.name not in found or new.upper < found[new.name].upper:
+                found[new.name] = new
     return list(found.values())
-
-
-def _bounds_on(on: Elsewhere, *, first: bool) -> list[Bound]:
-    """Those on other devices than the first are named after the device, and no net is measured there."""
-    candidates, where = on.candidates, "" if first else f" on {on.candidates.device.name}"
-
-    def least_of(price: Price) -> Measure | None:
-        settled = first and price.measured and candidates.device.measurable
-        return (lambda net: price.of(candidates, net).low) if settled else None
-
-    found = []
-    if on.budget is not None:
-        name, most = "latency_bound_ms" if first else f"latency{where}", bound_of(candidates, on.budget)
-        found.append(Bound(name, most, _upper(candidates, on.budget), least_of(PRICES["latency_ms"])))
-    for price, most in ((price_of(name), most) for name, most in on.upper.items()):
-        name = (price.column("bound") if price.predicted else price.name) + (where if price.local else "")
-        found.append(Bound(name, most, price.bounded(candidates), least_of(price)))
-    return found
-
-
-def constraints_of(bounds: Sequence[Bound], objectives: Collection[str]) -> list[Constraint]:
-    """The limits as bounds of a search; what is an objective is not computed again."""
-    return [Constraint(b.name, upper=b.upper, function=None if b.name in objectives else b.measure) for b in bounds]

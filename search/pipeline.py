@@ -1,7 +1,7 @@
 """The main job: from a run, a device and a budget to the best net, verified and written to files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite, nan
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from ..errors import Infeasible
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
 from ..tasks.metrics import name_of, quality_text
-from ..values import P95, Estimate
+from ..values import P95, Estimate, Limit
 from .calibration import prediction_notes
 from .candidates import Candidates
-from .costs import ALWAYS, COUNTED, Charge, check_known, price_of
+from .costs import ALWAYS, CostMetric, check_estimates, cost_named, on_device
 from .evaluation import Evaluation
 from .failures import failure_notes
-from .limits import Bound, Limits, bound_of, bounds_of, check_limits, constraints_of
+from .limits import AppliedLimit, applied
 from .question import Question
 from .recheck import recheck
 from .run import Progress, search
@@ -31,9 +31,10 @@ class Answer:
     """The chosen net and how it came to be chosen. validation, test: its quality, in the unit of the metric.
 
     front and trials: what `Study.front()` and `.trials()` gave, with latency intervals, measurements and counted costs;
-    the front holds the chosen net, and `verdict` says of each net what came of its measurement. bound_ms: the latency
-    budget in milliseconds; notes: what a user should know; study: all that was evaluated. fallen: why nets fell out
-    when they were measured, by id.
+    the front holds the chosen net, and `verdict` says of each net what came of its measurement. notes: what a user
+    should know. study: all that was evaluated. fallen: why nets fell out when they were measured, by id. latency: on
+    the first device, where it may be measured. costs: of the net beside it, named as objectives are
+    (`energy_mj on t4`): those that were asked for, and those that are stated of every net. limits: the most of each.
     """
 
     architecture: Architecture
@@ -46,14 +47,16 @@ class Answer:
     front_architectures: list[Architecture]
     trials: pd.DataFrame
     study: Study
-    bound_ms: float | None = None
     notes: list[str] = field(default_factory=list)
     bounded_by: str = ""
-    elsewhere: dict[str, tuple[Estimate, float | None]] = field(default_factory=dict)
-    """Of the other devices, by name: the latency there and its bound in milliseconds."""
-    charges: list[Charge] = field(default_factory=list)
-    """Costs of the chosen net beside the latency: those that were asked for, and what is known of every net."""
+    costs: Mapping[str, Estimate] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
     fallen: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def bound_ms(self) -> float | None:
+        """The most latency on the first device, in milliseconds."""
+        return self.limits.get("latency_ms")
 
     @property
     def sign(self) -> int:
@@ -62,8 +65,8 @@ class Answer:
 
 
 def find(
-    candidates: Candidates,
-    limits: Limits,
+    served: Sequence[Candidates],
+    limits: Sequence[Limit] = (),
     question: Question | None = None,
     *,
     storage: str | Path | None = None,
@@ -71,59 +74,56 @@ def find(
 ) -> Answer:
     """Search, verify, choose. The test split is looked at once, for the chosen net.
 
+    served: the nets on each device that the answer has to serve; fronts and reports are of the first.
+    limits: on the device of their name; without one, on all.
     storage: an Optuna storage, in which each question (device, limits, objectives, algorithm, seed) is a study of its
         own.
     progress: called after every evaluation with (done, evaluations, study).
-    Errors: Infeasible, if nothing that was evaluated fits; a cost that is not known of a device.
+    Errors: Infeasible, if nothing that was evaluated fits; a cost of which a device gives no estimate.
     """
-    question = question or Question()
-    for on in limits.devices(candidates):
-        check_known(on.candidates, (*question.objectives, *on.upper))
-    bound, notes = check_limits(candidates, limits)
-    bounds = bounds_of(candidates, limits)
-    study = _searched(candidates, limits, bounds, question, storage=storage, progress=progress)
-    study.dropped += recheck(study, question.pursued(candidates, limits))
-    if not study.front_evaluations():
-        most = question.evaluations
-        raise Infeasible(f"none of {most} nets keeps all limits; raise --evaluations or loosen the limits")
-    verdict = _verified(candidates, limits, study, bounds, bound)
-    said = [*prediction_notes(candidates), *_about(candidates, study, question.evaluations), *notes, *verdict.notes]
-    return _answer(candidates, limits, question, study, verdict, said)
-
-
-def _searched(
-    candidates: Candidates,
-    limits: Limits,
-    bounds: Sequence[Bound],
-    question: Question,
-    *,
-    storage: str | Path | None,
-    progress: Progress | None,
-) -> Study:
-    objectives = question.pursued(candidates, limits)
+    question, candidates = question or Question(), served[0]
+    for each in served:
+        check_estimates(each, question.objectives)
+    bounds = applied(served, limits)
+    for bound in bounds:
+        bound.check()
     with disk_errors(storage):
-        return search(
+        study = search(
             candidates.supernet.space,
-            objectives,
-            constraints=constraints_of(bounds, objectives),
+            question.pursued(served),
+            constraints=[bound.constraint for bound in bounds],
             algorithm=question.algorithm,
             evaluations=question.evaluations,
             seed=question.seed,
             storage=storage,
-            name=question.study_name(candidates, limits),
+            name=question.study_name(served, [bound.limit for bound in bounds]),
             progress=progress,
             workers=question.workers,
             ray=question.ray,
         )
+    study.dropped += recheck(study, question.pursued(served))
+    if not study.front_evaluations():
+        most = question.evaluations
+        raise Infeasible(f"none of {most} nets keeps all limits; raise --evaluations or loosen the limits")
+    verdict = _verified(candidates, study, bounds)
+    slack = [note for bound in bounds for note in bound.notes]
+    notes = [*prediction_notes(candidates), *_about(candidates, study, question.evaluations), *slack, *verdict.notes]
+    return _answer(served, bounds, question, study, replace(verdict, notes=notes))
 
 
 def _answer(
-    candidates: Candidates, limits: Limits, question: Question, study: Study, verdict: Verdict, notes: list[str]
+    served: Sequence[Candidates], bounds: Sequence[AppliedLimit], question: Question, study: Study, verdict: Verdict
 ) -> Answer:
+    candidates = served[0]
     chosen, metric = verdict.architecture, candidates.task.metric_name
     quality = candidates.quality(chosen)
     front, trials = _front(study, chosen), study.trials()
-    shown = tuple(n for n in dict.fromkeys((*question.objectives, *limits.upper, *ALWAYS)) if n != "latency_ms")
+    costs = _costs(served, bounds, question)
+    shown = [cost for cost, on in costs.values() if on is candidates]
+    estimates = {name: cost.estimate(on, chosen) for name, (cost, on) in costs.items()}
+    if (timed := verdict.measured.get(chosen.id)) and "latency_p95_ms" in costs:
+        estimates["latency_p95_ms"] = as_estimate(timed, verdict.latency.tier, P95, least=verdict.least)
+    limits = {bound.name: bound.upper for bound in bounds}
     return Answer(
         architecture=chosen,
         metric=metric,
@@ -133,21 +133,28 @@ def _answer(
         predicted=candidates.latency(chosen),
         front=_with_costs(candidates, trials.iloc[front], [study.architectures[i] for i in front], shown, verdict),
         front_architectures=[study.architectures[i] for i in front],
-        bound_ms=verdict.bound_ms,
         study=study,
         trials=_with_costs(candidates, trials, study.architectures, shown, verdict),
-        notes=notes,
-        bounded_by=_bounded_by(study, metric, quality, bounds_of(candidates, limits), verdict),
-        elsewhere={
-            other.candidates.device.name: (
-                other.candidates.latency(chosen),
-                bound_of(other.candidates, other.budget) if other.budget else None,
-            )
-            for other in limits.elsewhere
-        },
-        charges=_charges(candidates, limits, question.objectives, verdict),
+        notes=verdict.notes,
+        bounded_by=_bounded_by(study, metric, quality, bounds, verdict),
+        costs=estimates,
+        limits=limits if verdict.bound_ms is None else {**limits, "latency_ms": verdict.bound_ms},
         fallen=verdict.fallen,
     )
+
+
+def _costs(
+    served: Sequence[Candidates], bounds: Sequence[AppliedLimit], question: Question
+) -> dict[str, tuple[CostMetric, Candidates]]:
+    """What is stated of nets beside their latency on the first device, by the names of objectives."""
+    found = {}
+    for on in served:
+        first = on is served[0]
+        limited = (bound.limit.metric.name for bound in bounds if bound.candidates is on)
+        for cost in map(cost_named, (*question.objectives, *limited, *(ALWAYS if first else ("latency_ms",)))):
+            if first or cost.per_device:
+                found[on_device(cost.metric.name, "" if first else on.device.name)] = cost, on
+    return {name: each for name, each in found.items() if name != "latency_ms"}
 
 
 def _front(study: Study, chosen: Architecture) -> list[int]:
@@ -181,19 +188,17 @@ def _direction_notes(candidates: Candidates) -> list[str]:
     ]
 
 
-def _verified(
-    candidates: Candidates, limits: Limits, study: Study, bounds: Sequence[Bound], bound: float | None
-) -> Verdict:
+def _verified(candidates: Candidates, study: Study, bounds: Sequence[AppliedLimit]) -> Verdict:
     """The net that is the answer: of the front, in its order. Where nets are measured before one is chosen, of all
     whose interval reaches below the bounds, best first; of equally good ones that which is predicted to be fastest."""
-    share, p95 = limits.budget.share if limits.budget else None, limits.upper.get("latency_p95_ms")
-    if not any(each.least for each in bounds):
-        return verify(candidates, [e.architecture for e in study.front_evaluations()], bound, p95, share=share)
+    timed = [bound for bound in bounds if bound.cost.measured and bound.candidates is candidates]
+    if not any(bound.measured for bound in timed):
+        return verify(candidates, [e.architecture for e in study.front_evaluations()], timed)
     may = [e for e in study.evaluations if not e.failed and all(each.may_keep(e.architecture) for each in bounds)]
     losses = _losses(candidates, study, may)
     ranked = [e.architecture for e in may if e.architecture.id in losses]
     ranked.sort(key=lambda a: (losses[a.id], candidates.latency(a).value))
-    return verify(candidates, ranked, bound, p95, share=share, losses=losses)
+    return verify(candidates, ranked, timed, losses)
 
 
 def _losses(candidates: Candidates, study: Study, evaluations: Sequence[Evaluation]) -> dict[str, float]:
@@ -205,15 +210,19 @@ def _losses(candidates: Candidates, study: Study, evaluations: Sequence[Evaluati
 
 
 def _with_costs(
-    candidates: Candidates, table: pd.DataFrame, nets: Sequence[Architecture], shown: Sequence[str], verdict: Verdict
+    candidates: Candidates,
+    table: pd.DataFrame,
+    nets: Sequence[Architecture],
+    shown: Sequence[CostMetric],
+    verdict: Verdict,
 ) -> pd.DataFrame:
-    """The table with the costs of these names, intervals and what was measured beside each net."""
+    """The table with these costs, intervals and what was measured beside each net."""
     latencies, columns = [candidates.latency(a) for a in nets], dict[str, list[float]]()
-    for price in map(price_of, shown):
-        amounts = [price.of(candidates, a) for a in nets]
-        columns[price.name] = [x.value for x in amounts]
-        if any(x.source != COUNTED for x in amounts):
-            columns |= {price.column("low"): [x.low for x in amounts], price.column("high"): [x.high for x in amounts]}
+    for cost in shown:
+        metric, found = cost.metric, [cost.estimate(candidates, a) for a in nets]
+        columns[metric.name] = [x.value for x in found]
+        if any(x.source != "counted" for x in found):
+            columns |= {metric.column("low"): [x.low for x in found], metric.column("high"): [x.high for x in found]}
     return table.reset_index(drop=True).assign(
         latency_low_ms=[x.low for x in latencies],
         latency_high_ms=[x.high for x in latencies],
@@ -224,27 +233,12 @@ def _with_costs(
     )
 
 
-def _charges(candidates: Candidates, limits: Limits, objectives: Sequence[str], verdict: Verdict) -> list[Charge]:
-    """What the chosen net costs on each device, but its latency."""
-    found, timed = [], verdict.measured.get(verdict.architecture.id)
-    for on in limits.devices(candidates):
-        first = on.candidates is candidates
-        where = "" if first else on.candidates.device.name
-        shown = dict.fromkeys((*objectives, *on.upper, *(ALWAYS if first else ())))
-        for price in (p for p in map(price_of, shown) if p.name != "latency_ms" and (first or p.local)):
-            amount = price.of(on.candidates, verdict.architecture)
-            if first and timed is not None and price.name == "latency_p95_ms":
-                amount = as_estimate(timed, verdict.latency.tier, P95, least=verdict.least)
-            found.append(Charge(price, amount, on.upper.get(price.name), where))
-    return found
-
-
-def _bounded_by(study: Study, metric: str, quality: float, bounds: Sequence[Bound], verdict: Verdict) -> str:
+def _bounded_by(study: Study, metric: str, quality: float, bounds: Sequence[AppliedLimit], verdict: Verdict) -> str:
     """The limits that kept a better net from being chosen."""
     sign, more = study.problem.objectives[metric].sign, comparative(metric)
     better = [e for e in study.evaluations if not e.failed and sign * e.metrics[metric] < sign * quality]
     exceeding = [e for e in better if not e.feasible or e.architecture.id in verdict.fallen]
-    names = [b.said for b in bounds if any(e.metrics.get(b.name, -inf) > b.upper for e in exceeding)]
+    names = [b.title for b in bounds if any(e.metrics.get(b.constraint.name, -inf) > b.upper for e in exceeding)]
     names += ["latency as measured"] if any(e.feasible for e in exceeding) else []
     if not names:
         return f"nothing: no net that was evaluated is {more}"

@@ -1,86 +1,67 @@
-"""What users write for budgets: `5ms`, `60%`, `2M`, `50MiB`, `20mJ`."""
+"""What users write for limits: `5ms`, `60%`, `2M`, `50MiB`, `20mJ`."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 from ..errors import UserError, nearest, quoted
+from ..values import COUNTS, Limit, Metric
+from .costs import COSTS
 
-MILLISECONDS: Mapping[str, float] = {"ms": 1.0, "us": 1e-3, "s": 1e3}
-MILLIJOULES: Mapping[str, float] = {"mJ": 1.0, "uJ": 1e-3, "J": 1e3}
-COUNTS: Mapping[str, float] = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-MEBIBYTES: Mapping[str, float] = {
-    "B": 2**-20,
-    "KiB": 2**-10,
-    "MiB": 1.0,
-    "GiB": 1024.0,
-    "KB": 1e3 / 2**20,
-    "MB": 1e6 / 2**20,
-    "GB": 1e9 / 2**20,
+UNITS: Mapping[str, Mapping[str, float]] = {
+    "ms": {"ms": 1.0, "us": 1e-3, "s": 1e3},
+    "mJ": {"mJ": 1.0, "uJ": 1e-3, "J": 1e3},
+    "MiB": {
+        "B": 2**-20,
+        "KiB": 2**-10,
+        "MiB": 1.0,
+        "GiB": 1024.0,
+        "KB": 1e3 / 2**20,
+        "MB": 1e6 / 2**20,
+        "GB": 1e9 / 2**20,
+    },
+    "": COUNTS,
 }
-
-
+"""What may be written of a metric, in terms of its unit."""
+EXAMPLES = {"ms": "5ms", "mJ": "20mJ", "MiB": "50MiB", "": "2M"}
 MOST = 1e18
 """Of a number that a user writes: beyond, a unit would carry it out of what a float holds."""
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Budget:
-    """A latency budget: milliseconds, or a share of the largest net's latency. `text` is what the user wrote."""
+def parse_limit(metric: Metric, text: str, device: str = "", *, option: str = "") -> Limit:
+    """`5ms`, or `60%` of what the largest net of the space has. Error: not a number and one of the units.
 
-    text: str
-    ms: float | None = None
-    share: float | None = None
-
-
-def parse_budget(text: str) -> Budget:
-    """`5ms`, `800us`, `0.01s` or `60%`."""
-    number, unit = _split(text, "budget", [*MILLISECONDS, "%"], "5ms or 60%")
-    if unit == "%":
-        if number > 100:
-            raise UserError(f"budget {quoted(text)} is more than the largest net takes; at most 100% is right")
-        return Budget(text, share=number / 100)
-    return Budget(text, ms=number * MILLISECONDS[unit])
-
-
-def for_each(targets: Sequence[str], texts: Sequence[str], parse: Callable[[str], T], option: str) -> list[T | None]:
-    """What was written, for each target: one for all, or as many as there are targets, or none at all."""
-    if len(texts) not in (0, 1, len(targets)):
-        raise UserError(
-            f"{option} is given {len(texts)} times for {len(targets)} targets; "
-            f"give it once for all, or once for each --target"
-        )
-    found: list[T | None] = [parse(text) for text in texts] or [None]
-    return found * len(targets) if len(found) == 1 else found
-
-
-def parse_number(text: str, what: str, units: Mapping[str, float], example: str) -> float:
-    """`2M`, `50MiB` or `20mJ`, as the units say."""
-    number, unit = _split(text, what, units, example)
-    return number * units[unit]
-
-
-def _split(text: str, what: str, units: Mapping[str, float] | list[str], example: str) -> tuple[float, str]:
+    option: of the command, to be named by an error.
+    """
+    units, example = UNITS[metric.unit], EXAMPLES[metric.unit]
+    what = f"{option or metric.title} {quoted(text)}"
     match = re.fullmatch(r" *([0-9]+(?:\.[0-9]+)?|\.[0-9]+) *([A-Za-z%]*) *", text)
-    by_case = {u.lower(): u for u in units}
+    by_case = {unit.lower(): unit for unit in (*units, "%")}
     if match is None or match[2].lower() not in by_case:
         given = "" if match is None else match[2]
-        named = ", ".join(u or "none" for u in (nearest(given, units) if given else units))
-        raise UserError(
-            f"{what} {quoted(text)} is not understood; write a number and a unit ({named}), as in {example}"
-        )
-    number = float(match[1])
+        named = ", ".join(u or "none" for u in (nearest(given, by_case.values()) if given else by_case.values()))
+        raise UserError(f"{what} is not understood; write a number and a unit ({named}), as in {example} or 60%")
+    number, unit = float(match[1]), by_case[match[2].lower()]
     if not 0 < number < MOST:
-        bound = "more than zero" if number < 1 else f"below {MOST:g}"
-        raise UserError(f"{what} {quoted(text)} must be {bound}, as in {example}")
-    return number, by_case[match[2].lower()]
+        raise UserError(f"{what} must be {'more than zero' if number < 1 else f'below {MOST:g}'}, as in {example}")
+    if unit == "%" and number > 100:
+        raise UserError(f"{what} is more than the largest net has; write at most 100%")
+    return Limit(metric, number * units.get(unit, 0.01), device, relative=unit == "%")
 
 
-def human(value: float, unit: str = "") -> str:
-    """1234567 as 1.23 M."""
-    for name, scale in reversed(list(COUNTS.items())):
-        if value >= scale:
-            return f"{value / scale:.3g} {name}{unit}".rstrip()
-    return f"{value:.3g} {unit}".rstrip()
+def parse_limits(targets: Sequence[str], written: Mapping[str, Sequence[str]]) -> list[Limit]:
+    """Limits on the targets. written: texts by the name of the cost: one for all targets, or one for each.
+
+    Errors: those of `parse_limit`; as many texts as there are no targets.
+    """
+    found = []
+    for cost in COSTS.values():
+        texts = written.get(cost.metric.name, ())
+        if len(texts) not in (0, 1, len(targets)):
+            raise UserError(
+                f"{cost.option} is given {len(texts)} times for {len(targets)} targets; "
+                f"give it once for all, or once for each --target"
+            )
+        devices = targets if len(texts) > 1 else [""]
+        pairs = zip(texts, devices, strict=False)
+        found += [parse_limit(cost.metric, text, device, option=cost.option) for text, device in pairs]
+    return found

@@ -14,9 +14,11 @@ from statistics import median
 from ..errors import Infeasible
 from ..hw_profiles import Measurement
 from ..search_space.architecture import Architecture
-from ..values import LATENCY, P95, Estimate, Metric, Tier
+from ..values import LATENCY, P95, Estimate, Limit, Metric, Tier
 from .calibration import SLACK
 from .candidates import Candidates
+from .costs import COSTS
+from .limits import AppliedLimit
 
 GROUP = 6
 SECONDS = 1.0
@@ -26,32 +28,6 @@ REPEAT = 0.02
 OTHER_PACE = 0.09
 """How much ratios of nets differ from one pace of a machine to another (`hw_profiles.measuring.timing`)."""
 MOST_NAMED = 3
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a measurement has to keep, in milliseconds; share: of what the largest net takes, in the place of `ms`.
-
-    ms: of the median of the calls, p95_ms: of their 95th percentile.
-    """
-
-    ms: float | None = None
-    p95_ms: float | None = None
-    share: float | None = None
-
-    def at(self, reference_ms: float) -> "Bounds":
-        """In milliseconds alone, where the largest net takes so many."""
-        return self if self.share is None else replace(self, ms=self.share * reference_ms, share=None)
-
-    def excess(self, m: Measurement) -> tuple[float, float, str] | None:
-        """What was measured, what is allowed, and of what, where that is too little; None: the bounds are kept."""
-        for took, most, what in ((m.median_ms, self.ms, ""), (m.p95_ms, self.p95_ms, TAIL)):
-            if most is not None and took * (1 + max(m.noise, REPEAT)) > most:
-                return took, most, what
-        return None
-
-
-TAIL = " in the 95th percentile of its calls"
 
 
 @dataclass(frozen=True)
@@ -81,23 +57,21 @@ class Verdict:
 def verify(
     candidates: Candidates,
     ranked: Sequence[Architecture],
-    bound: float | None,
-    p95_bound: float | None = None,
-    *,
-    share: float | None = None,
+    limits: Sequence[AppliedLimit] = (),
     losses: Mapping[str, float] | None = None,
 ) -> Verdict:
     """The first of `ranked` (best first); on a device at hand, the best of those that keep the bounds when measured.
 
-    bound, p95_bound: on the median and the 95th percentile of calls, milliseconds. share: the budget as a share of
-    what the largest net takes, in the place of `bound`. losses: quality by id, the smaller the better; of equal nets
-    the fastest is chosen. Default: each net is better than those behind it. Error: Infeasible, if no net keeps them.
+    limits: on the latency, or on the 95th percentile of calls, of this device. losses: quality by id, the smaller the
+    better; of equal nets the fastest is chosen. Default: each net is better than those behind it. Error: Infeasible, if
+    no net keeps the limits.
     """
     if not candidates.device.measurable:
         latency = candidates.latency(ranked[0])
+        bound = next((each.upper for each in limits if each.limit.metric == LATENCY), None)
         return Verdict(ranked[0], latency, notes=[_unmeasured(candidates, latency, bound)], bound_ms=bound)
     losses = losses or {net.id: float(place) for place, net in enumerate(ranked)}
-    trial = _Trial(candidates, Bounds(bound, p95_bound, share))
+    trial = _Trial(candidates, [each.limit for each in limits])
     for start in range(0, len(ranked), GROUP):
         trial.measure(ranked[start : start + GROUP])
         chosen = trial.best(ranked, losses)
@@ -111,11 +85,12 @@ class _Trial:
     """The measurements of one answer.
 
     base: milliseconds that the reference takes at the pace at which all is compared. measured: at that pace, by id.
-    paces: of the machine in each group, as a multiple of that pace.
+    paces: of the machine in each group, as a multiple of that pace. limits: relative ones until the reference was
+    measured.
     """
 
-    def __init__(self, candidates: Candidates, bounds: Bounds) -> None:
-        self.candidates, self.bounds = candidates, bounds
+    def __init__(self, candidates: Candidates, limits: Sequence[Limit]) -> None:
+        self.candidates, self.limits = candidates, limits
         self.reference = candidates.supernet.space.largest
         self.base = 0.0
         self.measured: dict[str, Measurement] = {}
@@ -127,7 +102,8 @@ class _Trial:
         timed = self.candidates.measure(nets, SECONDS)
         if not self.paces:
             self.base = self._base(nets, timed)
-            self.bounds = self.bounds.at(self.base)
+            reference = replace(timed[0], median_ms=self.base, p95_ms=timed[0].p95_ms * self.base / timed[0].median_ms)
+            self.limits = [_absolute(limit, reference) for limit in self.limits]
         pace = timed[0].median_ms / self.base
         self.paces.append(pace)
         for net, m in zip(nets, timed, strict=True):
@@ -151,7 +127,12 @@ class _Trial:
         return self.candidates.latency(net).value
 
     def keeps(self, net: Architecture) -> bool:
-        return net.id in self.measured and self.bounds.excess(self.measured[net.id]) is None
+        return net.id in self.measured and self.exceeded(self.measured[net.id]) is None
+
+    def exceeded(self, m: Measurement) -> Limit | None:
+        """The first limit that a net does not keep with `REPEAT` to spare."""
+        kept = 1 + max(m.noise, REPEAT)
+        return next((limit for limit in self.limits if _time(m, limit.metric) * kept > limit.upper), None)
 
     def best(self, ranked: Sequence[Architecture], losses: Mapping[str, float]) -> Architecture | None:
         """The best net that keeps the bounds. One that is measured no slower than it keeps them as well."""
@@ -162,12 +143,12 @@ class _Trial:
         fits = [
             net
             for net in ranked
-            if (m := self.measured.get(net.id)) and m.median_ms <= own.median_ms and self._p95_no_worse(m, own)
+            if (m := self.measured.get(net.id))
+            and all(
+                _time(m, metric) <= _time(own, metric) for metric in (LATENCY, *(each.metric for each in self.limits))
+            )
         ]
         return min(fits, key=lambda net: (losses[net.id], self.measured[net.id].median_ms))
-
-    def _p95_no_worse(self, m: Measurement, own: Measurement) -> bool:
-        return self.bounds.p95_ms is None or m.p95_ms <= own.p95_ms
 
     def undecided(self, chosen: Architecture, rest: Sequence[Architecture], losses: Mapping[str, float]) -> bool:
         """Whether a net that was not measured is as good and predicted to be faster."""
@@ -180,16 +161,20 @@ class _Trial:
         latency = as_estimate(self.measured[chosen.id], tier, least=least)
         fallen = {net.id: why for net in ranked if net != chosen and (why := self._why(net))}
         notes = [note for note in (self._pace_note(chosen), self._fallen_note(chosen, ranked, fallen)) if note]
-        return Verdict(chosen, latency, self.measured, notes, fallen, self.bounds.ms, least)
+        bound = next((limit.upper for limit in self.limits if limit.metric == LATENCY), None)
+        return Verdict(chosen, latency, self.measured, notes, fallen, bound, least)
 
     def _why(self, net: Architecture) -> str:
         """Why a net fell out; nothing: it did not."""
-        excess = self.bounds.excess(self.measured[net.id]) if net.id in self.measured else None
-        if excess is None:
+        limit = self.exceeded(self.measured[net.id]) if net.id in self.measured else None
+        if limit is None:
             return ""
-        took, most, what = excess
-        guess = (self.candidates.p95 if what else self.candidates.latency)(net).value
-        return f"predicted at {guess:.3g} ms{what}; it took {took:.3g} ms: too slow for {most:.3g} ms"
+        guess, took = (
+            COSTS[limit.metric.name].estimate(self.candidates, net).value,
+            _time(self.measured[net.id], limit.metric),
+        )
+        what = " in the 95th percentile of its calls" if limit.metric == P95 else ""
+        return f"predicted at {guess:.3g} ms{what}; it took {took:.3g} ms: too slow for {limit.upper:.3g} ms"
 
     def _fallen_note(
         self, chosen: Architecture, ranked: Sequence[Architecture], fallen: Mapping[str, str]
@@ -231,6 +216,16 @@ class _Trial:
         )
 
 
+def _time(m: Measurement, metric: Metric) -> float:
+    return m.p95_ms if metric == P95 else m.median_ms
+
+
+def _absolute(limit: Limit, reference: Measurement) -> Limit:
+    """In milliseconds, where the largest net takes as long as measured."""
+    upper = limit.upper * _time(reference, limit.metric)
+    return replace(limit, upper=upper, relative=False) if limit.relative else limit
+
+
 def _span(values: Sequence[float]) -> str:
     """`1.75`, or `1.7 to 1.8`."""
     low, high = f"{min(values):.3g}", f"{max(values):.3g}"
@@ -239,7 +234,7 @@ def _span(values: Sequence[float]) -> str:
 
 def as_estimate(m: Measurement, tier: Tier, metric: Metric = LATENCY, *, least: float = REPEAT) -> Estimate:
     """What was measured, with what it moves from one process to the next, at least the share `least`."""
-    ms, spread = m.p95_ms if metric == P95 else m.median_ms, max(m.noise, least)
+    ms, spread = _time(m, metric), max(m.noise, least)
     return Estimate(metric, ms, ms * (1 - spread), ms * (1 + spread), "measured", tier)
 
 

@@ -46,8 +46,8 @@ WRONG = [
     (["--max-memory", "50MiBs"], "unit (MiB,"),
     (["--max-params", "lots"], "--max-params 'lots'"),
     (["--max-energy", "20mW"], "--max-energy '20mW' is not understood; write a number and a unit (mJ,"),
-    (["--max-size", "4"], "as in 4MiB"),
-    (["--max-p95", "60%"], "--max-p95 '60%'"),
+    (["--max-size", "4"], "as in 50MiB"),
+    (["--max-p95", "160%"], "--max-p95 '160%' is more than the largest net has"),
     (["--max-energy", "1mJ", "--max-energy", "2mJ"], "--max-energy is given 2 times for 1 targets"),
     (["--objective", "enrgy"], "unknown objective 'enrgy'; valid: energy_mj,"),
     (["--objective", "latency_p95_ms"], "the 95th percentile of jetson-orin is not known"),
@@ -98,12 +98,20 @@ def test_a_space_is_quantized_once(cache, tmp_path):
 @pytest.mark.parametrize(
     ("limits", "code", "said"),
     [
-        (["--budget", "1us"], 3, ["no net of the space keeps 1us on jetson-orin", "The fastest, ", "width=16", "ms"]),
-        (["--max-params", "1K"], 3, ["params at most 1000", "width=16"]),
-        (["--max-flops", "1K"], 3, ["flops at most 1000"]),
-        (["--max-memory", "1B"], 3, ["memory_mib at most"]),
-        (["--max-size", "1KiB"], 3, ["size_mib at most", "MiB more"]),
-        (["--max-energy", "1uJ"], 3, ["energy_mj at most 0.001 mJ on jetson-orin", "mJ at the upper end", "width=16"]),
+        (
+            ["--budget", "1us"],
+            3,
+            ["no net of the space keeps latency at most 0.001 ms on jetson-orin", "The least, ", "width=16", "ms"],
+        ),
+        (["--max-params", "1K"], 3, ["parameters at most 1 K", "width=16"]),
+        (["--max-flops", "1K"], 3, ["FLOPs at most 1 K"]),
+        (["--max-memory", "1B"], 3, ["memory at most"]),
+        (["--max-size", "1KiB"], 3, ["size at most", "MiB more"]),
+        (
+            ["--max-energy", "1uJ"],
+            3,
+            ["energy at most 0.001 mJ on jetson-orin", "the limit bounds the upper end", "width=16"],
+        ),
     ],
 )
 def test_an_impossible_limit_is_said_before_training(cache, tmp_path, limits, code, said):
@@ -118,7 +126,7 @@ def test_an_impossible_limit_is_said_before_training(cache, tmp_path, limits, co
 def test_the_nearest_feasible_budget_is_feasible(tmp_path, impossible):
     refused = quick_search(tmp_path, "--budget", impossible)
     assert refused.code == 3
-    (nearest,) = re.findall(r"nearest feasible budget is (\S+)\.$", refused.err)
+    (nearest,) = re.findall(r"nearest feasible limit is (\S+)\.$", refused.err)
     accepted = quick_search(tmp_path, "--budget", nearest)
     assert accepted.code == 0, accepted.err
 

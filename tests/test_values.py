@@ -48,7 +48,7 @@ def test_an_estimate_states_its_interval_and_source_unless_it_is_exact():
 def test_a_limit_says_what_it_limits_and_where():
     assert nas.Limit(LATENCY, 5.0, "jetson-orin").text == "latency at most 5 ms on jetson-orin"
     assert nas.Limit(PARAMS, 2e6).text == "parameters at most 2 M"
-    assert nas.Limit(LATENCY, 0.6, "t4", relative=True).text == "latency at most 0.6 of the largest net's on t4"
+    assert nas.Limit(LATENCY, 0.6, "t4", relative=True).text == "latency at most 60% of the largest net's on t4"
 
 
 def test_values_are_frozen():

@@ -1,13 +1,13 @@
 """What a search leaves in its run folder: `best/`, `front.csv`, `report.html`."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ...tasks.metrics import quality_text
-from ...values import Estimate
+from ...values import Estimate, Limit, Metric
 from ..bundle import ANSWER, check_replaceable, write_bundle, write_front
 from ..candidates import Candidates
-from ..limits import Limits
 from ..manifest import files_in, write_manifest
 from ..pipeline import Answer
 from ..replaced import replaced
@@ -24,7 +24,7 @@ def write(
     run: Run,
     candidates: Candidates,
     answer: Answer,
-    limits: Limits,
+    limits: Sequence[Limit],
     command: str,
     analysis: Analysis | None = None,
     folder: Path | None = None,
@@ -47,7 +47,7 @@ def _written(
     run: Run,
     candidates: Candidates,
     answer: Answer,
-    limits: Limits,
+    limits: Sequence[Limit],
     command: str,
     analysis: Analysis | None,
     folder: Path,
@@ -83,7 +83,7 @@ def _written(
     return facts
 
 
-def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Limits) -> dict[str, str]:
+def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Sequence[Limit]) -> dict[str, str]:
     """Label to text, in the order of reading."""
     device, latency = candidates.device, answer.latency
     metric, task = run.task.metric_name, run.task
@@ -91,18 +91,22 @@ def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Limits) -
         f"{metric} on validation": f"{quality_text(answer.validation, metric)} of {len(task.validation)}",
         f"{metric} on test": f"{quality_text(answer.test, metric)} of {len(task.test)} (looked at once, for this net)",
         "latency": f"{latency.text[:-1]}, batch {candidates.batch})",
-        **{f"latency on {name}": _elsewhere(*found) for name, found in answer.elsewhere.items()},
-        **{charge.of(charge.price.title): charge.text for charge in answer.charges},
+        **{_title(found.metric, name): _text(found, answer.limits.get(name)) for name, found in answer.costs.items()},
         **({"quantization": said} if (said := bits.in_words(answer.architecture)) else {}),
         "device": (
             f"{device.name}: {device.title}, {device.unit}, {device.precision}, "
             f"{device.runtime or 'no runtime: datasheet only'}"
         ),
-        "budget": limits.budget.text if limits.budget else "none",
+        "limits": "; ".join(limit.text for limit in limits) or "none",
         "bounded by": answer.bounded_by,
         "evaluated": f"{len(answer.trials)} nets",
     }
 
 
-def _elsewhere(latency: Estimate, bound: float | None) -> str:
-    return latency.text + ("" if bound is None else f", allowed {bound:.3g} ms")
+def _title(metric: Metric, name: str) -> str:
+    """`energy on t4`"""
+    return metric.title + name.removeprefix(metric.name)
+
+
+def _text(found: Estimate, most: float | None) -> str:
+    return found.text + ("" if most is None else f", allowed {found.metric.text(most)}")

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ...tasks.metrics import quality_text
-from ..costs import price_in
+from ..costs import metric_of
 from ..evaluation import Evaluation
 from ..study import Study
 from .curves import frame_of
@@ -102,8 +102,8 @@ def front_rows(study: Study) -> Table:
 
 def number(evaluation: Evaluation, name: str) -> str:
     """A metric as text: a cost as it is, in the unit of its name; a quality that is a share in per cent."""
-    value, price = evaluation.metrics[name], price_in(name)
-    return quality_text(value, name) if price is None else f"{value:.3g}" if price.unit else price.text(value)
+    value, metric = evaluation.metrics[name], metric_of(name)
+    return quality_text(value, name) if metric is None else f"{value:.3g}" if metric.unit else metric.text(value)
 
 
 def hypervolume_now(study: Study) -> float:

@@ -11,7 +11,8 @@ from plotly.subplots import make_subplots
 
 from ...pages import styled
 from ...tasks.metrics import quality_text
-from ..costs import Price, price_in
+from ...values import Metric
+from ..costs import metric_of
 from ..pareto import non_dominated
 from .drawing import groups
 from .glyphs import shown
@@ -117,8 +118,8 @@ def _hover(row: Mapping[Any, Any], metric: str, genes: Sequence[str]) -> str:
         f"{escape(metric)} {quality_text(row[metric], metric)}",
         latency(row),
     ]
-    others = {c: price for c in row if c not in ("latency_ms", "params", "flops") and (price := price_in(str(c)))}
-    lines += [escape(f"{p.title}{str(c).removeprefix(p.name)} {p.text(row[c])}") for c, p in others.items()]
+    others = {c: m for c in row if c not in ("latency_ms", "params", "flops") and (m := metric_of(str(c)))}
+    lines += [escape(f"{m.title}{str(c).removeprefix(m.name)} {m.text(row[c])}") for c, m in others.items()]
     for group, names in groups(n for n in genes if n in row and row[n] is not None and not pd.isna(row[n])).items():
         told = [f"{name.removeprefix(group).removeprefix('.') or name} {shown(row[name])}" for name in names]
         lines.append(escape(f"{group + ': ' if group else ''}{', '.join(told)}"))
@@ -133,11 +134,11 @@ def latency(row: Mapping[Any, Any]) -> str:
     return f"{row['latency_ms']:.3g} ms{interval}{seen}"
 
 
-def price_text(row: Mapping[Any, Any], column: str, price: Price) -> str:
+def cost_text(row: Mapping[Any, Any], column: str, metric: Metric) -> str:
     """A cost as text, with its interval where it is known."""
-    low, high = (row.get(price.column(end)) for end in ("low", "high"))
-    interval = "" if low is None or column != price.name else f" ({low:.3g} to {high:.3g})"
-    return f"{price.text(row[column])}{interval}"
+    low, high = (row.get(metric.column(end)) for end in ("low", "high"))
+    interval = "" if low is None or column != metric.name else f" ({low:.3g} to {high:.3g})"
+    return f"{metric.text(row[column])}{interval}"
 
 
 def _interval(rows: pd.DataFrame, colour: str) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from ...pages import render
 from ...search_space.architecture import Architecture
 from ...search_space.trial import Gene
 from ...tasks.metrics import quality_text
-from ..costs import price_in
-from ..units import human
+from ...values import count_text
+from ..costs import metric_of
 from . import bits, findings
 from .analysis import Analysis
 from .drawing import draw
-from .plots import latency, pareto_figure, price_text, training_figure
+from .plots import cost_text, latency, pareto_figure, training_figure
 
 LEADING_NUMBER = re.compile(r"[\d.,]*\d ?(?:%|[mµnu]?[sJ]\b|[KMGT]?i?B\b|[KMGT]\b)?(?=$|[\s,(])")
 
@@ -30,7 +30,7 @@ class Report:
 
     title: the command. facts: label -> text, in the order of reading. notes: sentences that a reader must not miss.
     trials, front: rows with `id`, `metric`, `latency_ms`, `feasible` and the genes; `latency_low_ms`,
-        `latency_high_ms`, `measured_ms` and the costs of `costs.PRICES` are shown where they are there.
+        `latency_high_ms`, `measured_ms` and the costs of `costs.COSTS` are shown where they are there.
     chosen: id of the net that is the answer, whose genes are `architecture`. space_genes: those of the space, by name.
     cost_by_kind: kind of kernel -> (FLOPs, bytes, number of kernels). history, events: of the training.
     analysis: what can be said of the search; without it the page has no such sections. sign: of the metric, -1 where
@@ -114,7 +114,10 @@ def _findings(analysis: Analysis, content: Report) -> dict[str, object]:
 def _work(by_kind: Mapping[str, tuple[float, float, int]]) -> list[tuple[str, list[tuple[str, float]]]]:
     """(kind, (text, share) of FLOPs, traffic and kernels), the most traffic first."""
     sums = [sum(row[i] for row in by_kind.values()) or 1 for i in range(3)]
-    texts = {kind: (human(flops), human(size, "B"), str(kernels)) for kind, (flops, size, kernels) in by_kind.items()}
+    texts = {
+        kind: (count_text(flops), count_text(size, "B"), str(kernels))
+        for kind, (flops, size, kernels) in by_kind.items()
+    }
     return [
         (kind, [(text, value / total) for text, value, total in zip(texts[kind], row, sums, strict=True)])
         for kind, row in sorted(by_kind.items(), key=lambda item: -item[1][1])
@@ -123,9 +126,9 @@ def _work(by_kind: Mapping[str, tuple[float, float, int]]) -> list[tuple[str, li
 
 def _front(content: Report) -> tuple[list[str], list[tuple[str, list[tuple[float | None, str]]]]]:
     """(titles, rows) of the nets that no other beats; a row is (id, cells), a cell (value to sort by, text)."""
-    columns = {c: price for c in map(str, content.front) if c != "latency_ms" and (price := price_in(c))}
+    columns = {c: metric for c in map(str, content.front) if c != "latency_ms" and (metric := metric_of(c))}
     verified = {"verdict", "measured_ms"} <= {*content.front} and bool(content.front["measured_ms"].notna().any())
-    titles = [f"{price.title}{c.removeprefix(price.name)}" for c, price in columns.items()]
+    titles = [f"{metric.title}{c.removeprefix(metric.name)}" for c, metric in columns.items()]
     rows = [
         (
             str(row["id"]),
@@ -133,7 +136,7 @@ def _front(content: Report) -> tuple[list[str], list[tuple[str, list[tuple[float
                 (row[content.metric], quality_text(row[content.metric], content.metric)),
                 (row["latency_ms"], latency(row)),
                 *([(None, row["verdict"])] if verified else []),
-                *((row[c], price_text(row, c, price)) for c, price in columns.items()),
+                *((row[c], cost_text(row, c, metric)) for c, metric in columns.items()),
             ],
         )
         for row in content.front.to_dict("records")

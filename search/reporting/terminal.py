@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ...tasks.metrics import quality_text
-from ..costs import price_in
+from ...values import count_text
+from ..costs import metric_of
 from ..pipeline import Answer
-from ..units import human
 from .analysis import Analysis
 
 SHOWN = 12
@@ -37,8 +37,8 @@ def front_table(answer: Answer) -> Table:
     rows = [row for i, row in enumerate(answer.front.to_dict("records"), 1) if i <= SHOWN or _is_chosen(answer, row)]
     more = f", the first {SHOWN}" if len(answer.front) > SHOWN else ""
     table = Table(title=f"Front ({len(answer.front)} nets{more})", title_justify="left")
-    minimised = {n: price for n in answer.study.problem.objectives if (price := price_in(n))}
-    extra = {n: price.head(n) for n, price in minimised.items() if n not in SHOWN_ANYWAY}
+    minimised = {n: metric for n in answer.study.problem.objectives if (metric := metric_of(n))}
+    extra = {n: m.label + n.removeprefix(m.name) for n, m in minimised.items() if n not in SHOWN_ANYWAY}
     verified = ("measured ms", "verdict") if answer.front["measured_ms"].notna().any() else ()
     for column in (
         "front:N", "id", answer.metric, "latency ms", "90 % interval", *verified, *extra.values(), "params",
@@ -62,8 +62,8 @@ def _cells(answer: Answer, row: Mapping[Any, Any], verified: bool, extra: Sequen
     verdict = row["verdict"].rpartition(": ")[2].partition(" for ")[0] if verified else ""
     return [
         mark, row["id"], quality_text(row[answer.metric], answer.metric), f"{row['latency_ms']:.3g}", interval,
-        *((took, verdict) if verified else ()), *(f"{row[n]:.3g}" for n in extra), human(row["params"]),
-        *(() if verified else (human(row["flops"]),)),
+        *((took, verdict) if verified else ()), *(f"{row[n]:.3g}" for n in extra), count_text(row["params"]),
+        *(() if verified else (count_text(row["flops"]),)),
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ...search_space.architecture import Architecture
 from ...search_space.quantization import policy_genes
 from ...tasks.metrics import quality_text
-from ..costs import price_in
+from ..costs import metric_of
 from ..evaluation import Evaluation
 from ..pipeline import Answer, comparative
 from .glyphs import shown
@@ -65,8 +65,8 @@ def _beside(answer: Answer) -> str:
 def _costs(answer: Answer, net: Evaluation) -> list[str]:
     """What is minimised, of a net, with units."""
     latency, *others = [n for n in answer.study.problem.objectives if n != answer.metric]
-    prices = {n: price for n in others if (price := price_in(n))}
-    texts = [f"{p.title} {p.text(net.metrics[n])}{n.removeprefix(p.name)}" for n, p in prices.items()]
+    metrics = {n: metric for n in others if (metric := metric_of(n))}
+    texts = [f"{m.title} {m.text(net.metrics[n])}{n.removeprefix(m.name)}" for n, m in metrics.items()]
     return [f"{net.metrics[latency]:.4g} ms", *texts]
 
 

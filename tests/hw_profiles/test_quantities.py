@@ -18,8 +18,9 @@ from nas.hw_profiles.models.quantity import LOAD
 from nas.hw_profiles.models.tail import fit_tail, p95_of
 from nas.hw_profiles.points import Calibration, Point
 from nas.search.candidates import Candidates
-from nas.search.costs import PRICES
-from nas.values import LATENCY
+from nas.search.costs import COSTS
+from nas.search.limits import AppliedLimit
+from nas.values import LATENCY, MEMORY
 
 
 def net(width, depth=4):
@@ -156,7 +157,9 @@ def test_a_search_bounds_what_the_profile_measured(bare):
             return net(96)
 
     candidates = Candidates(SimpleNamespace(space=OneNet()), SimpleNamespace(input_shape=(96,)), bare)
-    peak = PRICES["memory_mib"]
-    assert peak.of(candidates, "a").high == pytest.approx(candidates.cost("a").memory_bytes / 2**20)
+    peak = AppliedLimit(nas.Limit(MEMORY, 1.0), candidates)
+    assert COSTS["memory_mib"].estimate(candidates, "a").high == pytest.approx(
+        candidates.cost("a").memory_bytes / 2**20
+    )
     candidates.device = with_points(bare, memory_mib=[6.0 + i for i in range(8)])
-    assert peak.bounded(candidates)("a") == candidates.device.memory(candidates.cost("a")).high > 6
+    assert peak.bounded("a") == candidates.device.memory(candidates.cost("a")).high > 6

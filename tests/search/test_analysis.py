@@ -52,7 +52,7 @@ def answered(study: nas.Study, bound: float = 6.5) -> Answer:
         front_architectures=[study.architecture(i) for i in front["id"]],
         trials=study.trials(),
         study=study,
-        bound_ms=bound,
+        limits={"latency_ms": bound},
         bounded_by="latency; more accurate nets that exceed it: 1, up to 95.00%",
     )
 

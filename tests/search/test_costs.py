@@ -11,17 +11,17 @@ import nas
 from nas.hw_profiles import Measurement, fused
 from nas.hw_profiles.points import Calibration, Point
 from nas.search.candidates import Candidates
-from nas.search.costs import PRICES, TABLE, check_known, price_of
-from nas.search.limits import Elsewhere, Limits, check_limits
+from nas.search.costs import COSTS, TABLE, check_estimates
+from nas.search.limits import AppliedLimit, applied
 from nas.search.pipeline import find
 from nas.search.question import Question
 from nas.search.reporting import terminal, why
 from nas.search.reporting.live import front_rows
-from nas.search.units import parse_budget
+from nas.search.units import EXAMPLES, parse_limit, parse_limits
 from nas.search.verify import verify
 from nas.search_space.locate import describe_space, space_from
 from nas.supernet.store import Supernet
-from nas.values import PARAMS
+from nas.values import ENERGY, LATENCY, P95, PARAMS
 
 
 @pytest.fixture(scope="module")
@@ -50,55 +50,67 @@ def known(space, example):
 
 def middle(candidates, name):
     """A limit that about half of the nets keep."""
-    measure, space = price_of(name).bounded(candidates), candidates.supernet.space
+    measure, space = limit_on(candidates, name, 1.0).bounded, candidates.supernet.space
     return (measure(space.smallest) + measure(space.largest)) / 2
 
 
-LIMITED = [price.name for price in TABLE if price.option]
+def limit_on(candidates, name, most):
+    return AppliedLimit(nas.Limit(COSTS[name].metric, most), candidates)
+
+
+LIMITED = [name for name in COSTS if name != "latency_ms"]
 
 
 @pytest.mark.parametrize("name", LIMITED)
 def test_every_cost_is_an_objective_and_a_limit_that_the_answer_keeps(candidates, name):
-    price, most = PRICES[name], middle(candidates, name)
-    answer = find(candidates, Limits(upper={name: most}), Question((name,), 20, "random"))
+    cost, most = COSTS[name], middle(candidates, name)
+    answer = find([candidates], [nas.Limit(cost.metric, most)], Question((name,), 20, "random"))
     assert list(answer.study.problem.objectives) == ["accuracy", "latency_ms", name]
     assert 0 < len(answer.front) < len(answer.study)
-    assert all(price.bounded(candidates)(net) <= most for net in answer.front_architectures)
-    assert list(answer.front[name]) == [price.of(candidates, net).value for net in answer.front_architectures]
-    (charge,) = (c for c in answer.charges if c.price is price)
-    assert (charge.allowed, charge.amount.high <= most) == (most, True)
+    assert all(limit_on(candidates, name, most).bounded(net) <= most for net in answer.front_architectures)
+    assert list(answer.front[name]) == [cost.estimate(candidates, net).value for net in answer.front_architectures]
+    assert answer.limits == {name: most}
+    assert answer.costs[name].high <= most
     assert answer.validation == answer.front["accuracy"].max()
     assert answer.architecture == answer.front_architectures[0]
 
 
 @pytest.mark.parametrize("name", LIMITED)
 def test_a_limit_that_no_net_keeps_is_said_with_the_least(candidates, name):
-    with pytest.raises(nas.Infeasible, match=rf"keeps {name} at most 1e-09.*The least, of net \w+, is [\d.]+"):
-        check_limits(candidates, Limits(upper={name: 1e-9}))
+    metric = COSTS[name].metric
+    with pytest.raises(nas.Infeasible, match=rf"keeps {metric.title} at most 1e-09.*The least, of net \w+, is [\d.]+"):
+        find([candidates], [nas.Limit(metric, 1e-9)])
 
 
 def test_a_limit_alone_is_no_objective_and_its_cost_is_shown(candidates):
-    limits = Limits(upper={"energy_mj": middle(candidates, "energy_mj")})
-    answer = find(candidates, limits, Question((), 12, "random"))
+    limits = [nas.Limit(ENERGY, middle(candidates, "energy_mj"))]
+    answer = find([candidates], limits, Question((), 12, "random"))
     assert list(answer.study.problem.objectives) == ["accuracy", "latency_ms"]
     assert {"energy_mj", "energy_low_mj", "energy_high_mj", "params", "flops", "memory_mib", "size_mib"} <= {
         *answer.front
     }
-    assert "energy_mj" in answer.bounded_by or answer.bounded_by.startswith("nothing")
+    assert answer.bounded_by.startswith("energy; more accurate")
 
 
 def test_objectives_and_limits_hold_on_every_device(candidates):
     there = replace(candidates, device=nas.load_device("t4"), _costs={})
-    most = {"energy_mj": middle(candidates, "energy_mj"), "params": 20_000.0}
-    other = {"energy_mj": middle(there, "energy_mj"), "params": 15_000.0}
-    limits = Limits(upper=most, elsewhere=(Elsewhere(there, parse_budget("1s"), other),))
-    answer = find(candidates, limits, Question(("energy_mj", "params"), 20, "random"))
+    most = middle(there, "energy_mj")
+    limits = [
+        nas.Limit(ENERGY, middle(candidates, "energy_mj"), candidates.device.name),
+        nas.Limit(PARAMS, 20_000.0, candidates.device.name),
+        nas.Limit(LATENCY, 1000.0, "t4"),
+        nas.Limit(ENERGY, most, "t4"),
+        nas.Limit(PARAMS, 15_000.0, "t4"),
+    ]
+    answer = find([candidates, there], limits, Question(("energy_mj", "params"), 20, "random"))
     names = ["accuracy", "latency_ms", "latency_ms on t4", "energy_mj", "energy_mj on t4", "params"]
     assert list(answer.study.problem.objectives) == names
     bounds = [c.name for c in answer.study.problem.constraints]
-    assert bounds == ["energy_bound_mj", "params", "latency on t4", "energy_bound_mj on t4"]
+    assert bounds == ["energy_bound_mj", "params_bound", "latency_bound_ms on t4", "energy_bound_mj on t4"]
     assert (answer.front["params"] <= 15_000).all(), "the tighter of the two"
-    assert there.energy(answer.architecture).high <= other["energy_mj"]
+    assert answer.costs["energy_mj on t4"] == there.energy(answer.architecture)
+    assert answer.costs["energy_mj on t4"].high <= most == answer.limits["energy_mj on t4"]
+    assert answer.costs["latency_ms on t4"] == there.latency(answer.architecture)
     shown = [c.header for c in terminal.front_table(answer).columns]
     assert shown[3:] == [
         "latency ms",
@@ -115,7 +127,7 @@ def test_objectives_and_limits_hold_on_every_device(candidates):
 
 def test_the_same_question_is_the_same_study_and_another_objective_is_not(candidates, tmp_path):
     first, again, other = (
-        find(candidates, Limits(), Question(names, 1, "random"), storage=tmp_path / "study.db").study.optuna.study_name
+        find([candidates], [], Question(names, 1, "random"), storage=tmp_path / "study.db").study.optuna.study_name
         for names in (("size_mib",), ("size_mib",), ("flops",))
     )
     assert first == again != other
@@ -125,11 +137,13 @@ def test_what_is_not_known_of_a_device_or_does_not_exist_is_refused(candidates):
     bare = replace(candidates, device=nas.load_device("local-cpu"), _costs={})
     for name, said in (("energy_mj", "power_w"), ("latency_p95_ms", "`nas profile`")):
         with pytest.raises(nas.UserError, match=said):
-            check_known(bare, [name])
+            check_estimates(bare, [name])
     with pytest.raises(nas.UserError, match="unknown objective 'energy'; valid: energy_mj"):
-        find(candidates, Limits(), Question(("energy",)))
-    with pytest.raises(nas.UserError, match="budget"):
-        Limits(upper={"latency_ms": 5.0})
+        find([candidates], [], Question(("energy",)))
+    with pytest.raises(nas.UserError, match="unknown objective 'energy'; valid: energy_mj"):
+        find([candidates], [nas.Limit(nas.Metric("energy"), 5.0)])
+    with pytest.raises(nas.UserError, match="a limit on t4, which is no target; the targets are jetson-orin"):
+        find([candidates], [nas.Limit(LATENCY, 5.0, "t4")])
 
 
 # Known answers
@@ -151,13 +165,13 @@ def alone(device, width=96):
 def test_the_size_is_parameters_times_the_bytes_of_the_precision(precision, width):
     found = alone(nas.load_device("jetson-orin").model_copy(update={"precision": precision, "calibration": None}))
     params = 4 * (96 * 96 + 96)
-    assert PRICES["params"].of(found, "a") == nas.Estimate.counted(PARAMS, params)
-    assert PRICES["size_mib"].of(found, "a").value == params * width / 2**20
+    assert COSTS["params"].estimate(found, "a") == nas.Estimate.counted(PARAMS, params)
+    assert COSTS["size_mib"].estimate(found, "a").value == params * width / 2**20
 
 
 def test_energy_by_the_datasheet_is_power_times_latency():
     found = alone(nas.load_device("jetson-orin"))
-    watts, time, energy = found.device.spec.power_w.value, found.latency("a"), PRICES["energy_mj"].of(found, "a")
+    watts, time, energy = found.device.spec.power_w.value, found.latency("a"), COSTS["energy_mj"].estimate(found, "a")
     assert energy.value == pytest.approx(0.7 * watts * time.value)
     assert energy.high == pytest.approx(watts * time.high)
     assert (energy.source, energy.tier) == ("analytic", "D")
@@ -175,16 +189,35 @@ def test_energy_by_the_datasheet_is_power_times_latency():
     ],
 )
 def test_limits_are_read_and_printed_in_units(name, text, value, told):
-    assert PRICES[name].parse(text) == pytest.approx(value)
-    assert PRICES[name].text(value) == told
+    assert parse_limit(COSTS[name].metric, text).upper == pytest.approx(value)
+    assert COSTS[name].metric.text(value) == told
 
 
-@pytest.mark.parametrize("price", TABLE, ids=lambda p: p.name)
-def test_the_example_of_a_limit_can_be_read_and_its_option_exists(price):
-    assert price.parse(price.example) > 0
-    assert price.option in nas_command("search", "--help").out
-    with pytest.raises(nas.UserError, match=price.example):
-        price.parse("5parsecs")
+@pytest.mark.parametrize("cost", TABLE, ids=lambda cost: cost.metric.name)
+def test_the_example_of_a_limit_can_be_read_and_its_option_exists(cost):
+    example = EXAMPLES[cost.metric.unit]
+    assert parse_limit(cost.metric, example).upper > 0
+    assert cost.option in nas_command("search", "--help").out
+    with pytest.raises(nas.UserError, match=f"{cost.metric.title} '5parsecs'.* as in {example}"):
+        parse_limit(cost.metric, "5parsecs")
+
+
+def test_a_limit_is_given_once_for_all_targets_or_once_for_each():
+    found = parse_limits(["t4", "iphone-12"], {"energy_mj": ["20mJ"], "latency_ms": ["60%", "2ms"]})
+    assert found == [
+        nas.Limit(LATENCY, 0.6, "t4", relative=True),
+        nas.Limit(LATENCY, 2.0, "iphone-12"),
+        nas.Limit(ENERGY, 20.0),
+    ]
+
+
+@pytest.mark.parametrize("name", ["energy_mj", "params"])
+def test_a_relative_limit_is_a_share_of_what_the_largest_net_has(candidates, name):
+    limit = parse_limit(COSTS[name].metric, "75%")
+    (bound,) = applied([candidates], [limit])
+    largest = COSTS[name].estimate(candidates, candidates.supernet.space.largest)
+    assert bound.upper == pytest.approx(0.75 * largest.value)
+    assert bound.bounded(candidates.supernet.space.largest) == largest.value
 
 
 # On a machine at hand
@@ -196,7 +229,8 @@ def test_a_measured_percentile_decides(candidates, monkeypatch, p95_ms, chosen):
     nets = [here.supernet.space.largest, here.supernet.space.smallest]
     slow = Measurement(1.0, p95_ms or 99.0, 0.0, 9)
     monkeypatch.setattr(Candidates, "measure", lambda *_: [slow, Measurement(1.0, 1.9, 0.0, 9)])
-    verdict = verify(here, nets, 1.1, None if p95_ms is None else 2.0)
+    limits = [nas.Limit(LATENCY, 1.1), *([] if p95_ms is None else [nas.Limit(P95, 2.0)])]
+    verdict = verify(here, nets, applied([here], limits))
     assert verdict.architecture == nets[chosen]
     assert [note.count("95th percentile of its calls; it took 3 ms") for note in verdict.notes] == [1] * chosen
 
@@ -209,16 +243,16 @@ def test_on_a_machine_at_hand_the_mean_is_bounded_and_the_measurement_is_told(ca
         return [Measurement(self.latency(n).value, 0.9 * self.p95(n).value, 0.0, 9) for n in nets]
 
     monkeypatch.setattr(Candidates, "measure", timed)
-    answer = find(here, Limits(upper={"latency_p95_ms": most}), Question((), 12, "random"))
-    (charge,) = (c for c in answer.charges if c.price.name == "latency_p95_ms")
-    assert (charge.amount.source, charge.allowed) == ("measured", most)
-    assert charge.amount.value <= most
-    assert charge.amount.value == pytest.approx(0.9 * here.p95(answer.architecture).value)
+    answer = find([here], [nas.Limit(P95, most)], Question((), 12, "random"))
+    found = answer.costs["latency_p95_ms"]
+    assert (found.source, answer.limits) == ("measured", {"latency_p95_ms": most})
+    assert found.value <= most
+    assert found.value == pytest.approx(0.9 * here.p95(answer.architecture).value)
     assert all(here.p95(net).value <= most for net in answer.front_architectures)
 
 
 def test_the_latency_as_a_stated_objective_is_the_objective_that_it_is_anyway(candidates):
-    answer = find(candidates, Limits(), Question(("latency_ms",), 8, "random"))
+    answer = find([candidates], [], Question(("latency_ms",), 8, "random"))
     assert list(answer.study.problem.objectives) == ["accuracy", "latency_ms"]
 
 
@@ -229,7 +263,7 @@ def perplexity(outputs, targets):
 @pytest.mark.parametrize("better", [None, "min"])
 def test_a_quality_of_which_less_is_better_is_made_small(candidates, better):
     task = replace(candidates.task, metric=perplexity, metric_name="perplexity", better=better)
-    answer = find(Candidates(candidates.supernet, task, candidates.device), Limits(), Question((), 20, "random"))
+    answer = find([Candidates(candidates.supernet, task, candidates.device)], [], Question((), 20, "random"))
     known = [e.metrics["perplexity"] for e in answer.study.evaluations]
     assert answer.validation == pytest.approx(min(known))
     assert answer.front["perplexity"].is_monotonic_increasing

@@ -13,11 +13,10 @@ import nas
 from nas.errors import Infeasible
 from nas.hw_profiles import Measurement
 from nas.search.candidates import Candidates
-from nas.search.limits import Limits
+from nas.search.limits import AppliedLimit
 from nas.search.pipeline import find
 from nas.search.question import Question
 from nas.search.reporting import terminal
-from nas.search.units import parse_budget
 from nas.search.verify import Verdict, verify
 from nas.search_space.locate import describe_space, space_from
 from nas.supernet.store import Supernet
@@ -57,8 +56,11 @@ class Machine:
         return [Measurement(ms, 1.2 * ms, self.noise, 50) for ms in taken]
 
 
-def verified(machine: Machine, ranked: Sequence[nas.Architecture] = NETS[17:], **bounds: Any) -> Verdict:
-    return verify(machine, ranked, bounds.pop("bound", 0.6 * LARGEST), **bounds)  # type: ignore[arg-type]
+def verified(
+    machine: Machine, ranked: Sequence[nas.Architecture] = NETS[17:], share: float | None = None, **others: Any
+) -> Verdict:
+    limit = nas.Limit(LATENCY, share or 0.6 * LARGEST, relative=share is not None)
+    return verify(machine, ranked, [AppliedLimit(limit, machine)], **others)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pace", [1.8, 1.0, 0.55])
@@ -157,7 +159,7 @@ def test_the_front_shows_what_was_measured_who_fell_out_and_the_chosen_net(
         return [Measurement(m, m, 0.0, 9) for m in ms]
 
     monkeypatch.setattr(Candidates, "measure", timed)
-    answer = find(here, Limits(parse_budget("60%")), Question((), 30, "random"))
+    answer = find([here], [nas.Limit(LATENCY, 0.6, relative=True)], Question((), 30, "random"))
     chosen = answer.front[answer.front["id"] == answer.architecture.id]
     assert chosen["verdict"].tolist() == ["chosen"]
     assert chosen["measured_ms"].iloc[0] == pytest.approx(answer.latency.value)
