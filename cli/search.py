@@ -62,7 +62,9 @@ def search(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Batch size of the deployed net.")] = 1,
     evaluations: Annotated[int, typer.Option(min=1, max=MOST_NETS, help="Architectures to evaluate.")] = 200,
-    algorithm: Annotated[str, typer.Option(help="auto, or one of nas.algorithms(): nsga2, random ...")] = "auto",
+    algorithm: Annotated[
+        str, typer.Option(help="auto, nsga2, linas, random, or a sampler: optuna:GPSampler.")
+    ] = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Processes that evaluate nets at a time.")
     ] = None,

@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", help="folder of the module `problems`")
     parser.add_argument("--only", nargs="+", default=["cat40:0", "s:a100", "m:cpu_xeon_gold"], help="NAME:ARGUMENT")
-    parser.add_argument("--algorithms", nargs="+", default=[a for a in algorithms() if a not in ("linas", "tpe")])
+    parser.add_argument("--algorithms", nargs="+", default=[a for a in algorithms() if a != "linas"])
     parser.add_argument("--evaluations", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--marks", type=int, nargs="+", default=MARKS)

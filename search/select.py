@@ -9,13 +9,10 @@ from .evaluation import Evaluation
 from .pareto import ranks
 
 
-def fittest_evaluations(
-    evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator, *, front_only: bool = False
-) -> list[Evaluation]:
+def fittest_evaluations(evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator) -> list[Evaluation]:
     """The first fronts of the feasible, the last of them thinned by crowding; then the least infeasible. Ties: by lot.
 
     pymoo's survival does the same, but on objects, which takes milliseconds once there are thousands.
-    front_only: none but those of the first front, where any is feasible.
     """
     feasible = [e for e in evaluations if e.feasible]
     if not feasible:
@@ -25,7 +22,5 @@ def fittest_evaluations(
     edge = np.flatnonzero(level == np.sort(level)[:n][-1])
     room[edge] = get_crowding_function("cd").do(losses[edge])
     order = np.lexsort((rng.random(len(losses)), -room, level))[:n]
-    if front_only:
-        return [feasible[i] for i in order if level[i] == 0]
     infeasible = sorted((e for e in evaluations if not e.feasible and not e.failed), key=lambda e: e.excess)
     return ([feasible[i] for i in order] + infeasible)[:n]

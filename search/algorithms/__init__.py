@@ -60,7 +60,7 @@ def load_algorithm(algorithm: str | Algorithm) -> Algorithm:
     if not isinstance(algorithm, str):
         return algorithm
     if algorithm.startswith("optuna:"):
-        from .optuna_samplers import named_sampler
+        from ..optuna_algorithm import named_sampler
 
         return named_sampler(algorithm.removeprefix("optuna:"))
     algorithm = AUTO if algorithm == "auto" else algorithm

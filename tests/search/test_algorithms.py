@@ -11,7 +11,8 @@ from nas.errors import UserError
 from nas.search.algorithms import Algorithm, algorithms, load_algorithm
 from nas.search.evaluation import Evaluation
 
-EVERY = pytest.mark.parametrize("name", algorithms())
+NAMES = [*algorithms(), "optuna:TPESampler"]
+EVERY = pytest.mark.parametrize("name", NAMES)
 
 
 def test_the_registry_has_the_baseline_and_names_the_nearest() -> None:
@@ -138,7 +139,7 @@ def test_any_number_of_objectives_over_conditional_genes(name: str, count: int) 
     assert all(LAYERED.architecture(dict(a)) == a for a in study.architectures)  # canonical
 
 
-@pytest.mark.parametrize("name", [n for n in algorithms() if n != "linas"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "linas"])
 def test_the_order_in_which_genes_are_written_does_not_matter(name: str) -> None:
     study = nas.search(LAYERED, LAYERED_OBJECTIVES, algorithm="random", evaluations=45)
     turned = [
@@ -185,12 +186,10 @@ def test_bounds_lead_the_search(name: str) -> None:
     assert sum(kept[50:]) > 3 * sum(e.feasible for e in random.evaluations[50:])
 
 
-SLOW = {"tpe": pytest.mark.slow, "linas": pytest.mark.slow}
+SLOW = {"optuna:TPESampler": pytest.mark.slow, "linas": pytest.mark.slow}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=SLOW.get(n, ())) for n in algorithms() if n not in ("random", "stratified")]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW.get(n, ())) for n in NAMES if n != "random"])
 def test_beats_random_on_a_known_problem(name: str, known) -> None:
     """Median over the seeds at equal budget."""
 

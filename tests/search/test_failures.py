@@ -34,7 +34,7 @@ def cost(a: nas.Architecture) -> float:
 
 
 VALUES = [-math.inf, math.inf, torch.tensor(math.nan), np.float32(math.nan), 10**400]
-CASES = [*((a, math.nan) for a in algorithms() if a not in ("tpe", "linas")), *(("nsga2", value) for value in VALUES)]
+CASES = [*((a, math.nan) for a in algorithms() if a != "linas"), *(("nsga2", value) for value in VALUES)]
 
 
 @pytest.mark.parametrize(("algorithm", "value"), CASES, ids=[f"{a}-{i}" for i, (a, _) in enumerate(CASES)])
@@ -114,7 +114,7 @@ def test_the_least_is_never_no_number() -> None:
     assert (found["width"], found["depth"]) == (2, 1)
 
 
-@pytest.mark.parametrize("algorithm", ["guided", "nsga2", "evolution"])
+@pytest.mark.parametrize("algorithm", ["guided", "nsga2"])
 def test_huge_penalties_do_not_stop_a_search(algorithm: str) -> None:
     objectives = {"quality": nas.minimize(broken(1e308)), "cost": nas.minimize(cost)}
     study = nas.search(SPACE, objectives, algorithm=algorithm, evaluations=60)

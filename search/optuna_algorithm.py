@@ -1,5 +1,4 @@
-"""Optuna's samplers: "tpe" (tree-structured Parzen estimator for several objectives, Ozaki et al., 2022), and any other
-as "optuna:NAME"."""
+"""The samplers of Optuna as search algorithms, by the name "optuna:NAME"."""
 
 import warnings
 from collections.abc import Collection, Sequence
@@ -14,14 +13,14 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ...errors import unknown
-from ...search_space.architecture import Architecture, GeneValue
-from ...search_space.codes import Codes
-from ...search_space.gene_space import GeneSpace
-from ...search_space.trial import Gene, position
-from ..draws import unseen
-from ..evaluation import Evaluation
-from ..storage import quiet
+from ..errors import unknown
+from ..search_space.architecture import Architecture, GeneValue
+from ..search_space.codes import Codes
+from ..search_space.gene_space import GeneSpace
+from ..search_space.trial import Gene, position
+from .draws import unseen
+from .evaluation import Evaluation
+from .storage import quiet
 
 TRIES_EACH = 3
 
@@ -34,9 +33,12 @@ class OptunaSampler:
     gene by itself. What a sampler keeps for itself beside the trials is lost from batch to batch.
     """
 
-    sampler: str = "TPESampler"
+    sampler: str
     batch: int = 5
-    name: str = "tpe"
+
+    @property
+    def name(self) -> str:
+        return f"optuna:{self.sampler}"
 
     def ask(
         self, space: GeneSpace, evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator
@@ -59,7 +61,7 @@ def named_sampler(name: str) -> OptunaSampler:
     """The algorithm of a class of `optuna.samplers`. Error: there is none of that name that can be seeded."""
     if name not in _usable():
         raise unknown("sampler of Optuna", name, _usable())
-    return OptunaSampler(sampler=name, name=f"optuna:{name}")
+    return OptunaSampler(name)
 
 
 def _usable() -> list[str]:
@@ -129,6 +131,3 @@ def _suggested(space: GeneSpace, study: optuna.Study) -> Architecture:
         return value if value in gene.options else gene.options[position(known, value) % len(gene.options)]
 
     return space.walk(choose)
-
-
-ALGORITHM = OptunaSampler()
