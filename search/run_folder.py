@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors.torch import save
-from torch import Tensor, nn
 
 from ..errors import UserError
-from ..files import cache_folder, check_finite, read_json, read_tensors, sha256_of, write_atomic
+from ..files import cache_folder, read_json, sha256_of, write_atomic
 from ..search_space.locate import Description, describe_space, space_from
 from ..search_space.python_file import keep_approvals
 from ..search_space.quantization import Quantization, parse_scheme
@@ -31,8 +29,9 @@ from ..search_space.space import SearchSpace
 from ..supernet.checkpoint import checkpoints
 from ..supernet.quantize.learned import is_few
 from ..supernet.recipe import Recipe, make_recipe
+from ..supernet.saved import NAME, packed
 from ..supernet.store import Supernet
-from ..supernet.train import STEPS, History, Progress, train_in
+from ..supernet.train import History, Progress, train_in
 from ..tasks import Task, load_task
 from .manifest import check_manifest, write_manifest
 
@@ -65,7 +64,7 @@ class Run:
 
     @property
     def weights(self) -> Path:
-        return self.folder / "supernet.safetensors"
+        return self.folder / NAME
 
     def exists(self) -> bool:
         return (self.folder / DESCRIPTION).exists()
@@ -97,17 +96,7 @@ class Run:
         """The trained supernet. Errors: it has not been trained; its files are damaged or of another run."""
         self.check_trained()
         self.check_files()
-        supernet = Supernet(self.space, seed=self.recipe.seed)
-        tensors = read_tensors(self.weights)
-        steps = {n.removeprefix(STEPS): tensors.pop(n) for n in list(tensors) if n.startswith(STEPS)}
-        supernet.steps = nn.ParameterDict({n: nn.Parameter(step) for n, step in steps.items()})
-        try:
-            supernet.store.load_state_dict(tensors)
-        except RuntimeError as error:
-            first = " ".join(str(error).split())[:200]
-            raise UserError(f"{self.weights} does not fit the space of {self.folder / DESCRIPTION}: {first}") from None
-        supernet.store.statistics_of = "several"  # each net's are measured on the task
-        return supernet.eval()
+        return Supernet.load(self.folder, self.space)
 
     @property
     def quantization(self) -> Quantization | None:
@@ -127,15 +116,12 @@ class Run:
         supernet = self._untrained()  # before anything is written: the space may be wrong
         self.save()
         history = train_in(self.folder, supernet, self.task, self.recipe, progress)
-        state = {name: t.detach().contiguous() for name, t in supernet.store.state_dict().items()}
-        self._keep(history, state | {f"{STEPS}{n}": step.detach() for n, step in supernet.steps.items()})
+        self._keep(history, packed(supernet))
         return supernet
 
-    def _keep(self, history: History, state: Mapping[str, Tensor]) -> None:
+    def _keep(self, history: History, weights: bytes) -> None:
         """Write the curve, what belongs together, and last the weights: their presence says that all else is there."""
-        check_finite(state, "the trained supernet")
         write_atomic(self.folder / CURVE, json.dumps({"rows": history.rows, "events": history.events}))
-        weights = save(dict(state))
         files = {name: sha256_of(self.folder / name) for name in (DESCRIPTION, CURVE)}
         write_manifest(self.folder / MANIFEST, {**files, self.weights.name: hashlib.sha256(weights).hexdigest()})
         write_atomic(self.weights, weights)

@@ -1,9 +1,11 @@
 """The supernet: one tensor for every parameter name of a space; a subnet is the leading corner of every tensor."""
 
+import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,14 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UncalibratedWarning, UserError
+from ..files import write_atomic
 from ..search_space.architecture import Architecture, GeneValue, mark
 from ..search_space.corner import Corner, corner, cut, fits
 from ..search_space.layout import Layout
-from ..search_space.probe import Probe
 from ..search_space.quantization import policy_genes
 from ..search_space.space import SearchSpace, replace_parameters
 from ..tasks import Task
+from .initial import initial_values, not_nested, owners_of
 from .memory import check_memory
+from .saved import NAME, packed, restore
 from .shared import Buffer, buffers_in, largest_buffers, shared_buffers
 from .statistics import calibrated, with_statistics
 from .tree import Prepared, Store, Where, aliases_of, filled, home, moved, slots_of
@@ -45,10 +49,10 @@ class Supernet(nn.Module):
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
         super().__init__()
-        owners = {name: _largest(name, space.probes) for name in _names(space.probes)}
+        owners = owners_of(space.probes)
         check_memory(sum(prod(probe.shapes[name]) for name, probe in owners.items()))
         others = {name: probe for name, probe in largest_buffers(space.probes).items() if name not in owners}
-        values = _initial_values(space, {**owners, **others}, seed)
+        values = initial_values(space, {**owners, **others}, seed)
         layouts = {name: probe.layouts[name] for name, probe in owners.items()}
         store = Store(values, aliases_of(space.skeleton(space.largest)))
         self._fill(space, layouts, shared_buffers(space, others, values), store)
@@ -63,6 +67,23 @@ class Supernet(nn.Module):
         self._prepared: WeakKeyDictionary[nn.Module, Prepared] = WeakKeyDictionary()
         self._task: Task | None = None
         self._has_warned = False
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write supernet.safetensors: weights, learned steps, checksums. Error: weights that are not finite.
+
+        Returns the file's path. `nas.Supernet.load(folder, space)` reads it.
+        """
+        return write_atomic(Path(folder) / NAME, packed(self))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], space: SearchSpace) -> "Supernet":
+        """The supernet that `save` wrote, in evaluation mode; `space` is what it was saved with, quantized or not.
+
+        Errors: a file that is missing, damaged, or of another space.
+        """
+        supernet = cls(space)
+        restore(supernet, Path(folder) / NAME)
+        return supernet.eval()
 
     @classmethod
     def of(
@@ -208,7 +229,7 @@ class Supernet(nn.Module):
                 f"parameter {name} was in none of the probed nets; its existence hangs on several genes at once"
             )
         if not fits(layout, self.layouts[name]):
-            raise _not_nested(name, layout, self.layouts[name])
+            raise not_nested(name, layout, self.layouts[name])
         return corner(layout, self.layouts[name])
 
     def extract(self, architecture: Mapping[str, GeneValue], task: Task | None = None) -> nn.Module:
@@ -251,49 +272,3 @@ class Supernet(nn.Module):
         if isinstance(architecture, Architecture) and architecture in self._corners:
             return architecture
         return self.space.architecture(architecture)
-
-
-def _names(probes: Sequence[Probe]) -> list[str]:
-    return list(dict.fromkeys(name for probe in probes for name in probe.shapes))
-
-
-def _largest(name: str, probes: Sequence[Probe]) -> Probe:
-    """The probe that shows `name` at a shape which holds all its other shapes as corners."""
-    owners = [p for p in probes if name in p.layouts]
-    best = max(owners, key=lambda p: torch.Size(p.shapes[name]).numel())
-    for probe in owners:
-        if not fits(probe.layouts[name], best.layouts[name]):
-            raise _not_nested(name, probe.layouts[name], best.layouts[name])
-    return best
-
-
-def _not_nested(name: str, a: Layout, b: Layout) -> UserError:
-    return UserError(
-        f"parameter {name} cannot be nested: it has shape {_text(a)} in one net and {_text(b)} in another, and "
-        "neither is a corner of the other; give alternatives their own names or sizes that grow together"
-    )
-
-
-def _text(layout: Layout) -> str:
-    """(128, 64), or (4*2*16, 64) where a dimension has factors."""
-    return "(" + ", ".join("*".join(map(str, factors)) for factors in layout) + ")"
-
-
-def _initial_values(space: SearchSpace, owners: Mapping[str, Probe], seed: int) -> dict[str, Tensor]:
-    """Every parameter and buffer at its largest shape, taken from a real build of the net that has it so."""
-    by_owner: dict[Architecture, list[str]] = {}
-    for name, probe in owners.items():
-        by_owner.setdefault(probe.architecture, []).append(name)
-    values: dict[str, Tensor] = {}
-    for architecture, names in by_owner.items():
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            module = space.build(architecture)
-        built = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        values.update({name: _own(built[name]) for name in names})
-    return {name: values[name] for name in owners}
-
-
-def _own(tensor: Tensor) -> Tensor:
-    copy = tensor.detach().clone()
-    return nn.Parameter(copy, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copy

@@ -26,11 +26,10 @@ from .optimizer import CornerAdamW
 from .quantize.learned import keys_of, rounding
 from .recipe import Recipe, make_recipe
 from .sampling import Pass, sampling
+from .saved import STEPS
 from .store import Supernet
 
 MOST_ROLLBACKS = 5
-STEPS = "steps:"
-"""Begins the names of learned steps (`quantize.learned`) among those of the weights."""
 Progress = Callable[[int, int, Mapping[str, float]], None]
 
 

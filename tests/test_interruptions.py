@@ -12,9 +12,9 @@ import torch
 from nas_command import ask, nas_command, nas_process, question, tiny_space, trials
 from safetensors.torch import load_file
 
-import nas
 from nas.search import run_folder
 from nas.search.reporting import answer_files
+from nas.supernet.train import train_in
 
 INTERRUPTED = "nas: interrupted; the same command goes on where this one stopped\n"
 
@@ -95,16 +95,18 @@ def test_killed_again_and_again(tmp_path, space):
 
 
 def test_ctrl_c_leaves_a_run_that_resumes(tmp_path, space, monkeypatch):
-    def interrupted(*arguments, progress, **settings):
+    def interrupted(*arguments):
+        *others, progress = arguments
+
         def press(done, total, row):
             progress(done, total, row)
             if done == 120:
                 raise KeyboardInterrupt
 
-        return nas.train(*arguments, progress=press, **settings)
+        return train_in(*others, press)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "train", interrupted)
+        patch.setattr(run_folder, "train_in", interrupted)
         result = nas_command("train", "--run", tmp_path / "run", "--space", space, "--steps", 130)
     assert result.code == 130
     assert result.err == INTERRUPTED

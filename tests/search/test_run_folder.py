@@ -92,11 +92,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_older_one_and_the_weights_are_the
 
 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path, space, monkeypatch):
-    def ruined(supernet, *_, **__):
+    def ruined(_, supernet, *__):
         next(iter(supernet.store.parameters())).data.fill_(float("nan"))
         return History()
 
-    monkeypatch.setattr(run_folder, "train", ruined)
+    monkeypatch.setattr(run_folder, "train_in", ruined)
     with pytest.raises(UserError, match=r"numbers of .* are not finite"):
         prepare_run(tmp_path / "run", "digits", space, KNOBS).train()
     assert not (tmp_path / "run" / "supernet.safetensors").exists()
