@@ -21,8 +21,6 @@ from .table import Array, Features, cost_columns
 LATENCY_MODEL = "latency model"
 FEWEST = 20
 """Nets of the space that were timed, below which predictors are not tried."""
-MANY, SLOW = 100, ("boosting",)
-"""Methods that need many nets, and are slow."""
 BETTER = 0.9
 """A predictor is used where its error is below this share of the latency model's."""
 
@@ -61,8 +59,7 @@ class Timed:
             return fit.predict([costs[i] for i in out])["mean_ms"].to_numpy()
 
         lines = {"parameters": [c.params for c in costs], "FLOPs": [c.flops for c in costs]}
-        methods = [name for name in method_names() if name not in SLOW or len(self.nets) >= MANY]
-        return self._choose(methods, baselines=lines, rivals={LATENCY_MODEL: model}).table
+        return self._choose(method_names(), baselines=lines, rivals={LATENCY_MODEL: model}).table
 
     def winner(self, table: pd.DataFrame | None) -> "Learned | None":
         """The best predictor of a comparison, fitted to all nets; None: the latency model is as good."""

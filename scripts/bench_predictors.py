@@ -113,7 +113,7 @@ RESULTS: dict[str, Result] = {
     "FLOPs": line(lambda c: c.flops),
     "LINAS ridge/SVR": linas,
     "latency model on the cost": roofline,
-    **{m: learnt(m) for m in ("mlp-ensemble", "ridge", "svr", "boosting", "forest", "gaussian-process", "products")},
+    **{m: learnt(m) for m in ("ridge", "svr", "pairs", "products")},
     "products + cost": learnt("products", "cost"),
 }
 
