@@ -44,7 +44,7 @@ class Metric:
 
     def text(self, value: float) -> str:
         """A value as people read it: `96.12%`, `1.23 M`, `4.5 ms`, `0.3127`."""
-        if self.style == "share":
+        if self.style == "share" and 0 <= value <= 1:
             return f"{value:.2%}"
         if self.style == "count":
             return count_text(value, self.unit)

@@ -41,5 +41,5 @@ def space_show(
     size = f"{space.size:,}" if space.size < 10**9 else f"{space.size:.3g}"
     say(f"{'' if space.size_is_exact else 'at most '}{size} architectures, {smallest:,} to {largest:,} parameters")
     say(f"The supernet holds {shared:,} parameters.")
-    for finding in space.check(loaded.example.repeat(2, *(1 for _ in loaded.input_shape))):
+    for finding in space.check(loaded.example_of(2)):
         say(finding.message, "Doubt:")

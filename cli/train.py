@@ -33,7 +33,7 @@ def train(
     sampling: Annotated[str | None, typer.Option(help="uniform, sandwich, matformer or multi-arch.")] = None,
     distill: Annotated[str | None, typer.Option(help="kl, alpha or none.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
     seed: SeedOption = 0,
     init: Annotated[Path | None, typer.Option("--init", help="Run to start from, with its weights and knobs.")] = None,
     quantize: Annotated[str | None, typer.Option(help="With --init: train with rounding, as in `nas search`.")] = None,
@@ -92,7 +92,6 @@ def extract(
     from ..search.run_folder import open_run
     from ..supernet.evaluate import evaluate_subnet
     from ..supernet.export import check_formats
-    from ..tasks.metrics import quality_text
 
     kinds = formats.split(",")
     check_formats(kinds)
@@ -105,9 +104,9 @@ def extract(
     for name, (of, architecture) in named.items():
         supernet = trained_one if of is opened else trained_one.serving(of.space)
         folder = (out or run / "extracted") / folders[name]
-        metric = opened.task.metric_name
-        quality = quality_text(evaluate_subnet(supernet, opened.task, architecture), metric)
-        facts = {f"validation {metric}": quality}
+        metric = opened.task.metric
+        quality = metric.text(evaluate_subnet(supernet, opened.task, architecture))
+        facts = {f"validation {metric.name}": quality}
         with locked(folder.parent, remark):
             write_bundle(of, supernet, architecture, folder, facts, kinds, target=device)
         say(f"{name}: net {architecture.id}, {quality} on validation, in {folder}")
@@ -132,7 +131,6 @@ def health(
     from ..search.reporting.terminal import progress_bar
     from ..search.run_folder import open_run
     from ..supernet.health import check_health
-    from ..tasks.metrics import quality_text
 
     trusting(trust, run)
     opened = open_run(run)
@@ -142,7 +140,7 @@ def health(
         )
     table = Table(*found.table.columns, title=f"{nets} nets, {steps} steps alone", title_justify="left")
     for _, row in found.table.iterrows():
-        values = (quality_text(row[c], opened.task.metric_name) for c in ("inherited", "alone"))
+        values = (opened.task.metric.text(row[c]) for c in ("inherited", "alone"))
         table.add_row(row["id"], str(row["params"]), *values, f"{row['agreement']:.2%}")
     console.print(table)
     console.print(

@@ -20,7 +20,6 @@ import onnxruntime
 import nas
 from nas.hw_profiles import Protocol, measure_all
 from nas.search_space.quantization import GENE, parse_scheme
-from nas.supernet.evaluate import outputs_of
 from nas.supernet.quantize import norms
 from nas.supernet.quantize.norms import GAIN
 from nas.supernet.quantize.post_training import SAMPLES, quantize
@@ -118,7 +117,8 @@ def agreement(task: nas.Task, quantized: nas.Supernet, nets: int) -> None:
             (path,) = nas.export(shipped, task.example, folder, ["onnx"]).values()
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        ours, _ = outputs_of(shipped.twin, task.test)
+        with torch.no_grad():
+            ours = shipped.twin(task.test.inputs)
         theirs = [session.run(None, {name: x.numpy()})[0] for x, _ in task.test.batches(256)]
         found.append(100 * float((ours.argmax(1).numpy() == np.concatenate(theirs).argmax(1)).mean()))
         print(f"  policy {seed}: {found[-1]:.2f} % of {len(ours)} test images have the same top-1", flush=True)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 import nas
 from nas.search_space.quantization import parse_scheme, quantizable
-from nas.supernet.evaluate import outputs_of
 from nas.supernet.quantize.post_training import SAMPLES, quantize
 from nas.supernet.quantize.settings import PLAIN, PostTraining
+from nas.tasks.metrics import accuracy
 
 SCHEMES = ("w8a8", "w6a6", "w4a4")
 WAYS = {
@@ -113,12 +113,15 @@ def with_scheme(net: nn.Module, scheme: str) -> nn.Module:
 
 def lost(net: nn.Module, task: nas.Task, settings: PostTraining, draws: int) -> tuple[list[float], list[float]]:
     """For each draw of calibration images: points of the test split, and the error of the answers in percent."""
-    expected, labels = outputs_of(net, task.test)
+    images, labels = task.test.inputs, task.test.targets
+    with torch.no_grad():
+        expected = net(images)
     points, errors = [], []
     for seed in range(draws):
         inputs, _ = task.batch(0, SAMPLES, seed=seed, augment=False)
-        found, _ = outputs_of(quantize(net, inputs, settings).twin, task.test)
-        points.append(100 * (task.metric(expected, labels) - task.metric(found, labels)))
+        with torch.no_grad():
+            found = quantize(net, inputs, settings).twin(images)
+        points.append(100 * (accuracy(expected, labels) - accuracy(found, labels)))
         errors.append(100 * float((found - expected).norm() / expected.norm()))
     return points, errors
 

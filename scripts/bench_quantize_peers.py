@@ -23,7 +23,7 @@ from bench_quantize import PRESET, supernets, uniform
 import nas
 from nas.hw_profiles import Protocol, measure_all
 from nas.supernet.quantize.post_training import SAMPLES
-from nas.supernet.shipped import calibration_inputs, quantized_for
+from nas.supernet.shipped import quantized_for
 
 
 class Reader:
@@ -133,7 +133,7 @@ def main() -> None:
         shipped = quantized_for(quantized.extract(uniform(quantized.space, largest, scheme)), task)
         files[f"{scheme} nas"] = nas.export(shipped, task.example, folder / scheme, ["onnx"])["onnx"]
     name = onnxruntime.InferenceSession(files["float"]).get_inputs()[0].name
-    for peer, make in onnx_peers(files["float"], name, calibration_inputs(task), folder).items():
+    for peer, make in onnx_peers(files["float"], name, task.calibration_inputs(SAMPLES), folder).items():
         if (path := tried(make, peer)) is not None:
             files[peer] = path
     right = {label: tried(lambda p=path: file_accuracy(p, task), label) for label, path in files.items()}

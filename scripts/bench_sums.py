@@ -18,7 +18,6 @@ from torch import nn
 import nas
 from nas.hw_profiles import Protocol, measure_all
 from nas.hw_profiles.runtimes.onnxruntime import exact_sums
-from nas.supernet.evaluate import outputs_of
 
 TARGETS = {"unsigned": None, "signed": nas.load_device("core-i7-12700h")}
 """None: any processor."""
@@ -37,8 +36,7 @@ def accuracy(title: str, space: nas.SearchSpace, steps: int, folder: Path) -> No
     nas.train(floats, task, nas.Recipe(steps=steps))
     supernet.load_state_dict(floats.state_dict())
     net = nas.quantize(supernet.extract(quantized.largest), task.train.inputs[:32])
-    expected, targets = outputs_of(net.twin.eval(), task.test)
-    print(f"{title}: evaluated {task.metric(expected, targets):.2%}")
+    print(f"{title}: evaluated {nas.evaluate(net.twin, task, 'test'):.2%}")
     for name, target in TARGETS.items():
         path = nas.export(net, task.example, folder / title / name, ["onnx"], target=target)["onnx"]
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 import nas
 from nas.predictors import Extra, Features, Predictor, Table, cost_columns, method_names, path_columns
-from nas.supernet.evaluate import outputs_of
 
 WIDTH, OPTIONS = 16, ["none", "skip", "conv1", "conv3", "pool"]
 EDGES = list(combinations(range(4), 2))
@@ -70,8 +69,10 @@ def losses(supernet: nas.Supernet, task: nas.Task, nets: list[nas.Architecture])
     """Logarithm of the mean cross-entropy over validation and test images."""
     found = []
     for net in nets:
-        outputs = [outputs_of(lambda x, net=net: supernet(x, net), split) for split in (task.validation, task.test)]
-        scores, targets = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+        splits = (task.validation, task.test)
+        with torch.no_grad():
+            scores = torch.cat([supernet(split.inputs, net) for split in splits])
+        targets = torch.cat([split.targets for split in splits])
         found.append(float(task.loss(scores, targets)))
     return np.log(found)
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from ..errors import UserError, unknown
 from ..files import read_json, write_atomic
 from ..hw_profiles import Device
 from ..search_space.architecture import Architecture
+from ..search_space.inputs import Inputs, arguments
 from ..search_space.quantization import Quantization, policy_genes, policy_of
 from ..supernet.export import export, save_bundle
 from ..supernet.quantize.quantized import Quantized
@@ -57,10 +59,9 @@ def write_bundle(
     beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     _remove(beside, old)  # what a killed call left
     try:
-        example = run.task.example.repeat(batch, *(1 for _ in run.task.input_shape))
-        export(shipped, example, beside, formats, target=target)
+        export(shipped, run.task.example_of(batch), beside, formats, target=target)
         if shipped.parts:
-            found = parity(module, shipped, run.task, split, beside / "model.onnx", target)
+            found = parity(module, shipped, run.task, split, beside)
             facts = {**facts, "parity": found.text, **codes_in_file(shipped, target)}
             write_parity(found, beside)
             write_atomic(beside / "policy.json", json.dumps(shipped.policy(), indent=1))
@@ -113,13 +114,13 @@ def _remove(*folders: Path) -> None:
 
 
 def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], formats: Sequence[str]) -> str:
-    task, shape = run.task, ", ".join(map(str, run.task.input_shape))
+    task = run.task
     lines = [f"# Net {architecture.id}", "", f"Found by `nas` for the task {task.name}.", ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += [
         "",
-        f"Input: float32, (batch, {shape}). {task.preprocessing}",
-        f"Output: (batch, {task.classes}) logits of {', '.join(task.labels)}.",
+        f"Input: {_shapes(task.example)}. {task.preprocessing}".rstrip(),
+        f"Output: logits of {', '.join(task.labels)}." if task.labels else f"Output: {task.outputs or 'classes'}.",
     ]
     if "safetensors" in formats:
         lines += [
@@ -128,7 +129,7 @@ def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], form
             "",
             "    import nas",
             "    model = nas.load('.')  # this folder; a torch.nn.Module in evaluation mode",
-            f"    logits = model(x)      # x: (batch, {shape})",
+            f"    outputs = model({_call(task.example)})",
             *(_KERNELS if "parity" in facts else ()),
             *(_CODE if "python" in run.description else ()),
         ]
@@ -139,12 +140,29 @@ def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], form
             "",
             "    import onnxruntime",
             "    session = onnxruntime.InferenceSession('model.onnx')",
-            "    (logits,) = session.run(None, {session.get_inputs()[0].name: x})  # x: a float32 numpy array",
+            "    outputs = session.run(None, {node.name: array for node, array in zip(session.get_inputs(), arrays)})",
             *(_FIXED if "onnx-fixed" in formats else ()),
         ]
     lines += ["", "`architecture.json` holds the genes, `model.json` what `nas.load` needs beside the weights."]
     lines += [*(_QUANTIZED if "parity" in facts else ()), ""]
     return "\n".join(lines)
+
+
+def _shapes(example: Inputs) -> str:
+    """What the net is called with: `float32 (batch, 1, 8, 8)`; of several inputs each, by keyword or in order."""
+
+    def shape(tensor: object) -> str:
+        if not isinstance(tensor, Tensor):
+            return repr(tensor)
+        return f"{str(tensor.dtype).removeprefix('torch.')} ({', '.join(['batch', *map(str, tensor.shape[1:])])})"
+
+    args, keywords = arguments(example)
+    return "; ".join([*map(shape, args), *(f"{name}: {shape(value)}" for name, value in keywords.items())])
+
+
+def _call(example: Inputs) -> str:
+    args, keywords = arguments(example)
+    return ", ".join([*(f"x{i}" if len(args) > 1 else "x" for i in range(len(args))), *(f"{n}={n}" for n in keywords)])
 
 
 def write_front(path: Path, front: pd.DataFrame, architectures: Sequence[Architecture]) -> None:

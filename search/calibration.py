@@ -41,7 +41,7 @@ def calibrated(candidates: Candidates, folder: Path, progress: Progress | None =
 
 
 def _measured(candidates: Candidates, folder: Path, progress: Progress | None) -> Device:
-    device, shape = candidates.device, candidates.task.input_shape
+    device = candidates.device
     space = candidates.supernet.space
     policies = f"-quantized-{space_id(space)[:8]}" * any(gene.startswith(GENE) for gene in space.genes)
     path = folder / f"{device.name}-batch{candidates.batch}{policies}.json"
@@ -50,7 +50,7 @@ def _measured(candidates: Candidates, folder: Path, progress: Progress | None) -
     if not path.exists():
         setting = Setting(device.local_runtime, device.threads or 1, candidates.batch)
         nets = min(CALIBRATION_NETS, space.size)
-        profile(device, space, int(nets), setting=setting, input_shape=shape, out=path, progress=progress)
+        profile(device, space, int(nets), setting=setting, task=candidates.task, out=path, progress=progress)
         keep(path)
     check_kept(path)
     return load_device(path)  # as the next call will find it: it goes on with the same study

@@ -1,16 +1,16 @@
 """What the objectives ask of a net: quality with inherited weights, cost, latency. Each is computed once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 
 import torch
-from torch import Tensor
 
 from ..hw_profiles import Cost, Device, Measurement, Protocol, measure_all, trace_cost
 from ..predictors.latency import Learned
 from ..search_space.architecture import Architecture
+from ..search_space.inputs import Inputs
 from ..search_space.quantization import policy_of
 from ..supernet.evaluate import evaluate_subnet
 from ..supernet.quantize.packed import packed_bytes
@@ -34,10 +34,11 @@ class Candidates:
     _costs: dict[Architecture, Cost] = field(default_factory=dict, repr=False)
     _packed: dict[Architecture, int] = field(default_factory=dict, repr=False)
 
-    @property
-    def example(self) -> Tensor:
-        """A zero input of the wanted batch size."""
-        return torch.zeros(self.batch, *self.task.input_shape)
+    @cached_property
+    def example(self) -> Inputs:
+        """Inputs of the wanted batch size."""
+        example: Inputs = self.task.example_of(self.batch)
+        return example
 
     def cost(self, architecture: Architecture) -> Cost:
         if architecture not in self._costs:
@@ -74,6 +75,7 @@ class Candidates:
         return measure_all(pairs, protocol=Protocol(seconds=seconds), runtime=runtime, threads=threads)
 
     def quality(self, architecture: Architecture) -> float:
+        """The task's metric on the validation split, with inherited weights."""
         return evaluate_subnet(self.supernet, self.task, architecture)
 
     @cached_property
@@ -84,5 +86,4 @@ class Candidates:
         for name, tensor in sorted(tensors.items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        data = f"{self.task.name}, {len(self.task.validation)} for validation"
-        return f"{self.task.metric_name} on {data}, weights {digest.hexdigest()[:16]}"
+        return f"{self.task.metric.name} on {self.task.name} {self.task.digest}, weights {digest.hexdigest()[:16]}"

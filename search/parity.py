@@ -1,22 +1,21 @@
 """A quantized net beside itself: before its policy, as it was evaluated, and as the ONNX file that is shipped."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from ..files import write_atomic
 from ..hw_profiles import Device
 from ..hw_profiles.policies import unsigned_weights
-from ..hw_profiles.runtimes.onnxruntime import exact_session
-from ..supernet.evaluate import outputs_of
+from ..supernet.evaluate import agreement, measured, predictor, split_of
+from ..supernet.export import FILES
+from ..supernet.load import load
 from ..supernet.quantize.post_training import SAMPLES
 from ..supernet.quantize.quantized import Quantized
-from ..supernet.shipped import calibration_inputs
 from ..tasks import Task
 from ..tasks.metrics import quality_text
 
@@ -27,13 +26,13 @@ NAME = "parity.json"
 class Parity:
     """The task's metric of the net in floats, of its twin and of `model.onnx`, on the same samples of one split.
 
-    calibrated: training inputs that the scales come from. agreement: share of samples for which twin and file have the
-    same largest output. It and `file`: None without an ONNX file.
+    calibrated: training inputs that the scales come from. agreement: of the file with the twin, the share of equal
+    answers (of values R squared). It and `file`: None without an ONNX file.
     """
 
     metric: str
     split: str
-    samples: int
+    samples: int | None
     calibrated: int
     floats: float
     twin: float
@@ -45,34 +44,31 @@ class Parity:
         found = f"in floats {quality_text(self.floats, self.metric)}, quantized {quality_text(self.twin, self.metric)}"
         if self.file is not None and self.agreement is not None:
             file = quality_text(self.file, self.metric)
-            found += f", as model.onnx {file}, with the answer of the quantized net for {self.agreement:.2%}"
+            found += f", as model.onnx {file}, agreeing with the quantized net by {self.agreement:.2%}"
         fewer = f", all that there are of the {SAMPLES} asked for" if self.calibrated < SAMPLES else ""
-        return f"{found} (the same {self.samples} of {self.split}); calibrated on {self.calibrated} inputs{fewer}"
+        same = "the whole stream" if self.samples is None else f"the same {self.samples}"
+        return f"{found} ({same} of {self.split}); calibrated on {self.calibrated} inputs{fewer}"
 
 
-def parity(
-    floats: nn.Module, net: Quantized, task: Task, split: str, file: Path, target: Device | None = None
-) -> Parity:
-    """Compare them on a split of the task. floats: the net without its policy; file: for `target`, need not exist.
+def parity(floats: nn.Module, net: Quantized, task: Task, split: str, folder: Path) -> Parity:
+    """Compare them on a split of the task. floats: the net without its policy; folder: what `export` wrote of `net`.
 
     The test split is looked at once, for the chosen net: this is the same look, at the same net in its other forms.
     """
-    data = getattr(task, split)
-    expected, targets = outputs_of(net.twin.eval(), data)
-    without, _ = outputs_of(floats.eval(), data)
-    about = task.metric_name, split, len(data), len(calibration_inputs(task))
-    found = Parity(*about, task.metric(without, targets), task.metric(expected, targets))
-    if not file.exists():
-        return found
-    outputs, _ = outputs_of(_runner(file, target), data)
-    same = (outputs.argmax(-1) == expected.argmax(-1)).double().mean()
-    return replace(found, file=task.metric(outputs, targets), agreement=float(same))
-
-
-def _runner(file: Path, target: Device | None) -> Callable[[Tensor], Tensor]:
-    session = exact_session(file, unsigned=unsigned_weights(target))
-    name = session.get_inputs()[0].name
-    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+    data, twin = split_of(task, split), predictor(net.twin.eval(), task)
+    calibrated = len(tree_leaves(task.calibration_inputs(SAMPLES))[0])
+    result = Parity(
+        task.metric.name,
+        split,
+        data.size,
+        calibrated,
+        measured(predictor(floats.eval(), task), task, data),
+        measured(twin, task, data),
+    )
+    if not (folder / FILES["onnx"]).exists():
+        return result
+    file = predictor(load(folder, format="onnx"), task)
+    return replace(result, file=measured(file, task, data), agreement=agreement(file, twin, task, data))
 
 
 def codes_in_file(net: Quantized, target: Device | None) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pandas as pd
 from ..errors import Infeasible
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
-from ..tasks.metrics import name_of, quality_text
+from ..tasks.metrics import quality_text
 from ..values import P95, Estimate, Limit
 from .calibration import prediction_notes
 from .candidates import Candidates
@@ -28,7 +28,8 @@ from .verify import Verdict, as_estimate, verify
 
 @dataclass(frozen=True)
 class Answer:
-    """The chosen net and how it came to be chosen. validation, test: its quality, in the unit of the metric.
+    """The chosen net and how it came to be chosen. validation, test: its quality, in the unit of the metric; test is
+    None where the task has no test split.
 
     front and trials: what `Study.front()` and `.trials()` gave, with latency intervals, measurements and counted costs;
     the front holds the chosen net, and `verdict` says of each net what came of its measurement. notes: what a user
@@ -40,7 +41,7 @@ class Answer:
     architecture: Architecture
     metric: str
     validation: float
-    test: float
+    test: float | None
     latency: Estimate
     predicted: Estimate
     front: pd.DataFrame
@@ -114,8 +115,8 @@ def find(
 def _answer(
     served: Sequence[Candidates], bounds: Sequence[AppliedLimit], question: Question, study: Study, verdict: Verdict
 ) -> Answer:
-    candidates = served[0]
-    chosen, metric = verdict.architecture, candidates.task.metric_name
+    candidates, task = served[0], served[0].task
+    chosen, metric = verdict.architecture, task.metric.name
     quality = candidates.quality(chosen)
     front, trials = _front(study, chosen), study.trials()
     costs = _costs(served, bounds, question)
@@ -128,7 +129,7 @@ def _answer(
         architecture=chosen,
         metric=metric,
         validation=quality,
-        test=evaluate_subnet(candidates.supernet, candidates.task, chosen, "test"),
+        test=None if task.test is None else evaluate_subnet(candidates.supernet, task, chosen, "test"),
         latency=verdict.latency,
         predicted=candidates.latency(chosen),
         front=_with_costs(candidates, trials.iloc[front], [study.architectures[i] for i in front], shown, verdict),
@@ -179,12 +180,12 @@ def _about(candidates: Candidates, study: Study, evaluations: int) -> list[str]:
 
 def _direction_notes(candidates: Candidates) -> list[str]:
     """A direction that the name of the metric says, and not the task."""
-    task = candidates.task
-    if task.better is not None or task.direction == "max":
+    metric = candidates.task.metric
+    if not candidates.task.inferred or metric.better == "max":
         return []
     return [
-        f"The search makes {task.metric_name} ({name_of(task.metric)}) small, as its name says that less is better; "
-        "if more is, state better='max' in the task."
+        f"The search makes {metric.name} small, as its name says that less is better; if more is, state better='max' "
+        "in the task."
     ]
 
 
@@ -203,7 +204,7 @@ def _verified(candidates: Candidates, study: Study, bounds: Sequence[AppliedLimi
 
 def _losses(candidates: Candidates, study: Study, evaluations: Sequence[Evaluation]) -> dict[str, float]:
     """Quality by id, the smaller the better, where it is finite."""
-    metric = candidates.task.metric_name
+    metric = candidates.task.metric.name
     found = {e.architecture.id: e.metrics[metric] for e in evaluations}
     sign = study.problem.objectives[metric].sign
     return {net: sign * quality for net, quality in found.items() if isfinite(quality)}

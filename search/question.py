@@ -34,8 +34,8 @@ class Question:
     def pursued(self, served: Sequence[Candidates]) -> dict[str, Objective]:
         """Quality; the latency on each device, and likewise the costs that are named."""
         candidates, *others = served
-        better = maximize if candidates.task.direction == "max" else minimize
-        found = {candidates.task.metric_name: better(candidates.quality, key=candidates.quality_key)}
+        better = maximize if candidates.task.metric.better == "max" else minimize
+        found = {candidates.task.metric.name: better(candidates.quality, key=candidates.quality_key)}
         for cost in map(cost_named, ("latency_ms", *self.objectives)):
             found[cost.metric.name] = _small(cost, candidates)
             for other in others if cost.per_device else ():

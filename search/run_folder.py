@@ -129,7 +129,7 @@ class Run:
     def check(self) -> None:
         """Errors: a space that cannot be built; a batch that is larger than the data."""
         _ = self.space
-        self.task.steps_per_epoch(self.recipe.batch_size)
+        self.task.batch_size_for(self.recipe.batch_size)
 
     def _untrained(self) -> Supernet:
         if self.init is None:

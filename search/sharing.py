@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..search_space.python_file import USER_MODULE
 from ..supernet.store import Supernet
@@ -89,9 +90,11 @@ def _unpack_supernet(parts: tuple[Any, ...]) -> Supernet:
 
 
 def _pack_split(split: Split) -> tuple[Any, ...]:
-    return pack(split.raw), pack(split.targets), split.prepare
+    leaves, spec = tree_flatten((split.raw, split.targets))
+    return [pack(leaf) for leaf in leaves], spec, split.prepare
 
 
 def _unpack_split(parts: tuple[Any, ...]) -> Split:
-    raw, targets, prepare = parts
-    return Split(unpack(raw), unpack(targets), prepare)
+    leaves, spec, prepare = parts
+    raw, targets = tree_unflatten([unpack(leaf) for leaf in leaves], spec)
+    return Split(raw, targets, prepare)

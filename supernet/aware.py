@@ -9,12 +9,13 @@ from torch import nn
 from ..errors import UserError
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
+from ..search_space.inputs import map_tensors
 from ..search_space.quantization import Scheme, parse_scheme, policy_genes
 from ..search_space.space import SearchSpace
 from ..tasks import Task
 from .quantize.learned import first_steps, is_few
+from .quantize.post_training import SAMPLES
 from .sampling import Pass
-from .shipped import calibration_inputs
 from .store import Supernet
 
 
@@ -28,7 +29,7 @@ def start_rounding(supernet: Supernet, task: Task | None) -> None:
         return
     found = {key: step.detach() for key, step in supernet.steps.items()}
     device = next(supernet.store.parameters()).device
-    schemes, inputs = _few(supernet.space), calibration_inputs(task).to(device)
+    schemes, inputs = _few(supernet.space), map_tensors(lambda t: t.to(device), task.calibration_inputs(SAMPLES))
     for net in _showing(supernet.space, schemes):
         found |= first_steps(supernet.extract(net, task), inputs, schemes, found)
     if not found:

@@ -5,13 +5,15 @@ mean squared difference.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, mse_loss, softmax
+from torch.utils._pytree import tree_leaves
 
 from ..errors import unknown
-from ..tasks.task import Loss, cross_entropy
+from ..tasks import Task
 
 Distillation = Callable[[Tensor, Tensor], Tensor]
 """(student logits, teacher logits), both (batch, ..., classes), to a scalar. The teacher gets no gradient."""
@@ -58,28 +60,22 @@ def distillation(name: str) -> Distillation:
     return DISTILLATIONS[name]
 
 
-def distilled(name: str, student: Tensor, teacher: Tensor, targets: Tensor, loss: Loss) -> Tensor:
-    """The divergence `name` over the classes; of outputs that are no classes the mean squared error.
+def distilled(name: str, student: Any, teacher: Any, targets: Any, task: Task) -> Tensor:
+    """The task's own distillation; else the divergence `name` over classes, of other values the mean squared error.
 
-    targets, loss: of the task; they tell what the outputs are.
+    Predictions that are pytrees are compared tensor by tensor.
     """
-    axis = class_axis(student, targets, loss)
+    if task.distillation is not None:
+        return task.distillation(student, teacher, targets)
+    terms = [
+        _compared(name, s, t, task.class_axis(s, targets))
+        for s, t in zip(tree_leaves(student), tree_leaves(teacher), strict=True)
+        if isinstance(s, Tensor) and s.is_floating_point()
+    ]
+    return torch.stack(terms).sum()
+
+
+def _compared(name: str, student: Tensor, teacher: Tensor, axis: int | None) -> Tensor:
     if axis is None:
         return mse_loss(student.float(), teacher.detach().float())
     return distillation(name)(student.movedim(axis, -1), teacher.movedim(axis, -1))
-
-
-def class_axis(outputs: Tensor, targets: Tensor, loss: Loss) -> int | None:
-    """The dimension of `outputs` that holds the logits of classes; None if they are other values.
-
-    Targets that are whole numbers have the shape of the outputs without the classes, which come second, as in torch's
-    losses and in (N, K, H, W), or last, as in (N, T, K). One output for each target is no distribution.
-    """
-    if targets.is_floating_point() or targets.is_complex():
-        soft = loss is cross_entropy and targets.shape == outputs.shape  # a probability of each class
-        return 1 if soft and outputs.shape[1] > 1 else None
-    shape = outputs.shape
-    for axis in dict.fromkeys((1, outputs.dim() - 1)):
-        if 0 < axis < len(shape) and (*shape[:axis], *shape[axis + 1 :]) == tuple(targets.shape):
-            return axis if shape[axis] > 1 else None
-    return None

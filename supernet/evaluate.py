@@ -1,42 +1,36 @@
-"""Quality of subnets with the weights they inherit."""
+"""Quality of subnets with the weights they inherit, batch by batch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import nan
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ..errors import UserError
 from ..search_space.architecture import GeneValue
-from ..tasks import Split, Task
+from ..search_space.inputs import call
+from ..tasks import Data, Task
+from ..tasks.outputs import Agreement, all_finite
 from .shipped import as_shipped
 from .statistics import placed
 from .store import Supernet
 
-Metric = Callable[[Tensor, Tensor], float]
-
 EVALUATION_BATCH = 256
 """Samples at a time: activations of 128 to 512 stay in the caches of CPUs; 64 and 1,024 are slower."""
-
-
-@torch.inference_mode()
-def outputs_of(model: Callable[[Tensor], Any], split: Split) -> tuple[Tensor, Tensor]:
-    """All outputs of `model` on a split, and the targets; on the CPU."""
-    batches = [(model(placed(x, model)), y) for x, y in split.batches(EVALUATION_BATCH)]
-    return torch.cat([outputs for outputs, _ in batches]).cpu(), torch.cat([y for _, y in batches]).cpu()
-
-
-def score(metric: Metric, outputs: Tensor, targets: Tensor) -> float:
-    """The metric; NaN where outputs are not finite: of them no metric is to be believed (an argmax finds class 0)."""
-    return metric(outputs, targets) if outputs.isfinite().all() else nan
+Predict = Callable[[Any], Any]
+"""Inputs of a batch, as a split gives them, to predictions."""
 
 
 def evaluate(model: nn.Module, task: Task, split: str = "validation") -> float:
     """The task's metric of a plain module (an extracted net) on "train", "validation" or "test"; in evaluation mode.
 
-    NaN if an output is not finite.
+    The metric is updated batch by batch, on the device of the module. NaN if a prediction is not finite: of those no
+    metric is to be believed (an argmax answers class 0). Error: the task has no such split, or an empty one.
     """
-    return _scored(model, task, split, task.metric)
+    with evaluating(model):
+        return measured(predictor(model, task), task, split_of(task, split))
 
 
 def evaluate_subnet(
@@ -49,10 +43,50 @@ def evaluate_subnet(
     return evaluate(as_shipped(supernet, task, architecture), task, split)
 
 
-def _scored(model: nn.Module, task: Task, split: str, metric: Metric) -> float:
+def predictor(model: nn.Module, task: Task) -> Predict:
+    """Calls the module as the task's batches say, on its device, and picks the prediction of what it returns."""
+    return lambda inputs: task.prediction(call(model, placed(inputs, model)))
+
+
+@torch.inference_mode()
+def measured(predict: Predict, task: Task, data: Data) -> float:
+    """The task's metric of predictions over all batches of a split; NaN if one is not finite."""
+    score, batches = task.score(), 0
+    for inputs, targets in data.batches(EVALUATION_BATCH):
+        prediction = predict(inputs)
+        if not all_finite(prediction):
+            return nan
+        score.update(prediction, task.targets_for(prediction, targets))
+        batches += 1
+    if not batches:
+        raise UserError(f"task {task.name!r} has an empty split; it needs samples to compute {task.metric.name}")
+    return float(score.compute())
+
+
+@torch.inference_mode()
+def agreement(predict: Predict, reference: Predict, task: Task, data: Data) -> float:
+    """How far predictions agree with those of a reference on the same samples (`Agreement`)."""
+    score = Agreement()
+    for inputs, targets in data.batches(EVALUATION_BATCH):
+        ours, theirs = predict(inputs), reference(inputs)
+        score.update(ours, theirs, task.class_axis(theirs, targets))
+    return score.compute()
+
+
+def split_of(task: Task, split: str) -> Data:
+    """The split of that name. Error: the task has none."""
+    data: Data | None = getattr(task, split)
+    if data is None:
+        raise UserError(f"task {task.name!r} has no {split} split; give one to the task, or use 'validation'")
+    return data
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The module is in evaluation mode while this lasts."""
     was_training = model.training
     model.eval()
     try:
-        return score(metric, *outputs_of(model, getattr(task, split)))
+        yield
     finally:
         model.train(was_training)

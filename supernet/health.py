@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import kendalltau
+from torch import nn
 
 from ..search_space.architecture import Architecture
 from ..tasks import Task
-from .evaluate import evaluate, outputs_of
+from .evaluate import agreement, evaluate, evaluating, predictor
 from .recipe import Recipe, make_recipe
 from .single import train_alone
 from .store import Supernet
@@ -23,7 +24,7 @@ class Health:
     """What `check_health` found.
 
     table: a row for each net: id, params, inherited (validation metric with shared weights), alone (trained by itself),
-        agreement (share of validation inputs on which it predicts what the largest net predicts).
+        agreement (with the largest net on validation inputs: the share of equal answers, of values R squared).
     tau: Kendall's rank correlation of inherited and alone (NaN where all nets tie); p_value: of no correlation.
     tau_params: that of the parameter count and alone, the baseline a supernet must beat.
     """
@@ -55,7 +56,7 @@ def check_health(
     """
     alone_recipe = make_recipe(recipe, {"steps": steps, "sampling": "uniform", "distill": "none", "seed": seed})
     chosen = spread(supernet, nets, seed)
-    largest = _predictions(supernet, task, supernet.space.largest)
+    largest = supernet.extract(supernet.space.largest, task).eval()
     rows = []
     for i, architecture in enumerate(chosen):
         net = supernet.extract(architecture, task)
@@ -66,14 +67,15 @@ def check_health(
                 "params": sum(p.numel() for p in net.parameters()),
                 "inherited": evaluate(net, task),
                 "alone": evaluate(alone, task),
-                "agreement": float((_predictions(supernet, task, architecture) == largest).float().mean()),
+                "agreement": _agreement(net, largest, task),
             }
         )
         if progress is not None:
             progress(i + 1, nets)
     table = pd.DataFrame(rows)
     tau, p_value = kendalltau(table["inherited"], table["alone"])
-    return Health(table, float(tau), float(p_value), float(kendalltau(table["params"], table["alone"])[0]))
+    better = -task.metric.sign * table["alone"]
+    return Health(table, float(tau), float(p_value), float(kendalltau(table["params"], better)[0]))
 
 
 def spread(supernet: Supernet, nets: int, seed: int) -> list[Architecture]:
@@ -88,6 +90,6 @@ def spread(supernet: Supernet, nets: int, seed: int) -> list[Architecture]:
     return list(dict.fromkeys(ordered[round(i)] for i in np.linspace(0, len(ordered) - 1, nets)))
 
 
-def _predictions(supernet: Supernet, task: Task, architecture: Architecture) -> torch.Tensor:
-    outputs, _ = outputs_of(supernet.extract(architecture, task), task.validation)
-    return outputs.argmax(dim=-1)
+def _agreement(net: nn.Module, largest: nn.Module, task: Task) -> float:
+    with evaluating(net):
+        return agreement(predictor(net, task), predictor(largest, task), task, task.validation)

@@ -158,6 +158,12 @@ def _program(path: Path, trusted: bool) -> nn.Module:
         raise UserError(f"{path} is no torch.export program of this torch {torch.__version__}: {error}") from error
 
 
+class _Outputs(dict[str, Tensor]):
+    """Tensors by name, as keys and as attributes, as a dataclass of outputs has them."""
+
+    __getattr__ = dict.__getitem__
+
+
 class OnnxModule(nn.Module):
     """An ONNX file in ONNX Runtime, called as the module that it was made of: arguments in order, or keywords.
 
@@ -184,5 +190,5 @@ class OnnxModule(nn.Module):
         found = self._session.run(None, {name: named[name].detach().cpu().numpy() for name in nodes})
         tensors = [torch.from_numpy(array) for array in found]
         if self._outputs["form"] == "mapping":
-            return dict(zip(self._outputs["names"], tensors, strict=True))
+            return _Outputs(zip(self._outputs["names"], tensors, strict=True))
         return tensors[0] if self._outputs["form"] == "tensor" else tuple(tensors)

@@ -18,7 +18,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(default=1200, ge=1, le=MOST)
-    batch_size: int = Field(default=64, ge=1, le=MOST)
+    batch_size: int | None = Field(default=None, ge=1, le=MOST, description="of a step; None: the task's own, or 64")
     sampling: Literal["uniform", "sandwich", "matformer", "multi-arch"] = "sandwich"
     random_nets: int = Field(
         default=2, ge=1, le=1024, description="random nets in a sandwich; multi-arch has twice as many parts"

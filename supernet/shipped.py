@@ -1,12 +1,14 @@
 """A subnet as it will be shipped: extracted, its running statistics measured, its quantization policy applied."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import NotFinite
 from ..search_space.architecture import GeneValue
+from ..search_space.inputs import map_tensors
 from ..search_space.quantization import policy_of
 from ..tasks import Task
 from .quantize.learned import Steps
@@ -29,22 +31,19 @@ def as_shipped(supernet: Supernet, task: Task, architecture: Mapping[str, GeneVa
 
 
 class AllNaN(nn.Module):
-    """NaN in the place of each output of `net`."""
+    """NaN in the place of each floating output of `net`."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.full_like(self.net(*inputs), torch.nan)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = self.net(*args, **kwargs)
+        return map_tensors(lambda t: torch.full_like(t, torch.nan) if t.is_floating_point() else t, outputs)
 
 
 def quantized_for(
     module: nn.Module, task: Task, settings: PostTraining | None = None, steps: Steps | None = None
 ) -> Quantized:
     """The module with its policy, calibrated on the first inputs of the training split in its order of epoch 0."""
-    return quantize(module, calibration_inputs(task), settings, steps)
-
-
-def calibration_inputs(task: Task, samples: int = SAMPLES) -> Tensor:
-    return task.batch(0, min(samples, len(task.train)), seed=0, augment=False)[0]
+    return quantize(module, task.calibration_inputs(SAMPLES), settings, steps)

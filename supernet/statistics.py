@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ..search_space.inputs import Inputs, call, map_tensors
 from ..tasks import Task
 
 BATCHES, BATCH_SIZE = 8, 256
@@ -22,12 +23,12 @@ def with_statistics(module: nn.Module) -> list[_NormBase]:
 
 def calibrated(module: nn.Module, task: Task, others: Collection[str] = ()) -> nn.Module:
     """The module with running statistics measured on the first training inputs, in the order of epoch 0 of seed 0."""
-    size = min(BATCH_SIZE, len(task.train))
+    size = min(BATCH_SIZE, task.train.size or BATCH_SIZE)
     return recalibrate(module, lambda i: task.batch(i, size, seed=0, augment=False)[0], others)
 
 
 @torch.no_grad()
-def recalibrate(module: nn.Module, batch: Callable[[int], Tensor], others: Collection[str] = ()) -> nn.Module:
+def recalibrate(module: nn.Module, batch: Callable[[int], Inputs], others: Collection[str] = ()) -> nn.Module:
     """Measure the running statistics anew as the mean over batches of inputs (BigNAS, Yu et al. 2020); weights stay.
 
     Only the layers that keep statistics run in training mode meanwhile; afterwards every layer is as it was.
@@ -41,7 +42,7 @@ def recalibrate(module: nn.Module, batch: Callable[[int], Tensor], others: Colle
     with _measuring(norms, rest), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for index in (*range(BATCHES),) * rounds:
-            module(placed(batch(index), module))
+            call(module, placed(batch(index), module))
     return module
 
 
@@ -76,10 +77,14 @@ class _Mean:
         layer.momentum = 1 / self.calls  # `momentum=None` is that for BatchNorm, but stands still for InstanceNorm
 
 
-def placed(inputs: Tensor, model: object) -> Tensor:
+def placed(inputs: Inputs, model: object) -> Any:
     """The inputs on the device of a module's parameters; floats of their precision."""
     like = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if like is None:
         return inputs
-    floats = inputs.is_floating_point() and like.is_floating_point()
-    return inputs.to(like.device, like.dtype if floats else inputs.dtype)
+
+    def moved(x: Tensor) -> Tensor:
+        floats = x.is_floating_point() and like.is_floating_point()
+        return x.to(like.device, like.dtype if floats else x.dtype)
+
+    return map_tensors(moved, inputs)

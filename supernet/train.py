@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..lock import locked
 from ..search_space.corner import Corner
+from ..search_space.inputs import arguments, map_tensors
+from ..search_space.terms import collected_terms
 from ..tasks import Task
 from .alarm import Alarm
 from .aware import every_policy, start_rounding
@@ -27,6 +28,7 @@ from .quantize.learned import keys_of, rounding
 from .recipe import Recipe, make_recipe
 from .sampling import Pass, sampling
 from .saved import STEPS
+from .statistics import placed
 from .store import Supernet
 
 MOST_ROLLBACKS = 5
@@ -84,20 +86,9 @@ def train_in(
 def fingerprint(supernet: Supernet, task: Task, recipe: Recipe) -> str:
     """Identity of a training: recipe, names and shapes of the weights, genes, task."""
     genes = {n: g.options for n, g in supernet.space.genes.items()}
-    text = json.dumps([recipe.identity(), genes, supernet.layouts, task.name, len(task.train)], sort_keys=True)
+    data = [task.name, task.train.size]
+    text = json.dumps([recipe.identity(), genes, supernet.layouts, *data], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def smoothing(task: Task, amount: float) -> dict[str, float]:
-    """The keyword for the task's loss. Error: it is not 0, and the loss takes none."""
-    if amount == 0:
-        return {}
-    parameters = signature(task.loss).parameters.values()
-    if not any(p.name == "label_smoothing" or p.kind is p.VAR_KEYWORD for p in parameters):
-        raise UserError(
-            f"label_smoothing is {amount:g}, but the loss of task {task.name!r} takes no label_smoothing; leave it at 0"
-        )
-    return {"label_smoothing": amount}
 
 
 class Trainer:
@@ -112,7 +103,7 @@ class Trainer:
         self.optimizer = CornerAdamW(self.parameters, recipe.weight_decay)
         self.buffers = dict(supernet.store.named_buffers())
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if recipe.ema else {}
-        self._smoothing = smoothing(task, recipe.label_smoothing)
+        self.batch_size = task.batch_size_for(recipe.batch_size)
         self.history, self.alarm = History(), Alarm()
         self.sampling = sampling(recipe.sampling)
         self.step, self.rollbacks, self.lr_scale = 0, 0, 1.0
@@ -151,44 +142,49 @@ class Trainer:
         if self.recipe.rounding:
             passes = every_policy(passes, self.supernet.space, rng)
         self._used = self._corners(passes)
-        inputs, targets = (
-            t.to(self.device) for t in self.task.batch(self.step, self.recipe.batch_size, self.recipe.seed)
+        inputs, targets = map_tensors(
+            lambda t: t.to(self.device), self.task.batch(self.step, self.batch_size, self.recipe.seed)
         )
         if not self.supernet.training:
             self.supernet.train()
-        teacher: Tensor | None = None
+        teacher: Any = None
         losses: list[float] = []
         with torch.random.fork_rng(devices=[]):  # dropout has no generator argument
             torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
             for one in passes:
-                rows = _part(len(inputs), one.part)
-                outputs = self._forward(inputs[rows], one)
-                loss = self._loss(outputs, targets[rows], teacher if one.distils else None)
-                (loss * one.weight).backward()  # type: ignore[no-untyped-call]
-                teacher = outputs.detach() if teacher is None else teacher
+                own_inputs, own_targets = _part((inputs, targets), one.part)
+                with collected_terms() as terms:
+                    prediction = self._forward(own_inputs, one)
+                loss = self._loss(prediction, own_targets, teacher if one.distils else None)
+                (self.task.with_terms(loss, terms) * one.weight).backward()  # type: ignore[no-untyped-call]
+                teacher = map_tensors(Tensor.detach, prediction) if teacher is None else teacher
                 losses.append(float(loss.detach()))
         ran = [one.architecture for one in passes]
         largest = self.supernet.space.largest
         own = {"largest_loss": losses[ran.index(largest)]} if largest in ran else {}
         return sum(losses) / len(losses), own
 
-    def _forward(self, inputs: Tensor, one: Pass) -> Tensor:
+    def _forward(self, inputs: Any, one: Pass) -> Any:
+        """The net's prediction, its floats in full precision."""
         half = self.recipe.precision == "bf16" or (self.recipe.precision == "auto" and self.device.type == "cuda")
+        args, keywords = arguments(placed(inputs, self.supernet))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
             if not self.recipe.rounding:
-                outputs: Tensor = self.supernet(inputs, one.architecture)
-                return outputs.float()
-            net = self.supernet.skeleton(one.architecture)
-            with self.supernet.filled(net, one.architecture), rounding(net, self.supernet.steps):
-                outputs = net(inputs)
-        return outputs.float()
+                outputs = self.supernet(*args, architecture=one.architecture, **keywords)
+            else:
+                net = self.supernet.skeleton(one.architecture)
+                with self.supernet.filled(net, one.architecture), rounding(net, self.supernet.steps):
+                    outputs = net(*args, **keywords)
+        prediction = self.task.prediction(outputs)
+        return map_tensors(lambda t: t.float() if t.dtype == torch.bfloat16 else t, prediction) if half else prediction
 
-    def _loss(self, outputs: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
-        hard = self.task.loss(outputs, targets, **self._smoothing)
+    def _loss(self, prediction: Any, targets: Any, teacher: Any) -> Tensor:
+        targets = self.task.targets_for(prediction, targets)
+        hard = self.task.loss_of(prediction, targets, self.recipe.label_smoothing)
         if teacher is None or self.recipe.distill == "none":
             return hard
         share = self.recipe.distill_weight
-        return (1 - share) * hard + share * distilled(self.recipe.distill, outputs, teacher, targets, self.task.loss)
+        return (1 - share) * hard + share * distilled(self.recipe.distill, prediction, teacher, targets, self.task)
 
     def _corners(self, passes: list[Pass]) -> dict[str, list[Corner]]:
         used: dict[str, list[Corner]] = {}
@@ -278,6 +274,7 @@ class Trainer:
         self.supernet.eval()
 
 
-def _part(rows: int, part: tuple[int, int]) -> slice:
+def _part(batch: Any, part: tuple[int, int]) -> Any:
+    """The i-th of n parts of the samples of a batch."""
     i, n = part
-    return slice(rows * i // n, rows * (i + 1) // n)
+    return map_tensors(lambda t: t[len(t) * i // n : len(t) * (i + 1) // n], batch)

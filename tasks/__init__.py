@@ -1,4 +1,4 @@
-"""What is to be learnt: data in three fixed splits, a loss and a metric. One task a file."""
+"""What is to be learnt: data in fixed splits, a loss and a metric. One task a file."""
 
 from ..lazy import attach
 

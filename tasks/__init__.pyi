@@ -1,4 +1,5 @@
+from .data import Data as Data
+from .data import Split as Split
 from .registry import load_task as load_task
 from .registry import task_names as task_names
-from .task import Split as Split
 from .task import Task as Task

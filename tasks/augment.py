@@ -4,7 +4,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from .task import Augment
+from .data import Augment
 
 
 def shift(pixels: int, edge: str = "constant") -> Augment:

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .task import Augment, Split, Task
+from .data import Augment, Split
+from .task import Task
 
 Samples = tuple[Tensor, Tensor]
 """Images (N, C, H, W) uint8 and targets (N,) int64."""

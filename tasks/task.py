@@ -1,170 +1,205 @@
-"""A task: three fixed splits, how to draw a training batch, a loss and a metric.
+"""A task: fixed splits, a loss, a metric, and what is asked of a net's outputs.
 
 Letters: N samples, C channels, H height, W width, K classes.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import InitVar, dataclass, field, replace
+from functools import cached_property
+from inspect import Parameter, signature
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Generator, Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..errors import UserError
-from .metrics import Better, inferred
-
-Augment = Callable[[Tensor, Generator], Tensor]
-"""Raw samples (N, ...) and a generator to changed samples of the same shape."""
-
-_SHUFFLE, _AUGMENT, _SUBSET = range(3)  # one random stream for each use of a seed
-
+from ..values import Better, Metric
+from .data import Augment, Batch, Data
+from .metrics import NAMED, ScoreFactory, metric_named, resolve
+from .of import task_of
+from .outputs import Kind, Selected, aligned, class_axis, classes_second, cross_entropy, is_cross_entropy, prediction_of
 
 Loss = Callable[..., Tensor]
-"""Outputs and targets to a scalar, as `F.mse_loss`; a training with label smoothing gives it as a keyword."""
-
-
-def cross_entropy(outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy in nats."""
-    return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
-
-
-def accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """Share of right answers, 0 to 1."""
-    return (outputs.argmax(-1) == targets).float().mean().item()
-
-
-def as_float(raw: Tensor) -> Tensor:
-    """What a split without normalisation does with its samples: bytes become floats, tokens stay integers."""
-    return raw if raw.dtype in (torch.int32, torch.int64) else raw.float()
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Samples `raw` (N, ...) as stored (bytes for images: a quarter of the memory) and their `targets` (N,).
-
-    `prepare` makes network inputs of raw samples; it is the same function for the three splits of a task.
-    """
-
-    raw: Tensor
-    targets: Tensor
-    prepare: Callable[[Tensor], Tensor] = as_float
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    @property
-    def inputs(self) -> Tensor:
-        """All inputs at once, float32, made anew at each call; walk over `batches` where the split is large."""
-        return self.prepare(self.raw)
-
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(inputs, targets) of every sample once, in order; the last batch may be smaller."""
-        for raw, targets in zip(torch.split(self.raw, batch_size), torch.split(self.targets, batch_size), strict=True):
-            yield self.prepare(raw), targets
-
-    def part(self, start: int, stop: int) -> "Split":
-        """The samples from `start` to before `stop`; a view."""
-        return replace(self, raw=self.raw[start:stop], targets=self.targets[start:stop])
-
-    def take(self, indices: Tensor) -> "Split":
-        """The samples at `indices` (an integer or boolean tensor)."""
-        return replace(self, raw=self.raw[indices], targets=self.targets[indices])
+"""Predictions and targets to a scalar, as `F.mse_loss`; a training with label smoothing gives it as a keyword."""
+Distillation = Callable[[Any, Any, Any], Tensor]
+"""Predictions of a student, those of its teacher (which get no gradient) and targets to a scalar."""
+MOST_BATCH = 64
+ACCURACY = metric_named("accuracy")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Task:
-    """Data, loss and metric. The search sees `validation` only; `test` is for one statement at the end.
+    """Data, loss and metric. The search sees `validation` only; `test`, if any, is for one statement at the end.
 
-    `space` names the default space preset, `source` says where the data come from, `preprocessing` how inputs are made
+    output: which part of what a net returns is its prediction (`outputs.Selected`); None: the net returns nothing else.
+    metric: what is searched for. A function, a torchmetrics object or a name is taken, too (see `metrics.resolve`), and
+        `score` then follows from it; `metric_name` and `better` say what its name does not.
+    score: a new accumulator of the metric for each evaluation.
+    terms: weights of the loss terms that a net may leave (`search_space.terms`), by name; others count 1.
+    distillation: in the place of the divergence of a training recipe, for outputs that are neither classes nor values.
+    outputs, labels: what is predicted, and the names of the classes or tokens.
+    space names the default space preset, `source` says where the data come from, `preprocessing` how inputs are made
     of raw samples. `mean` and `std` (one value a channel, in the units of the raw samples) are the training split's.
-    `better`: whether the metric is to be made large ("max") or small ("min"); None: what its name says.
+    batch_size: for training, where a recipe states none.
     """
 
     name: str
-    labels: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split
-    space: str
-    source: str
-    preprocessing: str
+    train: Data
+    validation: Data
+    test: Data | None = None
+    loss: Loss = cross_entropy
+    metric: Metric = ACCURACY
+    score: ScoreFactory = NAMED["accuracy"]
+    output: Selected = None
+    outputs: Kind | None = None
+    labels: tuple[str, ...] = ()
+    terms: Mapping[str, float] = field(default_factory=dict)
+    distillation: Distillation | None = None
+    space: str = ""
+    source: str = ""
+    preprocessing: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     augment: Augment | None = None
-    loss: Loss = cross_entropy
-    metric: Callable[[Tensor, Tensor], float] = accuracy
-    metric_name: str = "accuracy"
-    better: Better | None = None
+    batch_size: int | None = None
+    inferred: bool = False
+    """Whether the direction of the metric is only what its name says."""
+    metric_name: InitVar[str] = ""
+    better: InitVar[Better | None] = None
 
-    def __post_init__(self) -> None:
-        if self.better not in (None, "max", "min"):
-            raise UserError(f"better={self.better!r} of task {self.name!r} cannot be; 'max' and 'min' are right")
+    def __post_init__(self, metric_name: str, better: Better | None) -> None:
+        given: Any = self.metric
+        if not isinstance(given, Metric):
+            metric, score, inferred = resolve(given, metric_name, better)
+        elif metric_name or better:
+            metric, score, inferred = metric_named(metric_name or given.name, better), self.score, better is None
+        else:
+            return
+        for name, value in (("metric", metric), ("score", score), ("inferred", inferred)):
+            object.__setattr__(self, name, value)
+
+    of = classmethod(task_of)
+
+    # What a net is called with
+
+    @cached_property
+    def _first(self) -> Batch:
+        for batch in self.train.batches(min(MOST_BATCH, self.train.size or 1)):
+            return batch
+        raise UserError(f"the training split of task {self.name!r} is empty")
+
+    def example_of(self, rows: int) -> Any:
+        """Inputs of `rows` samples: the first of the training split, again and again where there are fewer."""
+        inputs = self._first[0]
+        have = len(tree_leaves(inputs)[0])
+        return tree_map(lambda t: t[torch.arange(rows) % have] if isinstance(t, Tensor) else t, inputs)
 
     @property
-    def direction(self) -> Better:
-        """Whether the metric is to be made large or small: as stated, or as its name says (`metrics.inferred`)."""
-        return self.better or inferred(self.metric_name, self.metric)
+    def example(self) -> Any:
+        """Inputs of a batch of one: the first training sample."""
+        return self.example_of(1)
 
-    @property
-    def classes(self) -> int:
-        """K."""
-        return len(self.labels)
+    def calibration_inputs(self, samples: int) -> Any:
+        """Inputs of at most `samples` training samples, without augmentation, in the order of epoch 0 of seed 0."""
+        return self.batch(0, min(samples, self.train.size or samples), seed=0, augment=False)[0]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input, without the batch dimension: (C, H, W) for images."""
-        return tuple(self.train.raw.shape[1:])
+        """Shape of one input, without the batch dimension: (C, H, W) for images. () where a net has several inputs."""
+        inputs = self._first[0]
+        return tuple(inputs.shape[1:]) if isinstance(inputs, Tensor) else ()
 
     @property
-    def example(self) -> Tensor:
-        """A batch of one input, (1, *input_shape): zeros, which is the mean input; of tokens the first sample."""
-        first = self.train.prepare(self.train.raw[:1])
-        return torch.zeros_like(first) if first.is_floating_point() else first
+    def classes(self) -> int:
+        """K: the outputs of a net for each answer; of values as many as there are in a target."""
+        if self.labels:
+            return len(self.labels)
+        targets = self._first[1]
+        return targets[0].numel() if isinstance(targets, Tensor) and targets.is_floating_point() else 0
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches in the training split; the tail of an epoch is dropped."""
-        if not 1 <= batch_size <= len(self.train):
-            raise UserError(
-                f"batch size {batch_size} must be between 1 and the {len(self.train)} training samples; set batch_size"
-            )
-        return len(self.train) // batch_size
+    # Training batches
 
-    def batch(self, step: int, batch_size: int, seed: int, augment: bool = True) -> tuple[Tensor, Tensor]:
+    def batch_size_for(self, stated: int | None) -> int:
+        """The batch size of a training: as stated, or the task's own. Error: more than there are samples."""
+        most = self.train.size
+        size = stated or self.batch_size or MOST_BATCH
+        if stated is not None and most is not None and stated > most:
+            raise UserError(f"batch size {stated} must be between 1 and the {most} training samples; set batch_size")
+        return size if most is None else min(size, most)
+
+    def batch(self, step: int, batch_size: int, seed: int, augment: bool = True) -> Batch:
         """Inputs and targets of training step `step` (from 0).
 
         A pure function of its arguments: a training that resumes at a step sees the batches that an undisturbed one
         sees, and no random state has to be stored.
         """
-        epoch, place = divmod(step, self.steps_per_epoch(batch_size))
-        chosen = _permutation(len(self.train), seed, epoch)[place * batch_size : (place + 1) * batch_size]
-        raw = self.train.raw[chosen]
-        if augment and self.augment is not None:
-            raw = self.augment(raw, _generator(seed, _AUGMENT, step))
-        return self.train.prepare(raw), self.train.targets[chosen]
+        return self.train.training_batch(step, batch_size, seed, self.augment if augment else None)
+
+    # What is asked of a net's outputs
+
+    def prediction(self, outputs: Any) -> Any:
+        """The part of a net's outputs that is compared with targets."""
+        return prediction_of(outputs, self.output)
+
+    def targets_for(self, prediction: Any, targets: Any) -> Any:
+        """Targets on the device of the prediction, in its shape where they have as many values."""
+        leaves = [t for t in tree_leaves(prediction) if isinstance(t, Tensor)]
+        moved = tree_map(lambda t: t.to(leaves[0].device) if isinstance(t, Tensor) and leaves else t, targets)
+        return aligned(moved, prediction)
+
+    def class_axis(self, prediction: Any, targets: Any) -> int | None:
+        """The dimension of a prediction that holds the logits of classes; None if it holds other values."""
+        if self.outputs in ("values", "boxes", "embeddings"):
+            return None
+        return class_axis(prediction, targets, self.loss)
+
+    def loss_of(self, prediction: Any, targets: Any, label_smoothing: float = 0.0) -> Tensor:
+        """The loss of a batch, a scalar. Error: label smoothing for a loss that takes none."""
+        smoothing = {}
+        if label_smoothing:
+            if not _takes_smoothing(self.loss):
+                raise UserError(
+                    f"label_smoothing is {label_smoothing:g}, but the loss of task {self.name!r} takes no "
+                    "label_smoothing; leave it at 0"
+                )
+            smoothing = {"label_smoothing": label_smoothing}
+        if is_cross_entropy(self.loss) and isinstance(prediction, Tensor):
+            prediction = classes_second(prediction, targets)
+        loss = self.loss(prediction, targets, **smoothing)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise UserError(f"the loss of task {self.name!r} must return a tensor of one number, got {shape}")
+        return loss
+
+    def with_terms(self, loss: Tensor, left: Mapping[str, Tensor]) -> Tensor:
+        """The loss and the weighted terms that a net left, by name."""
+        return loss + sum(self.terms.get(name, 1.0) * value for name, value in left.items()) if left else loss
+
+    # Data
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of data and metric: of the first samples of both splits, their sizes and names."""
+        content = hashlib.sha256(repr((self.name, self.metric, self.train.size, self.validation.size)).encode())
+        for data in (self.train, self.validation):
+            for tensor in tree_leaves(next(iter(data.batches(MOST_BATCH)), ())):
+                if isinstance(tensor, Tensor):
+                    content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return content.hexdigest()[:16]
 
     def subset(self, train: int | None = None, validation: int | None = None, test: int | None = None) -> "Task":
         """The task with fewer samples: the first of a fixed shuffle, so that a smaller subset lies in a larger one."""
         return replace(
             self,
-            train=_first(self.train, train),
-            validation=_first(self.validation, validation),
-            test=_first(self.test, test),
+            train=self.train if train is None else self.train.first(train),
+            validation=self.validation if validation is None else self.validation.first(validation),
+            test=self.test if test is None or self.test is None else self.test.first(test),
         )
 
 
-def _generator(seed: int, stream: int, index: int) -> Generator:
-    state = np.random.SeedSequence((seed, stream, index)).generate_state(1)
-    return Generator().manual_seed(int(state[0]))
-
-
-@lru_cache(maxsize=4)
-def _permutation(n: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(n, generator=_generator(seed, _SHUFFLE, epoch))
-
-
-def _first(split: Split, count: int | None) -> Split:
-    if count is None:
-        return split
-    return split.take(torch.randperm(len(split), generator=_generator(0, _SUBSET, 0))[:count])
+def _takes_smoothing(loss: Loss) -> bool:
+    function = loss.forward if isinstance(loss, nn.Module) else loss
+    parameters = signature(function).parameters.values()
+    return any(p.name == "label_smoothing" or p.kind is Parameter.VAR_KEYWORD for p in parameters)

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import UserError
 from ...search_space.architecture import Architecture
@@ -14,6 +15,7 @@ from ...search_space.locate import describe_space, space_from
 from ...search_space.space import SearchSpace
 from ...search_space.transformer import TransformerFunction, TransformerSpace
 from ..cost import Cost, trace_cost
+from ..cost.flat import tensors_of
 
 Array = NDArray[np.float64]
 AnySpace = str | TransformerSpace | SearchSpace
@@ -25,14 +27,20 @@ are typical, less those that are odd."""
 
 @dataclass(frozen=True)
 class Inputs:
-    """What goes into the nets: the shape of one input without batch, the batch, and the number of outputs."""
+    """What goes into the nets: the shape of one input without batch, the batch, and the number of outputs.
+
+    given: what nets of a space that is not bound to inputs are called with, in the place of noise of that shape.
+    """
 
     shape: tuple[int, ...]
     batch: int = 1
     classes: int = 10
+    given: Any = None
 
-    def example(self, space: SearchSpace) -> Tensor:
+    def example(self, space: SearchSpace) -> Any:
         """Noise (the same each time); token ids where the space takes tokens. A bound space brings its own shape."""
+        if self.given is not None:
+            return self.given
         bound = space.function if isinstance(space.function, TransformerFunction) else None
         shape = (self.batch, *(bound.input_shape if bound else self.shape))
         generator = torch.Generator().manual_seed(0)
@@ -47,7 +55,12 @@ class Source:
 
     family: str
     space: SearchSpace
-    example: Tensor
+    example: Any
+
+    @property
+    def shapes(self) -> list[list[int]]:
+        """Of the tensors that a net is called with, with the batch."""
+        return [list(tensor.shape) for tensor in tensors_of(self.example)]
 
     def cost(self, architecture: Architecture, precision: str) -> Cost:
         return trace_cost(self.space.skeleton(architecture), self.example, precision)

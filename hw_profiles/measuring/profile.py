@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from ...errors import UserError
-from ...tasks import load_task
+from ...tasks import Task, load_task
 from ..catalog import load_device
 from ..device import Device
 from ..nearest import nearest
@@ -53,7 +53,7 @@ def profile(
     nets: int = 60,
     *,
     setting: Setting | None = None,
-    task: str = "digits",
+    task: str | Task = "digits",
     input_shape: Sequence[int] | None = None,
     like: Device | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -104,14 +104,14 @@ def plan_of(device: Device, space: AnySpace | Sequence[AnySpace], nets: int, inp
     return Plan(device, tuple(pool), tuple(chosen_of(pool, device, nets)))
 
 
-def inputs_of(task: str, shape: Sequence[int] | None, batch: int) -> Inputs:
+def inputs_of(task: str | Task, shape: Sequence[int] | None, batch: int) -> Inputs:
     """The inputs of the nets: a shape, or a task's."""
     if batch < 1:
         raise UserError(f"the batch must be 1 or more, not {batch}")
     if shape is not None:
         return Inputs(tuple(shape), batch)
-    loaded = load_task(task)
-    return Inputs(loaded.input_shape, batch, loaded.classes)
+    loaded = load_task(task) if isinstance(task, str) else task
+    return Inputs(loaded.input_shape, batch, loaded.classes, loaded.example_of(batch))
 
 
 def described(device: Device, setting: Setting) -> Device:
@@ -161,7 +161,7 @@ def session_key(plan: Plan, setting: Setting) -> dict[str, Any]:
     ids = "".join(net.architecture.id for net in plan.nets)
     return {
         "device": " / ".join(plan.device.key),
-        "space": {net.source.family: list(net.source.example.shape) for net in plan.pool},
+        "space": {net.source.family: net.source.shapes for net in plan.pool},
         "choice of nets": sha256(ids.encode()).hexdigest()[:16],
         "setting": asdict(setting),
         "cores": cores(),
@@ -173,7 +173,7 @@ def facts(net: Net, batch: int) -> dict[str, Any]:
     return {
         "model": net.architecture.id,
         "family": net.source.family,
-        "input": "x".join(map(str, net.source.example.shape[1:])),
+        "input": " ".join("x".join(map(str, shape[1:])) for shape in net.source.shapes),
         "batch": batch,
         "architecture": dict(net.architecture),
     }
@@ -194,7 +194,7 @@ def _weighed(plan: Plan, session: Session, setting: Setting, kept: Path | None, 
     for number, net in enumerate(plan.nets if setting.memory else ()):
         if _name(net) not in session.memory_mib:
             progress(number, len(plan.nets), "weighing")
-            mib = peak_memory_mib(net.build(), (net.source.example,), setting.threads)
+            mib = peak_memory_mib(net.build(), net.source.example, setting.threads)
             session = add_memory(session, _name(net), mib, kept)
     return session
 

@@ -8,6 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from torch import Tensor
+
 from ...errors import UserError
 from ...files import sealed
 from ..cost.onnx_file import to_onnx
@@ -103,8 +105,10 @@ def _id(net: Net) -> str:
 
 
 def _add(bundle: ZipFile, net: Net, batch: int) -> PackedNet:
-    content = to_onnx(net.build(), net.source.example)
     name, example = f"nets/{_id(net)}.onnx", net.source.example
+    if not isinstance(example, Tensor):
+        raise UserError("a bundle times nets of one input; profile nets of several inputs on the board itself")
+    content = to_onnx(net.build(), example)
     _write(bundle, name, content)
     return PackedNet(
         id=_id(net),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ...tasks.metrics import quality_text
+from ...tasks import Data
 from ...values import Estimate, Limit, Metric
 from ..bundle import ANSWER, check_replaceable, write_bundle, write_front
 from ..candidates import Candidates
@@ -55,7 +55,8 @@ def _written(
     facts = facts_of(run, candidates, answer, limits)
     write_front(folder / FRONT, answer.front, answer.front_architectures)
     net, best, batch, target = answer.architecture, folder / BEST, candidates.batch, candidates.device
-    parity = write_bundle(run, candidates.supernet, net, best, facts, FORMATS, batch=batch, split="test", target=target)
+    split = "validation" if run.task.test is None else "test"
+    parity = write_bundle(run, candidates.supernet, net, best, facts, FORMATS, batch=batch, split=split, target=target)
     facts |= {"parity": parity.text} if parity else {}
     history = run.history()
     by_kind = candidates.cost(answer.architecture).by_kind()
@@ -86,10 +87,15 @@ def _written(
 def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Sequence[Limit]) -> dict[str, str]:
     """Label to text, in the order of reading."""
     device, latency = candidates.device, answer.latency
-    metric, task = run.task.metric_name, run.task
+    task = run.task
+    metric = task.metric.name
     return {
-        f"{metric} on validation": f"{quality_text(answer.validation, metric)} of {len(task.validation)}",
-        f"{metric} on test": f"{quality_text(answer.test, metric)} of {len(task.test)} (looked at once, for this net)",
+        f"{metric} on validation": task.metric.text(answer.validation) + _of(task.validation),
+        f"{metric} on test": (
+            f"{task.metric.text(answer.test)}{_of(task.test)} (looked at once, for this net)"
+            if answer.test is not None
+            else "none: the task has no test split"
+        ),
         "latency": f"{latency.text[:-1]}, batch {candidates.batch})",
         **{_title(found.metric, name): _text(found, answer.limits.get(name)) for name, found in answer.costs.items()},
         **({"quantization": said} if (said := bits.in_words(answer.architecture)) else {}),
@@ -101,6 +107,11 @@ def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Sequence[
         "bounded by": answer.bounded_by,
         "evaluated": f"{len(answer.trials)} nets",
     }
+
+
+def _of(data: Data | None) -> str:
+    """Of how many samples, where that is known."""
+    return f" of {data.size}" if data is not None and data.size is not None else ""
 
 
 def _title(metric: Metric, name: str) -> str:

@@ -17,7 +17,7 @@ from nas.supernet.quantize.post_training import quantize
 from nas.supernet.quantize.quantizers import Affine, LogSqrt2
 from nas.supernet.recipe import Recipe
 from nas.supernet.sampling import sandwich, uniform
-from nas.supernet.shipped import calibration_inputs, quantized_for
+from nas.supernet.shipped import quantized_for
 from nas.supernet.train import fingerprint
 
 TASK = nas.load_task("digits").subset(train=256, validation=64, test=64)
@@ -149,7 +149,7 @@ def test_8_bits_and_more_have_no_steps_and_are_quantized_as_ever() -> None:
     assert sorted(supernet.steps) == [f"{part}/{way}" for part in ("head", "inp") for way in ("a3", "w2g32", "w3")]
     net = SPACE.architecture({"width": 16, "quantize.inp": "w8a8", "quantize.head": "w8a8"})
     module, x = supernet.extract(net), TASK.validation.inputs
-    left, right = (quantize(module, calibration_inputs(TASK), None, s) for s in (supernet.steps, None))
+    left, right = (quantize(module, TASK.calibration_inputs(32), None, s) for s in (supernet.steps, None))
     assert torch.equal(left.twin(x), right.twin(x))
     with supernet.filled(supernet.skeleton(net), net) as subnet, rounding(subnet, supernet.steps):
         assert torch.equal(subnet(x), module(x))

@@ -14,7 +14,7 @@ from nas.search_space.space import SearchSpace
 from nas.supernet import train as train_module
 from nas.supernet.alarm import Alarm
 from nas.supernet.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from nas.supernet.distill import alpha, class_axis, distilled, kl
+from nas.supernet.distill import alpha, distilled, kl
 from nas.supernet.evaluate import evaluate_subnet
 from nas.supernet.health import check_health, spread
 from nas.supernet.optimizer import CornerAdamW, region
@@ -23,6 +23,7 @@ from nas.supernet.sampling import SAMPLINGS, granularities, sampling
 from nas.supernet.store import Supernet
 from nas.supernet.train import Trainer, train
 from nas.tasks import Split, Task, load_task
+from nas.tasks.outputs import class_axis
 
 SPACE = SearchSpace(vit)
 TASK = load_task("digits").subset(train=256, validation=64, test=64)
@@ -99,7 +100,7 @@ def test_the_loss_of_the_largest_net_is_in_the_rows_of_the_steps_that_run_it(nam
 
 def test_multi_arch_covers_the_batch_once():
     parts = [p.part for p in sampling("multi-arch")(MLP, np.random.default_rng(0), 2)]
-    rows = [r for part in parts for r in range(10)[train_module._part(10, part)]]
+    rows = [r for part in parts for r in train_module._part(torch.arange(10), part).tolist()]
     assert rows == list(range(10))
 
 
@@ -357,13 +358,14 @@ def wide(*shape):
     ids=lambda x: str(tuple(x.shape)) if torch.is_tensor(x) else str(x),
 )
 def test_what_is_distilled_follows_the_kind_of_output(outputs, targets, axis):
-    loss = nn.functional.cross_entropy
+    loss = nn.functional.mse_loss if targets.is_floating_point() else nn.functional.cross_entropy
     assert class_axis(outputs, targets, loss) == axis
+    task = Task.of((outputs, targets), (outputs, targets), loss=loss)
     student = outputs + logits(*outputs.shape).flip(0)
-    found = distilled("kl", student, outputs, targets, loss)
+    found = distilled("kl", student, outputs, targets, task)
     if axis is None:
         assert found == pytest.approx(float(((student - outputs) ** 2).mean()))
-        assert float(distilled("kl", outputs + 100, outputs, targets, loss)) == pytest.approx(1e4)  # shifts are seen
+        assert float(distilled("kl", outputs + 100, outputs, targets, task)) == pytest.approx(1e4)  # shifts are seen
     else:
         p, q = outputs.softmax(axis), student.softmax(axis)
         assert found == pytest.approx(float((p * (p / q).log()).sum(axis).mean()), rel=1e-4)

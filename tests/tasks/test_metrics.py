@@ -25,11 +25,11 @@ def test_the_direction_is_stated_or_inferred() -> None:
         return 0.0
 
     task = nas.load_task("digits")
-    assert task.direction == "max"
-    assert replace(task, metric_name="perplexity").direction == "min"
-    assert replace(task, metric_name="perplexity", better="max").direction == "max"
-    assert replace(task, metric=mse).direction == "min"
-    with pytest.raises(nas.UserError, match="'max' and 'min' are right"):
+    assert task.metric.better == "max"
+    assert replace(task, metric_name="perplexity").metric.better == "min"
+    assert replace(task, metric_name="perplexity", better="max").metric.better == "max"
+    assert replace(task, metric=mse).metric.better == "min"
+    with pytest.raises(nas.UserError, match="better must be 'max' or 'min', got 'largest'"):
         replace(task, better="largest")  # type: ignore[arg-type]
 
 
