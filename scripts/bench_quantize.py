@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import torch
 
 import nas
 from nas.hw_profiles import Protocol, measure_all

@@ -1,6 +1,6 @@
 """What the objectives ask of a net: quality with inherited weights, cost, latency. Each is computed once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256

@@ -158,7 +158,9 @@ def alone(device, width=96):
         def skeleton(self, _):
             return nn.Sequential(*[nn.Linear(width, width) for _ in range(4)])
 
-    return Candidates(SimpleNamespace(space=OneNet()), SimpleNamespace(input_shape=(width,)), device)
+    return Candidates(
+        SimpleNamespace(space=OneNet()), SimpleNamespace(example_of=lambda rows: torch.zeros(rows, width)), device
+    )
 
 
 @pytest.mark.parametrize(("precision", "width"), [("fp32", 4), ("fp16", 2), ("int8", 1)])

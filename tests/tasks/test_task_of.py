@@ -149,10 +149,10 @@ def test_a_stream_gives_a_resumed_training_the_batches_of_an_undisturbed_one(tra
     for step in (13, 3, 3, 4, 0):
         assert torch.equal(other.batch(step, 16, seed=5)[0], walked[step])
     space = nas.SearchSpace(mlp)
-    trained(space, task(), batch_size=16)
+    trained(space, task(), steps=150, batch_size=16)
 
 
-def test_a_dataset_with_randomness_of_its_own_resumes(tmp_path):
+def test_a_dataset_with_randomness_of_its_own_resumes():
     class Noisy(Dataset):
         def __len__(self):
             return ROWS
@@ -214,7 +214,9 @@ def test_dense_maps_with_torchmetrics():
 
     def dense(trial):
         width = trial.suggest_int("width", 4, 12, step=4)
-        return nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 2, 1))
+        return nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 2, 1)
+        )
 
     task = nas.Task.of((images, maps), (images, maps), loss=nn.CrossEntropyLoss(), metric=MulticlassJaccardIndex(2))
     assert (task.metric.better, task.metric.name) == ("max", "MulticlassJaccardIndex")
@@ -310,7 +312,7 @@ def test_parts_of_mappings_and_tuples_are_the_prediction():
 def test_a_distillation_of_the_users_own():
     called = []
 
-    def distil(student, teacher, targets):
+    def distil(student, teacher, _):
         called.append(teacher.requires_grad)
         return (student - teacher).abs().mean()
 
