@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 from nas_command import TINY_SPACE, nas_command
 from torch import nn
 

@@ -64,7 +64,8 @@ def of_rows(**changes):
 def trained(space, task, **knobs):
     supernet = nas.Supernet(space)
     history = nas.train(supernet, task, **{"steps": 60, "lr": 2e-2, **knobs})
-    assert history.rows[-1]["loss"] < history.rows[0]["loss"]
+    losses = [row["loss"] for row in history.rows]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
     return supernet
 
 
@@ -317,7 +318,7 @@ def test_a_distillation_of_the_users_own():
         return (student - teacher).abs().mean()
 
     space = nas.SearchSpace(mlp)
-    trained(space, nas.Task.of((X, TARGET), (X, TARGET), metric="mse", distillation=distil), steps=5)
+    trained(space, nas.Task.of((X, TARGET), (X, TARGET), metric="mse", distillation=distil), steps=12)
     assert called
     assert not any(called)
 
