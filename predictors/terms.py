@@ -1,11 +1,11 @@
 """The terms of `methods/products.py`: a constant, columns of a table, and products of its numeric genes."""
 
-import re
 from collections.abc import Iterator
 from math import log
 
 import numpy as np
 
+from ..search_space.paths import kind_of
 from .table import Array, Table
 
 Term = tuple[str, ...]
@@ -62,7 +62,7 @@ def _alike(names: tuple[str, ...]) -> dict[str, list[int]]:
     """Pattern -> columns of the names that differ in the first number alone."""
     groups: dict[str, list[int]] = {}
     for column, name in enumerate(names):
-        groups.setdefault(re.sub(r"\d+", "*", name, count=1), []).append(column)
+        groups.setdefault(kind_of(name, 1), []).append(column)
     return {name: found for name, found in groups.items() if len(found) > 1}
 
 

@@ -4,7 +4,6 @@ Both see the same objectives and limits as the search, and are studies of their 
 """
 
 import os
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from ..search_space.architecture import Architecture, GeneValue
 from ..search_space.gene_space import GeneSpace
+from ..search_space.paths import kind_of
 from ..search_space.trial import Gene
 from .algorithms.random_search import RandomSearch
 from .evaluation import Evaluation
@@ -110,10 +110,10 @@ def _net(space: GeneSpace, switches: Sequence[Sequence[str]], position: float) -
 
 
 def _switches(space: GeneSpace) -> list[list[str]]:
-    """Genes that are on in the largest net and off or gone in the smallest, by family (`layers.#.keep`)."""
+    """Genes that are on in the largest net and off or gone in the smallest, by family (`layers.*.keep`)."""
     families: dict[str, list[str]] = {}
     for name, gene in space.genes.items():
         switch = set(gene.options) == {True, False} and not gene.nested
         if switch and space.largest.get(name) is True and space.smallest.get(name) is not True:
-            families.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+            families.setdefault(kind_of(name), []).append(name)
     return list(families.values())

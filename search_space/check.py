@@ -7,8 +7,9 @@ from .axes import Axis, axes_of
 from .inputs import Inputs
 from .layout import DimRule
 from .nesting.judge import Fault, judge, prepare
-from .nesting.pairs import Step, kind, steps
+from .nesting.pairs import Step, steps
 from .nesting.propose import propose, written
+from .paths import kind_of
 from .probe import Probed
 
 MOST_NAMED = 4
@@ -46,8 +47,8 @@ def check(space: Probed, example: Inputs | None = None, seed: int = 0) -> list[F
         result = judge(step, ready)
         if result is not None:
             finding = _unchecked(step, result) if isinstance(result, str) else _finding(step, result)
-            where = written(finding.layouts or {}) or kind(finding.parameter or "")
-            found.setdefault((kind(finding.gene), where), finding)
+            where = written(finding.layouts or {}) or kind_of(finding.parameter or "")
+            found.setdefault((kind_of(finding.gene), where), finding)
     return list(found.values())
 
 

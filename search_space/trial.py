@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from numbers import Integral, Real
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from .architecture import Architecture, GeneValue
+from .paths import Path, path_of
 
 MOST_OPTIONS = 100_000
 MOST_GENES, MOST_ASKED = 10_000, 100_000
@@ -27,6 +29,11 @@ class Gene:
     name: str
     options: tuple[GeneValue, ...]
     nested: bool
+
+    @cached_property
+    def path(self) -> Path:
+        """`layers.3.ffn` as ("layers", 3, "ffn")."""
+        return path_of(self.name)
 
     @property
     def top(self) -> GeneValue:

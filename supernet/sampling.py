@@ -52,7 +52,7 @@ def matformer(space: GeneSpace, rng: np.random.Generator, randoms: int) -> list[
 
 def granularities(space: GeneSpace) -> list[Architecture]:
     """The nets of `matformer`, the largest first."""
-    nested = {n: g for n, g in space.genes.items() if g.nested and n.rsplit(".", 1)[-1] in ("ffn_ratio", "ffn")}
+    nested = {n: g for n, g in space.genes.items() if g.nested and g.path[-1] in ("ffn_ratio", "ffn")}
     if not nested:
         raise UserError("the matformer sampling needs nested FFN genes named ffn or ffn_ratio; this space has none")
     largest = space.largest

@@ -1,6 +1,5 @@
 """A Gaussian process over genes and pairs of genes, whose variances say which matter (see `predictors.pairs`)."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 
+from ...search_space.paths import kind_of
 from ..method import BOTH, Scale
 from ..pairs import Prior, learn, noisy_root
 from ..table import Array, Table
@@ -77,7 +77,7 @@ def _blocks(table: Table) -> Iterator[Block]:
     for name, columns in genes.items():
         yield from _of_genes(table, [columns])
         options = (table.gene_names[column].partition("=")[2] for column in columns)
-        alike.setdefault((re.sub(r"\d+", "*", name, count=1), *options), []).append(columns)
+        alike.setdefault((kind_of(name, 1), *options), []).append(columns)
     for members in alike.values():
         if len(members) > 1:
             yield from _of_genes(table, members)

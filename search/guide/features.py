@@ -1,11 +1,10 @@
 """What a surrogate sees of architectures: options one-hot, sizes as lines, and sums over layers that are alike."""
 
-import re
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ...search_space.codes import Codes, Rows
+from ...search_space.paths import kind_of
 
 Array = NDArray[np.float64]
 Hot = NDArray[np.float32]
@@ -26,7 +25,7 @@ class Features:
         self.gene = np.repeat(np.arange(len(codes.sizes)), codes.sizes)
         groups: dict[tuple[object, ...], list[int]] = {}
         for i, gene in enumerate(codes.genes):
-            groups.setdefault((re.sub(r"\d+", "*", gene.name, count=1), gene.options), []).append(i)
+            groups.setdefault((kind_of(gene.name, 1), gene.options), []).append(i)
         alike = [members for members in groups.values() if len(members) > 1]
         parts = [
             part for members in ([[i] for i in range(len(codes.genes))] + alike) for part in self._of(codes, members)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ...search_space.architecture import Architecture, GeneValue
+from ...search_space.paths import path_of
 from ...search_space.quantization import GENE, Scheme, parse_scheme, policy_genes
 from ...search_space.trial import Gene
 from .drawing import group_of, in_order
@@ -84,7 +85,7 @@ def _place(gene: str) -> tuple[str, str]:
     """(row, column): `layers.0` and `mixer` of `quantize.layers.0.mixer`; what is of no layer has a row of its own."""
     part = gene.removeprefix(GENE)
     group = group_of(part)
-    layered = any(piece.isdecimal() for piece in group.split("."))
+    layered = any(isinstance(piece, int) for piece in path_of(group))
     return (group, part.removeprefix(group + ".")) if layered else (part, "")
 
 

@@ -1,6 +1,5 @@
 """What stands in one card of the drawing of an architecture: the pictures of the genes of one group, side by side."""
 
-import re
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
@@ -13,14 +12,14 @@ from .glyphs import CELL, local_name
 Chosen = Sequence[tuple[Gene, GeneValue]]
 Cell = Callable[[float, float, float], Markup]  # (x, y, width) -> picture
 GAP = 12.0
-FFN = re.compile(r"ffn|mlp|expansion|hidden")
+FFN = ("ffn", "mlp", "expansion", "hidden")
 HEADS = ("heads", "kv_heads", "n_head", "n_heads", "num_heads")
 FUNNEL_HEIGHT = 38.0, 46.0  # least and most
 
 
 def contents(x: float, y: float, w: float, chosen: Chosen, *, layer: bool) -> tuple[Markup, float]:
     """(picture, height). In a layer, what belongs to the FFN stands on the right, all else on the left."""
-    ffn = [pair for pair in chosen if FFN.search(local_name(pair[0].name))]
+    ffn = [pair for pair in chosen if any(word in local_name(pair[0]) for word in FFN)]
     other = [pair for pair in chosen if pair not in ffn]
     if not layer or not ffn:
         return _grid(x, y, w, _cells(chosen))
@@ -55,7 +54,7 @@ def _ffn(x: float, y: float, w: float, chosen: Chosen, height: float) -> tuple[M
 
 def _cells(chosen: Chosen) -> list[Cell]:
     """One for each gene; heads and the group that shares their keys make one together."""
-    by_name = {local_name(gene.name): (gene, value) for gene, value in chosen}
+    by_name = {local_name(gene): (gene, value) for gene, value in chosen}
     heads = next((by_name[n] for n in HEADS if n in by_name), None)
     group = by_name.get("group")
     if heads is None or not glyphs.few_heads(heads[0], group[0] if group else None):

@@ -4,12 +4,13 @@
 residual stream beside the cards. Layers that the space has and this net has not are dashed.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 
 from markupsafe import Markup
 
+from ...search_space import paths
 from ...search_space.architecture import Architecture
+from ...search_space.paths import kind_of, numbers_in, path_of, text_of
 from ...search_space.quantization import GENE
 from ...search_space.trial import Gene, make_gene
 from . import glyphs
@@ -23,12 +24,8 @@ STREAM_GENES = ("width", "dim", "d_model", "embed_dim", "n_embd", "hidden_size")
 
 
 def group_of(name: str) -> str:
-    """The part of the net that a gene is of: up to its last number, else up to its last dot; "" is the whole net."""
-    parts = name.split(".")
-    numbered = [i for i, part in enumerate(parts[:-1]) if part.isdecimal()]
-    if numbered:
-        return ".".join(parts[: numbered[-1] + 1])
-    return name if name in ENDS and name != "norm" else ".".join(parts[:-1])
+    """The part of the net that a gene is of: a layer, a module; "" is the whole net."""
+    return name if name in ENDS and name != "norm" else text_of(paths.group_of(path_of(name)))
 
 
 def groups(names: Iterable[str]) -> dict[str, list[str]]:
@@ -42,7 +39,7 @@ def groups(names: Iterable[str]) -> dict[str, list[str]]:
 def in_order(found: Iterable[str]) -> list[str]:
     """Groups from the input of the net to its output."""
     found = list(found)
-    seen = list(dict.fromkeys(map(_family, found)))
+    seen = list(dict.fromkeys(map(kind_of, found)))
     return sorted(found, key=lambda g: _place(g, seen))
 
 
@@ -51,11 +48,11 @@ def draw(architecture: Architecture, genes: Mapping[str, Gene]) -> Markup:
     named = [*genes, *(n for n in architecture if n not in genes)]
     members = groups(n for n in named if not n.startswith(GENE))
     present = {g: _chosen(architecture, genes, names) for g, names in members.items()}
-    families = {_family(g) for g, chosen in present.items() if chosen}
-    stacks = {_family(g) for g in members if g.rsplit(".", 1)[-1].isdecimal()}
+    families = {kind_of(g) for g, chosen in present.items() if chosen}
+    stacks = {kind_of(g) for g in members if _is_layer(g)}
     rows, y = [_terminal("output", 1)], 36.0
     for group in reversed(members):
-        if _family(group) in families:
+        if kind_of(group) in families:
             picture, height = _card(group, present[group], y, titled=len(stacks) > 1)
             rows.append(picture)
             y += height + BETWEEN
@@ -72,15 +69,14 @@ def _chosen(architecture: Architecture, genes: Mapping[str, Gene], names: Iterab
     return [(genes.get(n) or make_gene(n, [value]), value) for n, value in have]
 
 
-def _family(group: str) -> str:
-    """What layers of one stack share: `layers.#`."""
-    return re.sub(r"\d+", "#", group)
+def _is_layer(group: str) -> bool:
+    return isinstance(path_of(group)[-1], int)
 
 
 def _place(group: str, seen: list[str]) -> tuple[int, int, list[int]]:
     """Sorting key: the whole net and the stem first, the readout last, numbers as numbers."""
-    end = -3 if not group else ENDS.get(group.split(".")[0], 0)
-    return end, seen.index(_family(group)), [int(n) for n in re.findall(r"\d+", group)]
+    end = -3 if not group else ENDS.get(str(path_of(group)[0]), 0)
+    return end, seen.index(kind_of(group)), numbers_in(group)
 
 
 def _terminal(word: str, y: float) -> Markup:
@@ -97,7 +93,7 @@ def _stream(whole: Chosen, bottom: float) -> Markup:
 
 def _card(group: str, chosen: Chosen, y: float, *, titled: bool) -> tuple[Markup, float]:
     """One group as (picture, height)."""
-    keep = [(g, v) for g, v in chosen if glyphs.local_name(g.name) == "keep"]
+    keep = [(g, v) for g, v in chosen if glyphs.local_name(g) == "keep"]
     rest = [pair for pair in chosen if pair not in keep]
     left_out = not rest and all(value is False for _, value in keep)
     if left_out:
@@ -105,7 +101,7 @@ def _card(group: str, chosen: Chosen, y: float, *, titled: bool) -> tuple[Markup
         inside = box(LEFT, y, WIDTH - LEFT - 2, height, "ghost", 8)
         inside += text((LEFT + WIDTH) / 2, y + 16, f"{group} is left out", "small faint middle")
     else:
-        title = (group or "whole net") if titled or not group.rsplit(".", 1)[-1].isdecimal() else ""
+        title = (group or "whole net") if titled or not _is_layer(group) else ""
         inside, height = _full(group, title, rest, y)
     node = _node(group, keep, y + height / 2, left_out)
     return Markup('<g data-group="{}">{}{}</g>').format(group, inside, node), height
@@ -131,12 +127,11 @@ def _branches(y: float, height: float) -> Markup:
 
 def _node(group: str, keep: Chosen, y: float, left_out: bool) -> Markup:
     """The number of a layer, on the stream. It carries the gene that keeps the layer."""
-    number = group.rsplit(".", 1)[-1]
-    if not number.isdecimal():
+    if not _is_layer(group):
         return Markup()
     circle = Markup('<circle cx="{:g}" cy="{:g}" r="11" class="{}"/>')
     picture = circle.format(STREAM, y, "node out" if left_out else "node")
-    picture += text(STREAM, y + 4, number, "small middle faint" if left_out else "small middle strong")
+    picture += text(STREAM, y + 4, str(path_of(group)[-1]), "small middle faint" if left_out else "small middle strong")
     for gene, value in keep:
         picture = glyphs.mark(gene.name, glyphs.about(gene, value), picture)
     return picture

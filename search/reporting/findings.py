@@ -13,7 +13,7 @@ from ...search_space.quantization import GENE, policy_genes
 from ...tasks.metrics import quality_text
 from .analysis import OURS
 from .curves import Curve
-from .glyphs import HUES, share, shown
+from .glyphs import HUES, local_name, share, shown
 from .marginals import ABSENT, Marginal
 from .plots import FRONT, OTHERS
 
@@ -92,7 +92,7 @@ def _cell(m: Marginal, at: int) -> tuple[str, str, float]:
 
 def legend(along: Sequence[Marginal], name: str = "") -> list[tuple[str, list[tuple[str, str]]]]:
     """(gene, (class, option)): what the colours mean, once for genes that offer the same; name: of all these genes."""
-    offers = {m.gene.options: name or m.gene.name.rsplit(".", 1)[-1] for m in reversed(along) if not m.gene.nested}
+    offers = {m.gene.options: name or local_name(m.gene) for m in reversed(along) if not m.gene.nested}
     return [
         (next(names)[1], [(f"hue{i % HUES}", shown(option)) for i, option in enumerate(options)])
         for options, names in groupby(reversed(offers.items()), key=lambda item: item[0])

@@ -18,8 +18,8 @@ SLOTS = ("mixer", "ffn", "stem", "position", "readout")
 NOTHING = ("none", "None", "False")
 
 
-def local_name(gene: str) -> str:
-    return gene.rsplit(".", 1)[-1]
+def local_name(gene: Gene) -> str:
+    return str(gene.path[-1])
 
 
 def shown(value: object) -> str:
@@ -60,7 +60,7 @@ def about(gene: Gene, value: GeneValue) -> str:
 def label_glyph(x: float, y: float, w: float, gene: Gene, value: GeneValue) -> Markup:
     """An alternative: a coloured label. The same option has the same colour in every layer."""
     index = gene.options.index(value) if value in gene.options else 0
-    local, nothing = local_name(gene.name), shown(value) in NOTHING
+    local, nothing = local_name(gene), shown(value) in NOTHING
     style, ink = ("nothing", "faint") if nothing else (f"hue{index % HUES}", "strong")
     if local in SLOTS:  # the name of an operator says what it is of
         word = f"no {local}" if nothing else shown(value)
@@ -99,9 +99,9 @@ def heads_glyph(
     (gene, value), (of, each) = heads, group or (heads[0], 1)
     clusters, squares = _count(gene.top), _count(of.top) if group else 1
     edge = min(9.0, (w - 4 * (clusters - 1)) / (clusters * squares) - 1.5)
-    words = f"{local_name(gene.name)} {shown(value)}"
+    words = f"{local_name(gene)} {shown(value)}"
     if group:
-        words = f"{words.replace('kv_heads', 'kv')}, {local_name(of.name)} {shown(each)}"
+        words = f"{words.replace('kv_heads', 'kv')}, {local_name(of)} {shown(each)}"
     picture = text(x, y + 12, words, "small", room=w)
     for i in range(clusters):
         start = x + i * (squares * (edge + 1.5) + 4)
@@ -128,7 +128,7 @@ def share(gene: Gene, value: GeneValue) -> float:
 
 def _caption(x: float, y: float, w: float, gene: Gene, value: GeneValue) -> Markup:
     number = f"{shown(value)} of {shown(gene.top)}" if len(gene.options) > 1 else shown(value)
-    left = text(x, y + 12, local_name(gene.name), "small", room=w - 5.6 * len(number))
+    left = text(x, y + 12, local_name(gene), "small", room=w - 5.6 * len(number))
     return left + text(x + w, y + 12, number, "small strong end")
 
 

@@ -1,6 +1,5 @@
 """The judgement of one pair of nets."""
 
-import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,10 +7,11 @@ import torch
 
 from ...errors import UserError
 from ..inputs import Inputs, map_tensors, random_like
+from ..paths import kind_of, numbers_in
 from ..probe import Probed
 from .mask import Pair, mask_error
 from .nets import Nets, Run, difference, random_values, run, with_shared_constants
-from .pairs import Step, kind
+from .pairs import Step
 from .permute import is_symmetric
 from .regroup import regrouped
 
@@ -79,15 +79,12 @@ def _renamed(pair: Pair, step: Step) -> Fault | None:
 
     Unless the names say the number, as those of alternatives do (`convs.k3` in the place of `convs.k5`).
     """
-    top, low = map(str, step.values)
-    says = all(top in _numbers(n) for n in pair.absent) and all(low in _numbers(n) for n in pair.added)
-    if not step.gene.nested or not pair.shared or (says and {*map(kind, pair.absent)} == {*map(kind, pair.added)}):
+    top, low = step.values
+    says = all(top in numbers_in(n) for n in pair.absent) and all(low in numbers_in(n) for n in pair.added)
+    alike = {*map(kind_of, pair.absent)} == {*map(kind_of, pair.added)}
+    if not step.gene.nested or not pair.shared or (says and alike):
         return None
     return Fault(pair, "renamed", pair.added[0])
-
-
-def _numbers(name: str) -> list[str]:
-    return re.findall(r"\d+", name)
 
 
 def _judged(pair: Pair, step: Step, small: Run) -> Fault | None:

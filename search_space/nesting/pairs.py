@@ -1,12 +1,12 @@
 """Which nets are compared: each gene at its top and below, in every context that may change what it means."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from ..architecture import Architecture, GeneValue
 from ..corner import fits
+from ..paths import kind_of, numbers_in
 from ..probe import Probe, Probed
 from ..trial import Gene
 
@@ -40,13 +40,8 @@ class Step:
     def moves(self) -> tuple[tuple[str, object, object], ...]:
         """The parameters that differ, without the numbers of layers in their names."""
         names = self.small.layouts.keys() | self.large.layouts.keys()
-        pairs = ((kind(n), self.large.layouts.get(n), self.small.layouts.get(n)) for n in sorted(names))
+        pairs = ((kind_of(n), self.large.layouts.get(n), self.small.layouts.get(n)) for n in sorted(names))
         return tuple(dict.fromkeys(p for p in pairs if p[1] != p[2]))
-
-
-def kind(name: str) -> str:
-    """A name without its numbers: layers are of one kind."""
-    return re.sub(r"\d+", "#", name)
 
 
 class _Seen:
@@ -72,14 +67,14 @@ def steps(probed: Probed) -> Iterator[Step]:
     a kind is compared as well.
     """
     space = _Seen(probed)
-    last = {kind(name): name for name in space.genes}
+    last = {kind_of(name): name for name in space.genes}
     seen: set[object] = set()
     later: list[Step] = []
     for gene in space.genes.values():
         for index, context in enumerate(_contexts(space, gene)):
             for step in _from(space, gene, context):
-                mark = (kind(gene.name), step.values, step.moves)
-                if mark not in seen or (not index and last[kind(gene.name)] == gene.name):
+                mark = (kind_of(gene.name), step.values, step.moves)
+                if mark not in seen or (not index and last[kind_of(gene.name)] == gene.name):
                     yield step
                 elif index and gene.nested and _others(step, space) not in seen:
                     later.append(step)
@@ -94,7 +89,7 @@ def _others(step: Step, space: _Seen) -> object:
     """The gene and the alternatives of the context that differ from the first, by kind."""
     architecture = step.large.architecture
     flipped = (n for n in architecture if not space.genes[n].nested and architecture[n] != space.genes[n].top)
-    return kind(step.gene.name), step.values, frozenset((kind(n), architecture[n]) for n in flipped)
+    return kind_of(step.gene.name), step.values, frozenset((kind_of(n), architecture[n]) for n in flipped)
 
 
 def _contexts(space: _Seen, gene: Gene) -> list[Probe]:
@@ -110,7 +105,7 @@ def _contexts(space: _Seen, gene: Gene) -> list[Probe]:
         if other.name == gene.name or other.nested or not _concerns(other.name, gene.name):
             continue
         for option in other.options[1:]:
-            mark = (kind(other.name), option)
+            mark = (kind_of(other.name), option)
             probe = space.probe({**top, other.name: option, gene.name: gene.top}) if mark not in seen else first
             if probe.architecture.get(other.name) == option and gene.name in probe.architecture:
                 contexts.append(probe)
@@ -121,8 +116,7 @@ def _contexts(space: _Seen, gene: Gene) -> list[Probe]:
 
 def _concerns(other: str, name: str) -> bool:
     """Genes of one layer concern each other, and those of the whole net all; those of other layers do not."""
-    a, b = re.findall(r"\d+", other), re.findall(r"\d+", name)
-    return all(x == y for x, y in zip(a, b, strict=False))
+    return all(x == y for x, y in zip(numbers_in(other), numbers_in(name), strict=False))
 
 
 def _from(space: _Seen, gene: Gene, context: Probe) -> Iterator[Step]:

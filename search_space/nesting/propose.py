@@ -7,10 +7,10 @@ from itertools import islice
 from ...errors import UserError
 from ..corner import fits
 from ..layout import DimRule, Layout, apply_rule, segments_of
+from ..paths import kind_of, path_of
 from .judge import Fault, break_index
 from .mask import Pair, mask_error
 from .nets import Net, run
-from .pairs import kind
 
 Place = tuple[str, int]
 """A parameter and one of its dimensions."""
@@ -113,7 +113,7 @@ def _biases(pair: Pair, sizes: Sizes, places: Sequence[Place]) -> list[Place]:
 def _mark(pair: Pair, place: Place) -> object:
     """The same for a dimension of one parameter in all layers that look alike."""
     name, dim = place
-    return kind(name), dim, pair.values[name].shape
+    return kind_of(name), dim, pair.values[name].shape
 
 
 def _owner(place: Place) -> str:
@@ -181,7 +181,7 @@ def _rules(pair: Pair, chosen: Guess) -> dict[str, dict[int, DimRule]]:
 
 
 def _pattern(name: str) -> str:
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+    return ".".join("*" if isinstance(part, int) else part for part in path_of(name))
 
 
 def _confirmed(pair: Pair, rules: dict[str, dict[int, DimRule]]) -> dict[str, dict[int, DimRule]] | None:
