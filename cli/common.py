@@ -21,7 +21,9 @@ app = typer.Typer(
 )
 
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder. Default: one in ~/.cache/nas.")]
-TaskOption = Annotated[str | None, typer.Option("--task", help="digits, fashion-mnist[:FOLDER], image-folder:PATH.")]
+TaskOption = Annotated[
+    str | None, typer.Option("--task", help="digits, fashion-mnist[:FOLDER], image-folder:PATH, FILE.py:FUNCTION.")
+]
 SpaceOption = Annotated[str | None, typer.Option("--space", help="PRESET, FILE.yaml or FILE.py:FUNCTION.")]
 MOST_BATCH = 2**16
 MOST_NETS = 1_000_000
@@ -39,10 +41,13 @@ def trusting(trust: bool, *folders: Path | None) -> None:
     """With --trust: the code of the space files that these run folders name may be run, from now on."""
     from ..search.run_folder import open_run
     from ..search_space import locate
+    from ..tasks.python_task import trust_task
 
     for folder in folders if trust else ():
         if folder is not None and (folder / "run.json").exists():
-            locate.trust(open_run(folder).description)
+            run = open_run(folder)
+            locate.trust(run.description)
+            trust_task(run.task_name)
 
 
 def stated(**named: Any) -> dict[str, Any]:
@@ -90,8 +95,9 @@ def trained(run: Any) -> Any:
     if run.is_trained():
         return run.supernet()
     from ..search.reporting.terminal import progress_bar
+    from ..tasks.python_task import shown
 
-    say(f"Training the supernet of {run.task_name} once, kept in {run.folder}")
+    say(f"Training the supernet of {shown(run.task_name)} once, kept in {run.folder}")
     with progress_bar(console, "Training") as progress:
         supernet = run.train(lambda done, total, row: progress(done, total, f"loss {row['loss']:.3f}"))
     for event in run.history().events:

@@ -33,6 +33,7 @@ from ..supernet.saved import NAME, packed
 from ..supernet.store import Supernet
 from ..supernet.train import History, Progress, train_in
 from ..tasks import Task, load_task
+from ..tasks.python_task import is_file, recorded, shown
 from .manifest import check_manifest, write_manifest
 
 CURVE, MANIFEST, DESCRIPTION = "history.json", "manifest.json", "run.json"
@@ -187,6 +188,7 @@ def prepare_run(
     space and knobs that are not stated are its own.
     quantize: the policies that nets are trained with, from the weights of `init`.
     """
+    task = recorded(task) if task is not None and is_file(task) else task
     if folder is not None and (folder / DESCRIPTION).exists():
         run = open_run(folder)
         if not run.is_begun():
@@ -218,6 +220,10 @@ def _check_rounding(init: Path | None, quantize: Quantization) -> None:
 
 def _new(task: str, space: str | None, knobs: Mapping[str, Any]) -> Run:
     loaded = load_task(task)
+    if space is None and not loaded.space:
+        raise UserError(
+            f"task {shown(task)} names no default space; give one: --space PRESET, FILE.yaml or FILE.py:FUNCTION"
+        )
     description = describe_space(loaded.space if space is None else space, loaded.input_shape, loaded.classes)
     return Run(Path(), task, description, make_recipe(None, knobs))
 
@@ -232,13 +238,15 @@ def _after(other: Run, task: str | None, space: str | None, knobs: Mapping[str, 
 def _in_cache(run: Run, space: str) -> Path:
     start = [run.init] if run.init else []
     key = json.dumps([run.task_name, run.description, run.recipe.identity(), *start], sort_keys=True, default=str)
-    name = f"{run.task_name.split(':')[0]}-{Path(space.split(':')[0]).stem}"
+    name = f"{Path(run.task_name.split(':')[0]).stem}-{Path(space.split(':')[0]).stem}"
     return cache_folder() / "runs" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 def _agree(run: Run, task: str | None, space: str | None, recipe: Recipe, option: str = "--run") -> None:
     if task is not None and task != run.task_name:
-        raise UserError(f"{run.folder} is a run of task {run.task_name!r}, not {task!r}; name another {option}")
+        raise UserError(
+            f"{run.folder} is a run of task {shown(run.task_name)!r}, not {shown(task)!r}; name another {option}"
+        )
     if space is not None:
         asked = describe_space(space, run.task.input_shape, run.task.classes)
         if asked != {n: v for n, v in run.description.items() if n != "quantize"}:

@@ -1,4 +1,4 @@
-"""Spaces in Python files: whose code runs, and what can be wrong with it.
+"""Spaces and tasks in Python files: whose code runs, and what can be wrong with it.
 
 A file runs where the user named it (`--space FILE.py:FUNCTION`) or said that it may (`--trust`, `trust=True`). Both
 leave a record in the user's cache, by path and content, so that a run goes on working and a stranger's folder does not.
@@ -68,18 +68,44 @@ def python_space(path: Path, name: str, shape: tuple[int, ...], classes: int) ->
 
     Errors: the file fails when it is imported; there is no such function; it cannot be called with a trial.
     """
+    space = object_in(path, name)
+    return (
+        space
+        if isinstance(space, SearchSpace)
+        else _with_fit(path, name, space, {"input_shape": shape, "classes": classes})
+    )
+
+
+def object_in(path: Path, name: str) -> Any:
+    """What `name` is in the file, which is imported. Errors: it fails; there is no such function or object."""
     module = _import(path)
-    found = vars(module).get(name)
-    if isinstance(found, SearchSpace):
-        return found
-    if not callable(found):
+    value = vars(module).get(name)
+    if value is None:
         functions = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
         raise unknown(f"function in {path.name}", name, functions)
-    return _with_fit(path, name, found, {"input_shape": shape, "classes": classes})
+    return value
+
+
+def result_of(path: Path, name: str, function: Any, right: str) -> Any:
+    """What a function of the file returns. Error: it cannot be called without arguments, or raises."""
+    if not inspect.isfunction(function):
+        raise UserError(f"{path}: {name} is a {type(function).__name__}; {right}")
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise UserError(f"{_line(path, function)}: {name} cannot be called: {error}; {right}") from None
+    try:
+        return function()
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{_place(path, error)} fails in {name}(): {_reason(error)}") from error
 
 
 def _with_fit(path: Path, name: str, function: Callable[..., Any], offered: dict[str, Any]) -> SpaceFunction:
     right = "a space function takes a trial (and may take input_shape and classes) and returns a torch.nn.Module"
+    if not callable(function):
+        raise UserError(f"{path}: {name} is a {type(function).__name__}; {right}")
     if inspect.isclass(function):
         raise UserError(f"{_line(path, function)}: {name} is a class; {right}")
     try:

@@ -38,6 +38,7 @@ def task_of(
     terms: Mapping[str, float] | None = None,
     distillation: "Distillation | None" = None,
     name: str = "task",
+    space: str = "",
     batch_size: int | None = None,
 ) -> "Task":
     """A task from your own data, loss and metric.
@@ -57,7 +58,7 @@ def task_of(
     metric: a name ("accuracy", "mse", "mae"), a torchmetrics object (updated batch by batch), a function of all
         predictions and targets, or a pair (name, one of these). None: the loss.
     better: whether the metric is to be made large ("max") or small ("min"). None: what the metric says of itself.
-    outputs, labels, terms, distillation, batch_size: see `Task`.
+    outputs, labels, terms, distillation, space, batch_size: see `Task`.
     Errors: data in no form that is known; parts that a batch does not have; a metric that is none.
 
     >>> task = nas.Task.of(train=(x, y), validation=(xv, yv), loss=nn.MSELoss(), metric="mse")
@@ -68,6 +69,7 @@ def task_of(
     values = _are_values(_checked(splits["train"]))
     task = cls(
         name=name,
+        space=space,
         train=splits["train"],
         validation=splits["validation"],
         test=last,

@@ -6,6 +6,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from ..errors import unknown
+from .python_task import is_file, python_task
 from .task import Task
 
 Loader = Callable[[str | None], Task]
@@ -33,9 +34,14 @@ def task_names() -> list[str]:
 
 
 def load_task(name: str) -> Task:
-    """The task `name`, or `name:ARGUMENT`: `digits`, `fashion-mnist:FOLDER`, `image-folder:PATH?size=64&channels=3`."""
+    """The task `name`, or `name:ARGUMENT`: `digits`, `fashion-mnist:FOLDER`, `image-folder:PATH?size=64&channels=3`.
+
+    `FILE.py:FUNCTION` is what the function of your own file returns. Errors: no such task; a file that fails.
+    """
+    if is_file(name):
+        return python_task(name)
     base, colon, argument = name.partition(":")
     names = task_names()
     if base not in names:
-        raise unknown("task", base, names)
+        raise unknown("task", base, [*names, "FILE.py:FUNCTION"])
     return _loaders[base](argument if colon else None)
