@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ...errors import NotFinite, UserError, unknown
 from .clipping import Range, dual_clip, mse
-from .entropy import entropy
 from .quantizers import Affine, affine_of
 
 Observer = Callable[[Tensor, int, bool], Range]
@@ -57,7 +56,6 @@ OBSERVERS: dict[str, Observer] = {
     "min_max": _checked(min_max),
     "mse": _checked(mse),
     "dual_clip": _checked(dual_clip),
-    "entropy": _checked(entropy),
     "lsq": _checked(lsq),
     **{f"percentile_{p}": _checked(percentile(p)) for p in (0.999, 0.9999, 0.99999)},  # RepQ-ViT's
 }
