@@ -113,8 +113,8 @@ class Job:
         console: Console,
     ) -> Found:
         """Search, compare and write."""
-        storage, log = self.storage, journal.FrontLog()
-        with live.watching(console, "Searching") as watch:
+        storage, log = self.storage, journal.FrontLog(self.run.task.metric)
+        with live.watching(console, "Searching", self.run.task.metric) as watch:
 
             def progress(done: int, total: int, study: Study) -> None:
                 log(done, total, study)
@@ -123,7 +123,7 @@ class Job:
             answer = pipeline.find(served, limits, question, storage=storage, progress=progress)
         others = {}
         if self.baselines:
-            with live.watching(console, "Comparing") as watch:
+            with live.watching(console, "Comparing", self.run.task.metric) as watch:
                 others = compare_baselines(answer.study, seed=question.seed, storage=storage, progress=watch)
         with console.status("Writing files"):
             findings = analysis.analyse(answer, others)

@@ -17,7 +17,7 @@ from ..supernet.load import load
 from ..supernet.quantize.post_training import SAMPLES
 from ..supernet.quantize.quantized import Quantized
 from ..tasks import Task
-from ..tasks.metrics import quality_text
+from ..values import Metric
 
 NAME = "parity.json"
 
@@ -30,7 +30,7 @@ class Parity:
     answers (of values R squared). It and `file`: None without an ONNX file.
     """
 
-    metric: str
+    metric: Metric
     split: str
     samples: int | None
     calibrated: int
@@ -41,9 +41,9 @@ class Parity:
 
     @property
     def text(self) -> str:
-        found = f"in floats {quality_text(self.floats, self.metric)}, quantized {quality_text(self.twin, self.metric)}"
+        found = f"in floats {self.metric.text(self.floats)}, quantized {self.metric.text(self.twin)}"
         if self.file is not None and self.agreement is not None:
-            file = quality_text(self.file, self.metric)
+            file = self.metric.text(self.file)
             found += f", as model.onnx {file}, agreeing with the quantized net by {self.agreement:.2%}"
         fewer = f", all that there are of the {SAMPLES} asked for" if self.calibrated < SAMPLES else ""
         same = "the whole stream" if self.samples is None else f"the same {self.samples}"
@@ -58,7 +58,7 @@ def parity(floats: nn.Module, net: Quantized, task: Task, split: str, folder: Pa
     data, twin = split_of(task, split), predictor(net.twin.eval(), task)
     calibrated = len(tree_leaves(task.calibration_inputs(SAMPLES))[0])
     result = Parity(
-        task.metric.name,
+        task.metric,
         split,
         data.size,
         calibrated,
@@ -87,7 +87,7 @@ def codes_in_file(net: Quantized, target: Device | None) -> dict[str, str]:
 
 
 def write_parity(found: Parity, folder: Path) -> None:
-    write_atomic(folder / NAME, json.dumps(asdict(found), indent=1))
+    write_atomic(folder / NAME, json.dumps({**asdict(found), "metric": found.metric.name}, indent=1))
 
 
 def read_parity(folder: Path) -> dict[str, Any] | None:

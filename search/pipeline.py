@@ -10,8 +10,7 @@ import pandas as pd
 from ..errors import Infeasible
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
-from ..tasks.metrics import quality_text
-from ..values import P95, Estimate, Limit
+from ..values import P95, Estimate, Limit, Metric
 from .calibration import prediction_notes
 from .candidates import Candidates
 from .costs import ALWAYS, CostMetric, check_estimates, cost_named, on_device
@@ -39,7 +38,7 @@ class Answer:
     """
 
     architecture: Architecture
-    metric: str
+    metric: Metric
     validation: float
     test: float | None
     latency: Estimate
@@ -58,11 +57,6 @@ class Answer:
     def bound_ms(self) -> float | None:
         """The most latency on the first device, in milliseconds."""
         return self.limits.get("latency_ms")
-
-    @property
-    def sign(self) -> int:
-        """What turns a quality into a loss: -1 where more is better."""
-        return self.study.problem.objectives[self.metric].sign
 
 
 def find(
@@ -115,8 +109,7 @@ def find(
 def _answer(
     served: Sequence[Candidates], bounds: Sequence[AppliedLimit], question: Question, study: Study, verdict: Verdict
 ) -> Answer:
-    candidates, task = served[0], served[0].task
-    chosen, metric = verdict.architecture, task.metric.name
+    candidates, task, chosen = served[0], served[0].task, verdict.architecture
     quality = candidates.quality(chosen)
     front, trials = _front(study, chosen), study.trials()
     costs = _costs(served, bounds, question)
@@ -127,7 +120,7 @@ def _answer(
     limits = {bound.name: bound.upper for bound in bounds}
     return Answer(
         architecture=chosen,
-        metric=metric,
+        metric=task.metric,
         validation=quality,
         test=None if task.test is None else evaluate_subnet(candidates.supernet, task, chosen, "test"),
         latency=verdict.latency,
@@ -137,7 +130,7 @@ def _answer(
         study=study,
         trials=_with_costs(candidates, trials, study.architectures, shown, verdict),
         notes=verdict.notes,
-        bounded_by=_bounded_by(study, metric, quality, bounds, verdict),
+        bounded_by=_bounded_by(study, task.metric, quality, bounds, verdict),
         costs=estimates,
         limits=limits if verdict.bound_ms is None else {**limits, "latency_ms": verdict.bound_ms},
         fallen=verdict.fallen,
@@ -196,18 +189,17 @@ def _verified(candidates: Candidates, study: Study, bounds: Sequence[AppliedLimi
     if not any(bound.measured for bound in timed):
         return verify(candidates, [e.architecture for e in study.front_evaluations()], timed)
     may = [e for e in study.evaluations if not e.failed and all(each.may_keep(e.architecture) for each in bounds)]
-    losses = _losses(candidates, study, may)
+    losses = _losses(candidates, may)
     ranked = [e.architecture for e in may if e.architecture.id in losses]
     ranked.sort(key=lambda a: (losses[a.id], candidates.latency(a).value))
     return verify(candidates, ranked, timed, losses)
 
 
-def _losses(candidates: Candidates, study: Study, evaluations: Sequence[Evaluation]) -> dict[str, float]:
+def _losses(candidates: Candidates, evaluations: Sequence[Evaluation]) -> dict[str, float]:
     """Quality by id, the smaller the better, where it is finite."""
-    metric = candidates.task.metric.name
-    found = {e.architecture.id: e.metrics[metric] for e in evaluations}
-    sign = study.problem.objectives[metric].sign
-    return {net: sign * quality for net, quality in found.items() if isfinite(quality)}
+    metric = candidates.task.metric
+    losses = {e.architecture.id: metric.sign * e.metrics[metric.name] for e in evaluations}
+    return {net: loss for net, loss in losses.items() if isfinite(loss)}
 
 
 def _with_costs(
@@ -234,19 +226,17 @@ def _with_costs(
     )
 
 
-def _bounded_by(study: Study, metric: str, quality: float, bounds: Sequence[AppliedLimit], verdict: Verdict) -> str:
+def _bounded_by(study: Study, metric: Metric, quality: float, bounds: Sequence[AppliedLimit], verdict: Verdict) -> str:
     """The limits that kept a better net from being chosen."""
-    sign, more = study.problem.objectives[metric].sign, comparative(metric)
-    better = [e for e in study.evaluations if not e.failed and sign * e.metrics[metric] < sign * quality]
+
+    def loss(evaluation: Evaluation) -> float:
+        return metric.sign * evaluation.metrics[metric.name]
+
+    better = [e for e in study.evaluations if not e.failed and loss(e) < metric.sign * quality]
     exceeding = [e for e in better if not e.feasible or e.architecture.id in verdict.fallen]
     names = [b.title for b in bounds if any(e.metrics.get(b.constraint.name, -inf) > b.upper for e in exceeding)]
     names += ["latency as measured"] if any(e.feasible for e in exceeding) else []
     if not names:
-        return f"nothing: no net that was evaluated is {more}"
-    best = quality_text(max((e.metrics[metric] for e in exceeding), key=lambda value: -sign * value), metric)
-    return f"{', '.join(names)}; {more} nets that exceed it: {len(exceeding)}, up to {best}"
-
-
-def comparative(metric: str) -> str:
-    """How a net is called whose quality is better."""
-    return "more accurate" if metric == "accuracy" else "better"
+        return "nothing: no net that was evaluated is better"
+    best = metric.sign * min(map(loss, exceeding))
+    return f"{', '.join(names)}; better nets that exceed it: {len(exceeding)}, up to {metric.text(best)}"

@@ -172,11 +172,6 @@ def metric_named(name: str, better: Better | None = None) -> Metric:
     return Metric(name, "", better or inferred(name), "share" if share else "number")
 
 
-def quality_text(value: float, name: str) -> str:
-    """A value of the metric of that name: in per cent where it is a share, else plainly."""
-    return metric_named(name).text(value)
-
-
 def _streams(given: Any) -> bool:
     """Whether it has the methods of a torchmetrics metric."""
     return all(callable(getattr(given, method, None)) for method in ("update", "compute", "reset"))

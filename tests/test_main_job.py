@@ -160,7 +160,7 @@ def test_limits_are_kept_and_named(searched, space, limit, column, upper):
     result = ask(run, space, *limit)
     assert result.code == 0, result.err
     assert (pd.read_csv(run / "front.csv")[column] <= upper).all()
-    assert re.search(rf"bounded by +│ {COSTS[column].metric.title}; more accurate nets that exceed it: \d", result.out)
+    assert re.search(rf"bounded by +│ {COSTS[column].metric.title}; better nets that exceed it: \d", result.out)
 
 
 @pytest.mark.slow

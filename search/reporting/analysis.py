@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from ...tasks.metrics import quality_text
+from ...values import Metric
 from ..pipeline import Answer
 from ..study import Study
 from .curves import Curve, curve_of, frame_of
@@ -25,6 +25,7 @@ class Analysis:
     as predicted, `id`; missing where none does). fronts: those of the baselines, by name. knee: the net at the bend.
     """
 
+    metric: Metric
     why: list[str]
     knee: str
     importances: Mapping[str, Mapping[str, float]]
@@ -32,9 +33,6 @@ class Analysis:
     curves: Mapping[str, Curve]
     comparison: pd.DataFrame
     fronts: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    metric: str = "accuracy"
-    sign: int = -1
-    """Of the metric: -1 where more is better, else 1."""
 
 
 def analyse(answer: Answer, baselines: Mapping[str, Study] | None = None) -> Analysis:
@@ -45,6 +43,7 @@ def analyse(answer: Answer, baselines: Mapping[str, Study] | None = None) -> Ana
     by_latency = sorted(answer.study.front_evaluations(), key=lambda e: e.metrics["latency_ms"])
     rows = [_row(name, study, curves, answer.metric) for name, study in studies.items()]
     return Analysis(
+        metric=answer.metric,
         why=why(answer),
         knee=str(answer.study.knee()["id"]),
         importances=importances(answer.study),
@@ -52,15 +51,13 @@ def analyse(answer: Answer, baselines: Mapping[str, Study] | None = None) -> Ana
         curves=curves,
         comparison=pd.DataFrame(rows),
         fronts={name: study.front() for name, study in (baselines or {}).items()},
-        metric=answer.metric,
-        sign=answer.sign,
     )
 
 
 def comparison_notes(analysis: Analysis) -> list[str]:
     """A sentence for each baseline that did as well as the search in its front, or better in its best net."""
     own, *others = analysis.comparison.to_dict("records")
-    metric, sign = analysis.metric, analysis.sign
+    metric = analysis.metric
     notes = [
         f"{row['search'].capitalize()} covers as much as this search or more: hypervolume {row['hypervolume']:.4f} "
         f"with {row['evaluations']} evaluations, against {own['hypervolume']:.4f} with {own['evaluations']}."
@@ -69,24 +66,23 @@ def comparison_notes(analysis: Analysis) -> list[str]:
     ]
     return notes + [
         f"{row['search'].capitalize()} found a net that keeps the limits, as predicted, and is better on validation "
-        f"than the best of this search: {row['id']}, {quality_text(row['best'], metric)} against "
-        f"{quality_text(own['best'], metric)}."
+        f"than the best of this search: {row['id']}, {metric.text(row['best'])} against "
+        f"{metric.text(own['best'])}."
         for row in others
-        if row["id"] is not None and sign * row["best"] < sign * own["best"]
+        if row["id"] is not None and metric.sign * row["best"] < metric.sign * own["best"]
     ]
 
 
-def _row(name: str, study: Study, curves: Mapping[str, Curve], metric: str) -> dict[str, object]:
+def _row(name: str, study: Study, curves: Mapping[str, Curve], metric: Metric) -> dict[str, object]:
     front = study.front_evaluations()
-    sign = study.problem.objectives[metric].sign
-    best = min(front, key=lambda e: (sign * e.metrics[metric], e.metrics["latency_ms"]), default=None)
+    best = min(front, key=lambda e: (metric.sign * e.metrics[metric.name], e.metrics["latency_ms"]), default=None)
     share = curves[name].hypervolume[-1] if name in curves and curves[name].hypervolume else 0.0
     return {
         "search": name,
         "evaluations": len(study),
         "hypervolume": share,
         "front": len(front),
-        "best": None if best is None else best.metrics[metric],
+        "best": None if best is None else best.metrics[metric.name],
         "latency_ms": None if best is None else best.metrics["latency_ms"],
         "id": None if best is None else best.architecture.id,
     }

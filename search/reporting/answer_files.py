@@ -78,7 +78,6 @@ def _written(
         events=history.events,
         metric=answer.metric,
         analysis=analysis,
-        sign=answer.sign,
     )
     write_report(folder / REPORT, report)
     return facts

@@ -29,7 +29,7 @@ def answer_json(
     return {
         "id": answer.architecture.id,
         "architecture": dict(answer.architecture),
-        "metric": answer.metric,
+        "metric": answer.metric.name,
         "validation": answer.validation,
         "test": answer.test,
         "latency": _estimate(answer.latency),

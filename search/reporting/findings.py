@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from ...pages import styled
 from ...search_space.quantization import GENE, policy_genes
-from ...tasks.metrics import quality_text
+from ...values import Metric
 from .analysis import OURS
 from .curves import Curve
 from .glyphs import HUES, local_name, share, shown
@@ -35,11 +35,11 @@ def hypervolume_figure(curves: Mapping[str, Curve]) -> go.Figure:
     return styled(figure, 320)
 
 
-def comparison_rows(comparison: pd.DataFrame, metric: str) -> list[list[str]]:
+def comparison_rows(comparison: pd.DataFrame, metric: Metric) -> list[list[str]]:
     """(search, nets, hypervolume, front, best, latency) of each search; nothing without baselines."""
     return [
         [row["search"], str(row["evaluations"]), f"{row['hypervolume']:.4f}", f"{row['front']} nets"]
-        + (["none", ""] if pd.isna(row["best"]) else [quality_text(row["best"], metric), f"{row['latency_ms']:.3g} ms"])
+        + (["none", ""] if pd.isna(row["best"]) else [metric.text(row["best"]), f"{row['latency_ms']:.3g} ms"])
         for row in (comparison.to_dict("records") if len(comparison) > 1 else ())
     ]
 

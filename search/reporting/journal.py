@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...values import Metric
 from ..evaluation import Evaluation
 from ..pipeline import Answer
 from ..study import Study
@@ -58,7 +59,8 @@ def log_answer(answer: Answer, analysis: Analysis) -> None:
 class FrontLog:
     """Called after every evaluation; logs the start, and each net that improves the front with the hypervolume then."""
 
-    def __init__(self) -> None:
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
         self._front: list[tuple[float, ...]] | None = None
 
     def __call__(self, done: int, total: int, study: Study) -> None:
@@ -69,7 +71,7 @@ class FrontLog:
                 self._see(known)
         newest = study.evaluations[-1]
         if self._see(newest):
-            words = ", ".join(f"{name} {number(newest, name)}" for name in study.problem.objectives)
+            words = ", ".join(f"{name} {number(newest, name, self.metric)}" for name in study.problem.objectives)
             told = (done, total, newest.architecture.id, words, len(self._front), hypervolume_now(study))
             LOG.info("%d/%d: net %s joins the front (%s); %d nets, hypervolume so far %.4f", *told)
 

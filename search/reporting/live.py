@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ...tasks.metrics import quality_text
+from ...values import Metric, number_text
 from ..costs import metric_of
 from ..evaluation import Evaluation
 from ..study import Study
@@ -47,14 +47,14 @@ class Pace:
 
 
 @contextmanager
-def watching(console: Console, title: str) -> Iterator[Watch]:
-    """Yields the function (done, total, study) that a search calls after every evaluation."""
-    with _view(console, title) if console.is_terminal else _lines(console, title) as watch:
+def watching(console: Console, title: str, metric: Metric) -> Iterator[Watch]:
+    """Yields the function (done, total, study) that a search calls after every evaluation. metric: of the quality."""
+    with (_view if console.is_terminal else _lines)(console, title, metric) as watch:
         yield watch
 
 
 @contextmanager
-def _view(console: Console, title: str) -> Iterator[Watch]:
+def _view(console: Console, title: str, metric: Metric) -> Iterator[Watch]:
     """A bar with an ETA, the speed, the hypervolume, and the best nets of the front."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console)
@@ -67,14 +67,14 @@ def _view(console: Console, title: str) -> Iterator[Watch]:
                 return
             bar.update(task, completed=done, total=total)
             state = f"{pace.rate:.3g} nets/s, hypervolume {hypervolume_now(study):.3f}"
-            live.update(Group(bar, state, front_rows(study)))
+            live.update(Group(bar, state, front_rows(study, metric)))
             seen[0] = time.monotonic()
 
         yield watch
 
 
 @contextmanager
-def _lines(console: Console, title: str) -> Iterator[Watch]:
+def _lines(console: Console, title: str, metric: Metric) -> Iterator[Watch]:
     """One line every ten seconds, for logs and pipes."""
     pace, seen = Pace(), [time.monotonic()]
 
@@ -82,28 +82,28 @@ def _lines(console: Console, title: str) -> Iterator[Watch]:
         pace.update(done)
         if time.monotonic() - seen[0] < EVERY:
             return
-        text = f"{title} {done}/{total}, {pace.rate:.3g} nets/s, ETA {pace.eta(total - done)}, {_state(study)}"
+        text = f"{title} {done}/{total}, {pace.rate:.3g} nets/s, ETA {pace.eta(total - done)}, {_state(study, metric)}"
         console.print(text, soft_wrap=True, highlight=False)
         seen[0] = time.monotonic()
 
     yield watch
 
 
-def front_rows(study: Study) -> Table:
+def front_rows(study: Study, metric: Metric) -> Table:
     """The first nets of the front as it is now."""
     front, names = study.front_evaluations(), list(study.problem.objectives)
     table = Table(title=f"Front so far: {len(front)} nets", title_justify="left")
     for name in ("id", *names):
         table.add_column(name.replace("_", " "), justify="left" if name == "id" else "right")
     for evaluation in front[:SHOWN]:
-        table.add_row(evaluation.architecture.id, *(number(evaluation, name) for name in names))
+        table.add_row(evaluation.architecture.id, *(number(evaluation, name, metric) for name in names))
     return table
 
 
-def number(evaluation: Evaluation, name: str) -> str:
-    """A metric as text: a cost as it is, in the unit of its name; a quality that is a share in per cent."""
-    value, metric = evaluation.metrics[name], metric_of(name)
-    return quality_text(value, name) if metric is None else f"{value:.3g}" if metric.unit else metric.text(value)
+def number(evaluation: Evaluation, name: str, metric: Metric) -> str:
+    """A cost or the quality as text, without the unit, which the name of a cost ends with."""
+    value, cost = evaluation.metrics[name], metric_of(name)
+    return number_text(value) if cost and cost.unit else (cost or metric).text(value)
 
 
 def hypervolume_now(study: Study) -> float:
@@ -112,7 +112,7 @@ def hypervolume_now(study: Study) -> float:
     return 0.0 if frame is None else frame.share([e.losses for e in study.front_evaluations()])
 
 
-def _state(study: Study) -> str:
+def _state(study: Study, metric: Metric) -> str:
     front = study.front_evaluations()
-    best = f", best {', '.join(number(front[0], n) for n in study.problem.objectives)}" if front else ""
+    best = f", best {', '.join(number(front[0], n, metric) for n in study.problem.objectives)}" if front else ""
     return f"hypervolume {hypervolume_now(study):.3f}, front {len(front)} nets{best}"

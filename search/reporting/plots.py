@@ -10,7 +10,6 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ...pages import styled
-from ...tasks.metrics import quality_text
 from ...values import Metric
 from ..costs import metric_of
 from ..pareto import non_dominated
@@ -29,18 +28,17 @@ def pareto_figure(
     trials: pd.DataFrame,
     front: pd.DataFrame,
     *,
-    metric: str,
+    metric: Metric,
     chosen: str,
     budget_ms: float | None,
     genes: Sequence[str],
     others: Mapping[str, pd.DataFrame] | None = None,
-    sign: int = -1,
 ) -> go.Figure:
     """Quality against latency of every net that was evaluated; bars are the intervals of the latency.
 
-    others: fronts of other searches by name, drawn dotted. sign: -1 where more of the metric is better, else 1.
+    others: fronts of other searches by name, drawn dotted.
     """
-    known = trials.dropna(subset=[metric, "latency_ms"])
+    known = trials.dropna(subset=[metric.name, "latency_ms"])
     front = front.sort_values("latency_ms")
     fits, told = known["feasible"].astype(bool), genes if len(known) <= HOVERED_GENES else ()
     figure = go.Figure()
@@ -52,7 +50,7 @@ def pareto_figure(
         figure.add_trace(_points(rows, metric, told, name=name, marker=marker))
     line = {"color": FRONT, "width": 2, "shape": "hv"}
     marks = {"color": FRONT, "size": 8}
-    stairs = _stairs(front, metric, sign)
+    stairs = _stairs(front, metric)
     if len(stairs) < len(front):  # on the front by another objective than these two
         beside = front[~front["id"].isin(stairs["id"])]
         hollow = {"color": "rgba(0,0,0,0)", "line": {"color": FRONT, "width": 1.5}, "size": 8}
@@ -66,11 +64,12 @@ def pareto_figure(
     figure.add_trace(_points(best, metric, genes, name="chosen", marker=star).update(error_x=_interval(best, CHOSEN)))
     for (name, rows), colour in zip((others or {}).items(), OTHERS, strict=False):
         line, marks = {"color": colour, "width": 1.5, "shape": "hv", "dash": "dot"}, {"color": colour, "size": 5}
-        ordered = _stairs(rows.sort_values("latency_ms"), metric, sign)
+        ordered = _stairs(rows.sort_values("latency_ms"), metric)
         figure.add_trace(_points(ordered, metric, genes, name=name, mode="lines+markers", line=line, marker=marks))
     figure.update_xaxes(title="latency (ms)", range=_range(known, front, budget_ms))
     figure.update_yaxes(
-        title=metric, tickformat=".1~%" if all(quality_text(v, metric).endswith("%") for v in known[metric]) else None
+        title=metric.label,
+        tickformat=".1~%" if all(metric.text(v).endswith("%") for v in known[metric.name]) else None,
     )
     if budget_ms is not None:
         _mark_budget(figure, budget_ms)
@@ -99,23 +98,22 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
     return styled(figure, 420).update_layout(hovermode="x unified")
 
 
-def _stairs(front: pd.DataFrame, metric: str, sign: int) -> pd.DataFrame:
+def _stairs(front: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """The nets that are on the front by latency and metric alone; a line through others would go up and down."""
-    points = np.column_stack([front["latency_ms"], sign * front[metric]]) if len(front) else np.empty((0, 2))
-    return front[non_dominated(points)]
+    return front[non_dominated(np.column_stack([front["latency_ms"], metric.sign * front[metric.name]]))]
 
 
-def _points(rows: pd.DataFrame, metric: str, genes: Sequence[str], **style: Any) -> go.Scatter:
+def _points(rows: pd.DataFrame, metric: Metric, genes: Sequence[str], **style: Any) -> go.Scatter:
     hover = [_hover(row, metric, genes) for row in rows.to_dict("records")]
     style.setdefault("mode", "markers")
-    return go.Scatter(x=rows["latency_ms"], y=rows[metric], hovertext=hover, hoverinfo="text", **style)
+    return go.Scatter(x=rows["latency_ms"], y=rows[metric.name], hovertext=hover, hoverinfo="text", **style)
 
 
-def _hover(row: Mapping[Any, Any], metric: str, genes: Sequence[str]) -> str:
+def _hover(row: Mapping[Any, Any], metric: Metric, genes: Sequence[str]) -> str:
     """Lines about one net: what was found out about it, then its genes, a line for each part."""
     lines = [
         f"<b>{escape(str(row['id']))}</b>",
-        f"{escape(metric)} {quality_text(row[metric], metric)}",
+        f"{escape(metric.name)} {metric.text(row[metric.name])}",
         latency(row),
     ]
     others = {c: m for c in row if c not in ("latency_ms", "params", "flops") and (m := metric_of(str(c)))}

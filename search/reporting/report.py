@@ -13,8 +13,7 @@ from ...files import write_atomic
 from ...pages import render
 from ...search_space.architecture import Architecture
 from ...search_space.trial import Gene
-from ...tasks.metrics import quality_text
-from ...values import count_text
+from ...values import Metric, count_text
 from ..costs import metric_of
 from . import bits, findings
 from .analysis import Analysis
@@ -33,11 +32,11 @@ class Report:
         `latency_high_ms`, `measured_ms` and the costs of `costs.COSTS` are shown where they are there.
     chosen: id of the net that is the answer, whose genes are `architecture`. space_genes: those of the space, by name.
     cost_by_kind: kind of kernel -> (FLOPs, bytes, number of kernels). history, events: of the training.
-    analysis: what can be said of the search; without it the page has no such sections. sign: of the metric, -1 where
-    more is better, else 1.
+    analysis: what can be said of the search; without it the page has no such sections.
     """
 
     title: str
+    metric: Metric
     facts: Mapping[str, str]
     notes: Sequence[str]
     trials: pd.DataFrame
@@ -49,9 +48,7 @@ class Report:
     cost_by_kind: Mapping[str, tuple[float, float, int]] = field(default_factory=dict)
     history: Sequence[Mapping[str, float]] = ()
     events: Sequence[str] = ()
-    metric: str = "accuracy"
     analysis: Analysis | None = None
-    sign: int = -1
 
 
 def write_report(path: str | PathLike[str], content: Report) -> Path:
@@ -95,7 +92,6 @@ def _pareto(content: Report) -> go.Figure:
         budget_ms=content.budget_ms,
         genes=list(content.space_genes),
         others=content.analysis.fronts if content.analysis else None,
-        sign=content.sign,
     )
 
 
@@ -133,7 +129,7 @@ def _front(content: Report) -> tuple[list[str], list[tuple[str, list[tuple[float
         (
             str(row["id"]),
             [
-                (row[content.metric], quality_text(row[content.metric], content.metric)),
+                (row[content.metric.name], content.metric.text(row[content.metric.name])),
                 (row["latency_ms"], latency(row)),
                 *([(None, row["verdict"])] if verified else []),
                 *((row[c], cost_text(row, c, metric)) for c, metric in columns.items()),
@@ -141,4 +137,4 @@ def _front(content: Report) -> tuple[list[str], list[tuple[str, list[tuple[float
         )
         for row in content.front.to_dict("records")
     ]
-    return ["", "net", content.metric, "latency", *(["verdict"] if verified else []), *titles], rows
+    return ["", "net", content.metric.label, "latency", *(["verdict"] if verified else []), *titles], rows

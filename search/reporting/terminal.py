@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ...tasks.metrics import quality_text
-from ...values import count_text
+from ...values import Metric, count_text
 from ..costs import metric_of
 from ..pipeline import Answer
 from .analysis import Analysis
@@ -41,7 +40,7 @@ def front_table(answer: Answer) -> Table:
     extra = {n: m.label + n.removeprefix(m.name) for n, m in minimised.items() if n not in SHOWN_ANYWAY}
     verified = ("measured ms", "verdict") if answer.front["measured_ms"].notna().any() else ()
     for column in (
-        "front:N", "id", answer.metric, "latency ms", "90 % interval", *verified, *extra.values(), "params",
+        "front:N", "id", answer.metric.label, "latency ms", "90 % interval", *verified, *extra.values(), "params",
         *(() if verified else ("FLOPs",)),  # front.csv has all; a terminal has 80 columns
     ):  # fmt: skip
         table.add_column(column, justify="left" if column in LEFT else "right", no_wrap=column == "id")
@@ -61,7 +60,7 @@ def _cells(answer: Answer, row: Mapping[Any, Any], verified: bool, extra: Sequen
     took = "" if not verified or isnan(row["measured_ms"]) else f"{row['measured_ms']:.3g}"
     verdict = row["verdict"].rpartition(": ")[2].partition(" for ")[0] if verified else ""
     return [
-        mark, row["id"], quality_text(row[answer.metric], answer.metric), f"{row['latency_ms']:.3g}", interval,
+        mark, row["id"], answer.metric.text(row[answer.metric.name]), f"{row['latency_ms']:.3g}", interval,
         *((took, verdict) if verified else ()), *(f"{row[n]:.3g}" for n in extra), count_text(row["params"]),
         *(() if verified else (count_text(row["flops"]),)),
     ]  # fmt: skip
@@ -69,21 +68,21 @@ def _cells(answer: Answer, row: Mapping[Any, Any], verified: bool, extra: Sequen
 
 def headline(answer: Answer) -> str:
     """The answer in one line."""
-    latency, found = answer.latency, f"{quality_text(answer.validation, answer.metric)} {answer.metric} on validation"
+    latency, found = answer.latency, f"{answer.metric.text(answer.validation)} {answer.metric.name} on validation"
     return (
         f"net {answer.architecture.id}: {found}, {latency.value:.3g} ms "
         f"({latency.low:.3g} to {latency.high:.3g}, {latency.source}, tier {latency.tier})"
     )
 
 
-def comparison_table(analysis: Analysis, metric: str) -> Table:
+def comparison_table(analysis: Analysis, metric: Metric) -> Table:
     """The search beside its baselines."""
     table = Table(title="Beside the baselines, as predicted", title_justify="left")
-    for column in ("search", "nets", "hypervolume", "front", f"best {metric}", "latency ms"):
+    for column in ("search", "nets", "hypervolume", "front", f"best {metric.label}", "latency ms"):
         table.add_column(column, justify="left" if column == "search" else "right")
     for row in analysis.comparison.to_dict("records"):
         none = row["id"] is None
-        found = ("none fits", "") if none else (quality_text(row["best"], metric), f"{row['latency_ms']:.3g}")
+        found = ("none fits", "") if none else (metric.text(row["best"]), f"{row['latency_ms']:.3g}")
         counted = (str(row["evaluations"]), f"{row['hypervolume']:.4f}", str(row["front"]))
         table.add_row(str(row["search"]), *counted, *found)
     return table

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from ...search_space.architecture import Architecture
 from ...search_space.quantization import policy_genes
-from ...tasks.metrics import quality_text
 from ..costs import metric_of
 from ..evaluation import Evaluation
-from ..pipeline import Answer, comparative
+from ..pipeline import Answer
 from .glyphs import shown
 
 MOST_NAMED = 4
@@ -22,8 +21,8 @@ def why(answer: Answer) -> list[str]:
 def _place(answer: Answer) -> str:
     metric, study = answer.metric, answer.study
     kept = [e for e in study.evaluations if e.feasible and e.architecture.id not in answer.fallen]
-    above, more = sum(_is_better(answer, e) for e in kept), "more" if answer.sign < 0 else "less"
-    words = f"{quality_text(answer.validation, metric)} {metric} on validation"
+    above, more = sum(_is_better(answer, e) for e in kept), "more" if metric.better == "max" else "less"
+    words = f"{metric.text(answer.validation)} {metric.name} on validation"
     if above:
         found = f"{words}: {above} of {len(kept)} evaluated nets that keep every limit have {more}"
     else:
@@ -48,11 +47,11 @@ def _use(answer: Answer) -> str:
 def _beside(answer: Answer) -> str:
     """What the front shares, and what differs in the next faster and the next better net."""
     parts, on_front = [_shared(answer)], answer.study.front_evaluations()
-    for words, net in (("next faster", _faster(answer)), (f"next {comparative(answer.metric)}", _better(answer))):
+    for words, net in (("next faster", _faster(answer)), ("next better", _better(answer))):
         if net is not None:
             beyond = "" if net.feasible else ", which exceeds a limit,"
             beyond = ", which was measured to be too slow," if net.architecture.id in answer.fallen else beyond
-            numbers = ", ".join([quality_text(net.metrics[answer.metric], answer.metric), *_costs(answer, net)])
+            numbers = ", ".join([answer.metric.text(net.metrics[answer.metric.name]), *_costs(answer, net)])
             place = "net of the front" if net in on_front else "evaluated net"
             parts.append(
                 f"the {words} {place}, {net.architecture.id} ({numbers}){beyond} "
@@ -64,7 +63,7 @@ def _beside(answer: Answer) -> str:
 
 def _costs(answer: Answer, net: Evaluation) -> list[str]:
     """What is minimised, of a net, with units."""
-    latency, *others = [n for n in answer.study.problem.objectives if n != answer.metric]
+    latency, *others = [n for n in answer.study.problem.objectives if n != answer.metric.name]
     metrics = {n: metric for n in others if (metric := metric_of(n))}
     texts = [f"{m.title} {m.text(net.metrics[n])}{n.removeprefix(m.name)}" for n, m in metrics.items()]
     return [f"{net.metrics[latency]:.4g} ms", *texts]
@@ -97,7 +96,8 @@ def _better(answer: Answer) -> Evaluation | None:
 
 
 def _is_better(answer: Answer, other: Evaluation) -> bool:
-    return answer.sign * other.metrics[answer.metric] < answer.sign * answer.validation
+    metric = answer.metric
+    return metric.sign * other.metrics[metric.name] < metric.sign * answer.validation
 
 
 def _unlike(answer: Answer, other: Evaluation) -> list[str]:

@@ -14,6 +14,7 @@ from nas.search.reporting.curves import curve_of, frame_of, worked_seconds
 from nas.search.reporting.importance import importances
 from nas.search.reporting.marginals import marginals
 from nas.search.reporting.why import differences
+from nas.tasks.task import ACCURACY
 from nas.values import LATENCY, Estimate
 
 SPACE = nas.GeneSpace(
@@ -43,7 +44,7 @@ def answered(study: nas.Study, bound: float = 6.5) -> Answer:
     latency = Estimate(LATENCY, ms, ms, ms, "analytic", "D")
     return Answer(
         architecture=chosen,
-        metric="accuracy",
+        metric=ACCURACY,
         validation=accuracy(chosen),
         test=0.5,
         latency=latency,
@@ -53,7 +54,7 @@ def answered(study: nas.Study, bound: float = 6.5) -> Answer:
         trials=study.trials(),
         study=study,
         limits={"latency_ms": bound},
-        bounded_by="latency; more accurate nets that exceed it: 1, up to 95.00%",
+        bounded_by="latency; better nets that exceed it: 1, up to 95.00%",
     )
 
 
@@ -140,11 +141,11 @@ def test_why_is_true() -> None:
     assert f"none of {len(kept)} evaluated nets that keep every limit has more" in place
     assert f"net 1 of {len(answer.front)} on the front" in place
     assert "takes 4.01 ms of the 6.5 ms" in place
-    assert bounded == "Bounded by latency; more accurate nets that exceed it: 1, up to 95.00%."
+    assert bounded == "Bounded by latency; better nets that exceed it: 1, up to 95.00%."
     assert f"shares 2 of its 4 open genes with all {len(answer.front)} nets of the front (idle=1 and mixer=" in beside
     faster = SPACE.architecture({**answer.architecture, "width": 3})  # of three equally fast ones, the most alike
     assert f"the next faster net of the front, {faster.id} (80.00%, 3.01 ms) has width=3 (here 4);" in beside
-    better = re.search(r"next more accurate evaluated net, (\w+) \(95.00%, 8.01 ms\), which exceeds a limit,", beside)
+    better = re.search(r"next better evaluated net, (\w+) \(95.00%, 8.01 ms\), which exceeds a limit,", beside)
     assert study.architecture(better[1])["mixer"] == "softmax"
 
 
@@ -153,7 +154,7 @@ def test_why_without_budget_or_neighbours() -> None:
     net = study.architectures[0]
     latency = Estimate(LATENCY, 1.0, 1.0, 1.0, "analytic", "D")
     front = study.front()
-    answer = Answer(net, "accuracy", 1.0, 1.0, latency, latency, front, [net], study.trials(), study)
+    answer = Answer(net, ACCURACY, 1.0, 1.0, latency, latency, front, [net], study.trials(), study)
     place, _, beside = analyse(answer).why
     assert place == (
         "100.00% accuracy on validation: none of 1 evaluated nets that keep every limit has more; "

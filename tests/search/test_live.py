@@ -15,6 +15,7 @@ import nas
 from nas.search.reporting import live
 from nas.search.reporting.answer_json import plain
 from nas.search.reporting.journal import LOG, FrontLog, journal
+from nas.tasks.task import ACCURACY
 
 SPACE = nas.GeneSpace({"a": [1, 2, 3, 4, 5, 6], "b": [1, 2, 3, 4, 5, 6]})
 OBJECTIVES = {"accuracy": nas.maximize(lambda a: a["a"] / 10), "latency_ms": nas.minimize(lambda a: a["a"] * a["b"])}
@@ -23,7 +24,7 @@ OBJECTIVES = {"accuracy": nas.maximize(lambda a: a["a"] / 10), "latency_ms": nas
 def watched(terminal: bool) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=160)
-    with live.watching(console, "Searching") as watch:
+    with live.watching(console, "Searching", ACCURACY) as watch:
         nas.search(SPACE, OBJECTIVES, evaluations=30, progress=watch)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
 
@@ -55,7 +56,7 @@ def test_the_pace_does_not_count_what_was_loaded() -> None:
 def test_the_log_grows_and_leaves_logging_as_it_was(tmp_path: Path) -> None:
     for _ in range(2):
         with journal(tmp_path, "nas search --x"):
-            nas.search(SPACE, OBJECTIVES, evaluations=20, progress=FrontLog())
+            nas.search(SPACE, OBJECTIVES, evaluations=20, progress=FrontLog(ACCURACY))
     lines = (tmp_path / "search.log").read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|ERROR) ", line) for line in lines)
     said = [line.split(" ", 3)[3] for line in lines]

@@ -22,6 +22,7 @@ from nas.search.reporting.report import LEADING_NUMBER, Report, write_report
 from nas.search_space.architecture import Architecture, GeneValue
 from nas.search_space.gene_space import GeneSpace
 from nas.search_space.presets import load_preset, preset_names
+from nas.tasks.task import ACCURACY
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 EVIL = '</script><script>alert("x")</script>&'
@@ -84,6 +85,7 @@ def report_of(space: GeneSpace, n: int = 6) -> Report:
     trials, nets = table(space, n)
     front = trials[trials["feasible"]]
     return Report(
+        metric=ACCURACY,
         title="nas search --budget 2ms",
         facts={"latency": "1.50 ms, 1.3 to 2 (analytic)", "device": "here: this machine", "budget": "2ms"},
         notes=["The budget does not bind."],
@@ -159,6 +161,7 @@ def analysis_of(content: Report, nets: list[Architecture], word: str) -> Analysi
     row = {"search": word, "evaluations": 9, "hypervolume": 0.5, "front": 2, "best": 0.9, "latency_ms": 1.0, "id": word}
     none = {**row, "best": None, "latency_ms": None, "id": None}
     return Analysis(
+        metric=ACCURACY,
         why=[word],
         knee=word,
         importances={word: {word: 0.7}, "latency_ms": {word: 0.1}},
@@ -260,11 +263,25 @@ def test_nets_on_the_front_by_another_objective_are_beside_its_line(digits: nas.
     worse = trials.assign(energy_mj=0.5).iloc[[0, 2, 4]]
     worse.loc[2, "accuracy"] = 0.1  # slower and less accurate, but frugal
     figure = pareto_figure(
-        trials, worse, metric="accuracy", chosen=worse["id"][4], budget_ms=None, genes=[], others={"random": worse}
+        trials, worse, metric=ACCURACY, chosen=worse["id"][4], budget_ms=None, genes=[], others={"random": worse}
     )
     traces = {trace["name"]: trace for trace in json.loads(figure.to_json())["data"]}
     assert [len(traces[n]["hovertext"]) for n in ("front", "front, by other objectives", "random")] == [2, 1, 2]
     assert "energy 0.5 mJ" in traces["front, by other objectives"]["hovertext"][0]
+
+
+def test_where_less_is_better_the_line_of_the_front_goes_down(digits: nas.SearchSpace) -> None:
+    trials, _ = table(digits, 6)
+    error = trials.rename(columns={"accuracy": "rmse"})
+    falling = error.assign(rmse=[9.0, 8.0, 8.5, 7.0, 6.0, 5.0])  # the third is slower and worse than the second
+    metric = nas.Metric("rmse", unit="m")
+    figure = pareto_figure(error, falling, metric=metric, chosen=falling["id"][0], budget_ms=None, genes=[])
+    drawn = json.loads(figure.to_json())
+    traces = {trace["name"]: trace for trace in drawn["data"]}
+    assert [len(traces[n]["hovertext"]) for n in ("front", "front, by other objectives")] == [5, 1]
+    assert "rmse 9 m" in traces["front"]["hovertext"][0]
+    assert drawn["layout"]["yaxis"]["title"]["text"] == "rmse m"
+    assert "tickformat" not in drawn["layout"]["yaxis"]
 
 
 def test_the_figure_shows_trials_limits_and_intervals(digits: nas.SearchSpace) -> None:
@@ -274,7 +291,7 @@ def test_the_figure_shows_trials_limits_and_intervals(digits: nas.SearchSpace) -
         made = pareto_figure(
             content.trials,
             content.front,
-            metric="accuracy",
+            metric=ACCURACY,
             chosen=content.chosen,
             budget_ms=budget_ms,
             genes=list(digits.genes),

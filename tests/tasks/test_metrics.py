@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import nas
-from nas.tasks.metrics import inferred, quality_text
+from nas.tasks.metrics import inferred, metric_named
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_the_direction_is_stated_or_inferred() -> None:
     ],
 )
 def test_shares_are_written_in_per_cent(value: float, name: str, text: str) -> None:
-    assert quality_text(value, name) == text
+    assert metric_named(name).text(value) == text
