@@ -33,14 +33,15 @@ def devices(context: typer.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from ..hw_profiles import device_names, load_device
+    from ..hw_profiles.catalog import device_names, listed_device
     from ..hw_profiles.holdout import factor
 
     table = Table("name", "runtime", "precision", "tier", "points", "90 % in")
     for column in (0, 2, 3, 5):
         table.columns[column].no_wrap = True
-    for name in device_names():
-        device = load_device(name)
+    with console.status("Fitting profiles, once"):
+        listed = {name: listed_device(name) for name in device_names()}
+    for name, device in listed.items():
         tier = device.model.tier if device.model else "D"
         points = str(len(device.nets)) if device.nets else "measured here" if device.measurable else "datasheet only"
         table.add_row(

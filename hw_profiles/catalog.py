@@ -5,9 +5,10 @@ from functools import lru_cache
 from os import PathLike, fspath
 from pathlib import Path
 
-from ..documents import read_yaml
+from ..documents import read_text, read_yaml
 from ..errors import unknown
 from .device import Device, parsed
+from .fits import keep, kept
 from .points import Validity
 
 DEVICES = Path(__file__).parent / "devices"
@@ -39,8 +40,21 @@ def _packaged(name: str) -> Device:
     return _load(DEVICES / f"{name}.yaml")
 
 
-def _load(path: Path) -> Device:
-    return read_device(path).fitted()
+def listed_device(name: str) -> Device:
+    """As `load_device`, of the package; nothing is measured, so that the local machine has no model."""
+    return _load(DEVICES / f"{name}.yaml", measure=False)
+
+
+def _load(path: Path, *, measure: bool = True) -> Device:
+    text = read_text(path, "the device file")
+    if device := kept(text):
+        return device
+    device = read_device(path)
+    if device.measurable:  # its fit starts from what this machine reaches now
+        return device.fitted() if measure else device
+    device = device.fitted()
+    keep(text, device)
+    return device
 
 
 def read_device(path: Path) -> Device:

@@ -6,8 +6,6 @@ from math import log
 from os import PathLike, fspath
 from pathlib import Path
 
-from scipy.stats import binom
-
 from ..errors import UserError, unknown
 from .catalog import DEVICES, device_names, read_device
 from .device import Device, default_model
@@ -150,6 +148,8 @@ def _stated(device: Device) -> Iterator[str]:
 
 def _interval(device: Device) -> Iterator[str]:
     """Own points lie in the 90 % interval so seldom that chance (1 %) does not explain it."""
+    from scipy.stats import binom
+
     nets = device.calibration.fitted if device.calibration else []
     if not nets:
         return

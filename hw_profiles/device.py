@@ -6,16 +6,13 @@ measured points (`calibration`). Drop a file into `devices/`, or give a path: no
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from torch import nn
 
 from ..errors import UserError
-from ..search_space.inputs import Inputs
 from ..values import THROUGHPUT, Estimate
-from .benchmark import local_rates
-from .cost import Cost, fused, trace_cost
+from .cost import Cost, fused
 from .models.latency import LatencyModel, analytic, below, fit, predict
 from .models.priors import Prior, prior_of
 from .models.quantity import FEWEST, drawn, energy_of, fit_energy, fit_memory, memory_of
@@ -25,6 +22,14 @@ from .models.tail import Tail, fit_tail, p95_of
 from .points import Calibration, Error, Point, Rate, Validity
 from .runtimes import runtime_names
 from .schema import Frozen, Name, Precision, Runtime, Spec, Supports, Text, Value, first_error
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..search_space.inputs import Inputs
+
+    Example = Inputs | None
+    Net = Cost | nn.Module
 
 __all__ = [
     "Calibration",
@@ -41,7 +46,6 @@ __all__ = [
 
 BatchMode = Literal["latency", "batch-step", "throughput"]
 """What a number is the time of: one input at a time; a step of a large batch; the output rate of a pipelined chip."""
-Example = Inputs | None
 LOCAL_FACTOR = 3.0
 """90 % interval of the local machine before calibration: its rates are measured, but on three operators only."""
 
@@ -108,7 +112,7 @@ class Device(Frozen):
         """The points of the calibration, those that are not believed included."""
         return self.calibration.nets if self.calibration else []
 
-    def latency(self, cost: Cost | nn.Module, example: Example = None) -> Estimate:
+    def latency(self, cost: "Net", example: "Example" = None) -> Estimate:
         """Latency of a traced cost, or of a module on an example input; beyond `validity` a tier lower.
 
         Errors: an operator that the device cannot run; a device of which only throughput is known; a profile that does
@@ -121,14 +125,14 @@ class Device(Frozen):
             )
         return self._period(self._traced(cost, example))
 
-    def throughput(self, cost: Cost | nn.Module, example: Example = None) -> Estimate:
+    def throughput(self, cost: "Net", example: "Example" = None) -> Estimate:
         """Outputs per second, of a device that is profiled by throughput."""
         if self.batch_mode != "throughput":
             raise UserError(f"{self.name} is profiled by {self.batch_mode}, not by throughput; use device.latency()")
         time = self._period(self._traced(cost, example))
         return Estimate(THROUGHPUT, 1e3 / time.value, 1e3 / time.high, 1e3 / time.low, time.source, time.tier)
 
-    def p95(self, cost: Cost | nn.Module, example: Example = None, *, time: Estimate | None = None) -> Estimate:
+    def p95(self, cost: "Net", example: "Example" = None, *, time: Estimate | None = None) -> Estimate:
         """The 95th percentile of single calls: `value` is its expected value, the others its 90 % interval.
 
         time: the latency, where more is known of it than `latency` says. Errors: those of `latency`; no percentiles
@@ -142,7 +146,7 @@ class Device(Frozen):
         known = time or self.latency(cost, example)
         return p95_of(self.p95_model, known, self.model or default_model(self))
 
-    def energy(self, cost: Cost | nn.Module, example: Example = None, *, time: Estimate | None = None) -> Estimate:
+    def energy(self, cost: "Net", example: "Example" = None, *, time: Estimate | None = None) -> Estimate:
         """Energy of one call: from measured energies, else from the latency and the rated power.
 
         time: the latency, where more is known of it than `latency` says. Errors: those of `latency`; neither energies
@@ -158,7 +162,7 @@ class Device(Frozen):
             )
         return drawn(time or self.latency(traced), self.spec.power_w.value)
 
-    def memory(self, cost: Cost | nn.Module, example: Example = None) -> Estimate:
+    def memory(self, cost: "Net", example: "Example" = None) -> Estimate:
         """Peak memory beyond the bare runtime; where none was measured, from what is counted, within a factor 3."""
         if self.memory_model is not None:
             self._check_order(self.memory_model, "memory peaks")
@@ -177,9 +181,16 @@ class Device(Frozen):
         known = self.with_model(self.model or default_model(self))
         return known.model_copy(update=_other_models(known))
 
+    @property
+    def prior_factor(self) -> float:
+        """The 90 % interval before calibration, as a factor."""
+        return LOCAL_FACTOR if self.measurable else self.prior().factor
+
     def prior(self) -> Prior:
         """What is expected of the device before its calibration."""
         if self.measurable:
+            from .benchmark import local_rates
+
             return Prior(local_rates(), (0.7, 0.7, 1.5), LOCAL_FACTOR, kind_spread=(0.4, 0.5, 0.6))
         peak, bandwidth = self.spec.tflops.get(self.precision), self.spec.bandwidth_gb_s
         flops = 1e12 * peak.value if peak else None
@@ -209,11 +220,13 @@ class Device(Frozen):
         ]
         return replace(cost, operators=tuple(scaled))
 
-    def _traced(self, cost: Cost | nn.Module, example: Example) -> Cost:
-        if not isinstance(cost, nn.Module):
+    def _traced(self, cost: "Net", example: "Example") -> Cost:
+        if isinstance(cost, Cost):
             return cost
         if example is None:
             raise UserError("the latency of a module needs an example input: device.latency(module, example)")
+        from .cost import trace_cost
+
         return trace_cost(cost, example, self.precision)
 
     def _check_order(self, model: LatencyModel, what: str) -> None:

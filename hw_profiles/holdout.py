@@ -63,6 +63,8 @@ def factor(device: Device) -> float:
 
     Square root of upper over lower end, for an interval need not be symmetric.
     """
+    if device.calibration is None and device.model is None:
+        return device.prior_factor
     nets = device.calibration.fitted if device.calibration else [A_NET]
     times = [device.of_net(net) for net in nets]
     return median(sqrt(time.high / time.low) for time in times)

@@ -8,8 +8,8 @@ import networkx as nx
 from torch import Tensor, nn
 
 from ...search_space.inputs import Inputs
-from . import Trace, trace
 from .flow import Maker, Move, edges_of
+from .trace import Trace, trace
 
 _NO_COST: Mapping[str, Any] = {"flops": 0, "bytes_read": 0, "bytes_written": 0, "params": 0, "weights": ()}
 

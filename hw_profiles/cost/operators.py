@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import isfinite, prod
-from typing import Any, Literal, Self, get_args
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from ...errors import UserError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Kind = Literal[
     "matmul", "convolution", "depthwise", "attention", "elementwise", "normalization", "gather", "scan", "other"
@@ -117,7 +118,7 @@ class Cost:
     @classmethod
     def from_operators(
         cls,
-        rows: Iterable[OperatorCost | Mapping[str, Any]] | pd.DataFrame,
+        rows: "Iterable[OperatorCost | Mapping[str, Any]] | pd.DataFrame",
         *,
         params: int = 0,
         precision: str = "fp32",
@@ -129,8 +130,7 @@ class Cost:
         length, channels and precision (see `OperatorCost`).
         Errors: a missing or unknown column, an unknown kind, a number that is negative or not finite.
         """
-        records: Iterable[Any] = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
-        operators = tuple(_operator(number, row) for number, row in enumerate(records, 1))
+        operators = tuple(_operator(number, row) for number, row in enumerate(_records(rows), 1))
         bytes_per_element(precision)  # refuses one that does not exist
         return cls(operators, params, params * WEIGHT_BYTES[precision], peak_activation_bytes, precision)
 
@@ -170,14 +170,24 @@ class Cost:
             groups[op.kind].append(op)
         return {kind: Total.of(group) for kind, group in groups.items() if group}
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """One row for each operator, in order; `from_operators` reads it back."""
+        import pandas as pd
+
         return pd.DataFrame([asdict(op) for op in self.operators], columns=list(OperatorCost.__slots__))
 
 
 _REQUIRED = ("kind", "flops", "bytes_read", "bytes_written")
 _OPTIONAL = {"count": 1, "length": 0, "channels": 0}
 _COLUMNS = ("name", *_REQUIRED, *_OPTIONAL, "precision")
+
+
+def _records(rows: "Iterable[Any] | pd.DataFrame") -> Iterable[Any]:
+    if isinstance(rows, Sequence):
+        return rows
+    import pandas as pd  # here: its import takes half a second
+
+    return rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
 
 
 def _operator(number: int, row: OperatorCost | Mapping[str, Any]) -> OperatorCost:

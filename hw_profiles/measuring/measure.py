@@ -13,7 +13,8 @@ from ...search_space.inputs import Inputs
 from ..cost import Cost
 from ..device import Device
 from ..models.latency import LatencyModel, Tier
-from ..runtimes import Model, load_runtime
+from ..runtimes import load_runtime
+from ..runtimes.base import Model
 from .timing import Measurement, Protocol, time_in_turns
 
 __all__ = ["Measurement", "Protocol", "calibrate", "measure", "measure_all", "measure_beside"]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...search_space.inputs import Inputs
-from ..runtimes import Model
-from ..runtimes.base import onnx_bytes
+from ..runtimes.base import Model, onnx_bytes
 
 RUNS = 3
 CHILD = f"""

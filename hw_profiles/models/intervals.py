@@ -4,7 +4,6 @@ from math import ceil, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 Array = NDArray[np.float64]
 SIDE = 0.95
@@ -35,8 +34,10 @@ def _quantile(residuals: Array, few: float) -> float:
     From 40 nets on the conformal quantile (Vovk et al. 2005), which assumes nothing but that nets are exchangeable;
     below, Student's t at the level `few`, of the deviation of all nets or to this side alone, whichever is larger.
     """
+    from scipy.special import stdtrit  # the quantiles of Student's t; here, for its import takes long
+
     n = len(residuals)
     if n >= ENOUGH:
         return float(np.sort(residuals)[ceil((n + 1) * SIDE - 1e-9) - 1])
     deviation = sqrt(max(np.mean(residuals**2), 2 * np.mean(np.maximum(residuals, 0.0) ** 2)))
-    return float(student.ppf(few, n - 1) * deviation * sqrt(1 + 1 / n))
+    return float(stdtrit(n - 1, few) * deviation * sqrt(1 + 1 / n))

@@ -7,10 +7,9 @@ box: the roofline times what a regressor learnt of its residual. See `roofline` 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ...errors import UserError, unknown
@@ -23,6 +22,9 @@ from .residual import FEWEST, Residual, fit_residual
 from .roofline import RooflineForm, Table, fit_rates, seconds, tabulate
 from .transfer import BETTER as BETTER_START
 from .transfer import Profiled, Start, start_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Source = Literal["measured", "calibrated", "analytic"]
 Tier = Literal["A", "B", "C", "D"]
@@ -110,8 +112,10 @@ class LatencyModel:
         near = fit(costs, latencies_ms, prior, **settings, start=start)
         return near if (near.error or 0.0) < BETTER_START * (own.error or 0.0) else own
 
-    def predict(self, costs: Sequence[Cost]) -> pd.DataFrame:
+    def predict(self, costs: Sequence[Cost]) -> "pd.DataFrame":
         """One row for each cost: `mean_ms`, `low_ms`, `high_ms` (the 90 % interval)."""
+        import pandas as pd
+
         found = [predict(self, cost) for cost in costs]
         return pd.DataFrame([(x.value, x.low, x.high) for x in found], columns=["mean_ms", "low_ms", "high_ms"])
 

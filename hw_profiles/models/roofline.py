@@ -19,7 +19,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from ..cost import Cost, bytes_per_element
 from ..cost.operators import KINDS
@@ -129,6 +128,8 @@ def fit_rates(table: Table, log_seconds: Array, prior: Prior, form: RooflineForm
 
 
 def _fit(table: Table, log_seconds: Array, prior: Prior, form: RooflineForm, noise: float) -> Rates:
+    from scipy.optimize import least_squares  # here: its import takes a quarter of a second
+
     centre = prior.rates.log()
     spread = np.concatenate([prior.spread, *(np.full(K, s) for s in prior.kind_spread)])
     free = np.flatnonzero(_free(table, spread, form))

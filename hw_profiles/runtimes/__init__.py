@@ -6,12 +6,12 @@ A new runtime is a file with the three functions of `Runtime`; the contract test
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ...errors import UserError, unknown
-from .base import Availability, Call, Model, Runtime
 
-__all__ = ["Availability", "Call", "Model", "Runtime", "load_runtime", "runtime_names"]
+if TYPE_CHECKING:
+    from .base import Runtime
 
 
 def runtime_names() -> list[str]:
@@ -19,11 +19,11 @@ def runtime_names() -> list[str]:
     return sorted(m.name for m in iter_modules([str(Path(__file__).parent)]) if m.name != "base")
 
 
-def load_runtime(name: str) -> Runtime:
+def load_runtime(name: str) -> "Runtime":
     """The runtime of that name. Errors: there is none; it is not installed here."""
     if name not in runtime_names():
         raise unknown("runtime", name, runtime_names())
-    runtime = cast(Runtime, import_module(f".{name}", __package__))
+    runtime = cast("Runtime", import_module(f".{name}", __package__))
     found = runtime.available()
     if not found:
         raise UserError(found.why_not)

@@ -1,0 +1,12 @@
+from .fusion import FUSIONS as FUSIONS
+from .fusion import Fusion as Fusion
+from .fusion import fused as fused
+from .fusion import fusion_of as fusion_of
+from .operators import KINDS as KINDS
+from .operators import PRECISION_BYTES as PRECISION_BYTES
+from .operators import Cost as Cost
+from .operators import Kind as Kind
+from .operators import OperatorCost as OperatorCost
+from .operators import Total as Total
+from .operators import bytes_per_element as bytes_per_element
+from .trace import trace_cost as trace_cost
