@@ -37,6 +37,18 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="S
 TrustOption = Annotated[bool, typer.Option("--trust", help="Run the Python file that the run folder names.")]
 
 
+def check_words(task: str | None, *spaces: str | None) -> None:
+    """Errors: no such task or space. They come before torch is imported, which takes seconds."""
+    from ..search_space.presets import check_space
+    from ..tasks.registry import check_task
+
+    if task is not None:
+        check_task(task)
+    for space in spaces:
+        if space is not None:
+            check_space(space)
+
+
 def trusting(trust: bool, *folders: Path | None) -> None:
     """With --trust: the code of the space files that these run folders name may be run, from now on."""
     from ..search.run_folder import open_run

@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .common import MOST_BATCH, MOST_NETS, MOST_PROCESSES, app, console, say
+from .common import MOST_BATCH, MOST_NETS, MOST_PROCESSES, app, check_words, console, say
 
 if TYPE_CHECKING:
     from ..hw_profiles import Device
@@ -64,6 +64,7 @@ def profile(
     """
     if context.invoked_subcommand is not None:
         return
+    check_words(task, *(space or ()))
     if host is not None:
         _on_host(host, out or Path("my-board.yaml"), like, spec, (space, task, input_shape, batch, nets, threads))
         return
@@ -107,6 +108,7 @@ def pack_bundle(
 
     `nas profile pack --like jetson-orin --nets 40 --out orin.zip`
     """
+    check_words(task, *(space or ()))
     _pack(out, like, (space, task, input_shape, batch, nets, threads))
     say(f"{out}, {out.stat().st_size / 2**20:.1f} MiB. On the target: unpack it, `python3 run.py`; at home:")
     say(f"nas profile ingest results.json --bundle {out} --out my-board.yaml")

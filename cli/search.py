@@ -18,6 +18,7 @@ from .common import (
     TrustOption,
     alone,
     app,
+    check_words,
     console,
     hushed,
     say,
@@ -96,14 +97,10 @@ def search(
     """
     from ..hw_profiles import load_device
     from ..hw_profiles.policies import policies_for
-    from ..search.algorithms import load_algorithm
+    from ..search.algorithms import check_algorithm, load_algorithm
     from ..search.costs import cost_named
-    from ..search.job import Job
-    from ..search.question import Question
-    from ..search.reporting import journal
-    from ..search.run_folder import Run, prepare_run
     from ..search.units import parse_limits
-    from ..search.workers import check_workers
+    from ..search_space.quantization import quantization_of
 
     targets = target or ["local-cpu"]
     for name in objective or []:
@@ -118,10 +115,22 @@ def search(
         "flops": max_flops,
     }
     limits = parse_limits(targets, {name: texts for name, texts in written.items() if texts})
+    check_words(task, space)
+    check_algorithm(algorithm)
+    if quantize is not None:
+        quantization_of(quantize)  # its words; what the devices run of it is said below
     devices = [load_device(name) for name in targets]
+    policies = None if quantize is None else policies_for(quantize, devices)
+
+    # What follows imports torch; a wrong word has been said by now.
+    from ..search.job import Job
+    from ..search.question import Question
+    from ..search.reporting import journal
+    from ..search.run_folder import Run, prepare_run
+    from ..search.workers import check_workers
+
     load_algorithm(algorithm)
     check_workers(workers, ray)
-    policies = None if quantize is None else policies_for(quantize, devices)
     trusting(trust, run)
 
     def prepared() -> tuple[Run, Job]:

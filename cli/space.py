@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .common import app, console, say
+from .common import app, check_words, console, say
 
 space_app = typer.Typer(no_args_is_help=True, help="Look at search spaces.")
 app.add_typer(space_app, name="space")
@@ -24,6 +24,7 @@ def space_show(
 
     `nas space show my_space.py:vit --task fashion-mnist`
     """
+    check_words(task, name)
     from ..search_space.locate import describe_space, space_from
     from ..supernet.store import Supernet
     from ..tasks import load_task

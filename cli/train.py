@@ -15,6 +15,7 @@ from .common import (
     TrustOption,
     alone,
     app,
+    check_words,
     console,
     remark,
     say,
@@ -51,11 +52,14 @@ def train(
 
     `nas train --init runs/fashion --quantize w8a8,w4a8,w2a8 --run runs/few-bits --steps 500`
     """
-    from ..search.run_folder import Run, prepare_run
     from ..search_space.quantization import quantization_of
 
+    check_words(task, space)
     knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
     policies = quantization_of(quantize) if quantize is not None else None
+
+    from ..search.run_folder import Run, prepare_run
+
     trusting(trust, run, init)
 
     def prepared() -> Run:

@@ -16,6 +16,7 @@ from .common import (
     TrustOption,
     alone,
     app,
+    check_words,
     console,
     say,
     trusting,
@@ -39,6 +40,7 @@ def tune(
 
     `nas tune --task digits --trials 8 --workers 2 --steps 300`
     """
+    check_words(task, space)
     from ..files import write_atomic
     from ..search.run_folder import prepare_run
     from ..search.tune import tune as tune_recipe

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from ..errors import UserError
 from ..search_space.quantization import USUAL, Quantization, Scheme, parse_scheme, quantization_of
 from .device import Device
-from .runtimes.onnxruntime import exact_sums
 
 
 def runs(device: Device, scheme: Scheme) -> bool:
@@ -20,6 +19,8 @@ def unsigned_weights(device: Device | None) -> bool:
     """
     if device is None:
         return True
+    from .runtimes.onnxruntime import exact_sums
+
     stated = device.supports.exact_sums
     if stated is None and device.kind == "cpu":
         return not (device.measurable and exact_sums())

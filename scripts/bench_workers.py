@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 import nas
-from nas.search.algorithms.random_search import RandomSearch
+from nas.search.algorithms.random import RandomSearch
 
 GENES = {"mixer": ["softmax", "linear", "pool"], "kv_heads": [1, 2], "group": [1, 2], "ffn_ratio": [0.125, 0.5, 1]}
 BATCH = 20

@@ -14,7 +14,7 @@ from ..search_space.architecture import Architecture, GeneValue
 from ..search_space.gene_space import GeneSpace
 from ..search_space.paths import kind_of
 from ..search_space.trial import Gene
-from .algorithms.random_search import RandomSearch
+from .algorithms.random import RandomSearch
 from .evaluation import Evaluation
 from .run import NoFiniteValue, Progress, search
 from .storage import disk_errors

@@ -9,10 +9,10 @@ import torch
 from pydantic import BaseModel, Field, ValidationError
 from torch import nn
 
-from ..errors import UserError, unknown
+from ..errors import UserError
 from .architecture import GeneValue
 from .construction import construct
-from .presets import load_preset, load_space_file, preset_names
+from .presets import check_space, load_preset, load_space_file
 from .python_file import approve, check_approved, digest_of, keep_approvals, python_space
 from .quantization import Quantization
 from .space import SearchSpace, SpaceFunction
@@ -29,6 +29,7 @@ def describe_space(text: str, input_shape: tuple[int, ...], classes: int) -> dic
     text: a preset, a YAML file of a TransformerSpace, or FILE.py:FUNCTION, which the user thereby trusts.
     Errors: none of these.
     """
+    check_space(text)
     fit = {"input_shape": list(input_shape), "classes": classes}
     path, _, name = text.rpartition(":")
     if path.endswith(".py"):
@@ -37,8 +38,6 @@ def describe_space(text: str, input_shape: tuple[int, ...], classes: int) -> dic
         return {"python": str(file), "function": name, "sha256": digest, **fit}
     if text.endswith((".yaml", ".yml")):
         return {"transformer": load_space_file(Path(text)).model_dump(mode="json"), **fit}
-    if text not in preset_names():
-        raise unknown("space", text, [*preset_names(), "FILE.yaml", "FILE.py:FUNCTION"])
     return {"transformer": load_preset(text).model_dump(mode="json"), **fit}
 
 

@@ -11,18 +11,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Literal
-
-from torch import nn
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import UserError, quoted
 from .architecture import GeneValue
-from .projections import is_called, open_projections
 from .trial import Gene, Trial
+
+if TYPE_CHECKING:  # policies are read before torch is imported, which takes seconds
+    from torch import nn
 
 Granularity = Literal["layer", "block", "linear"]
 GRANULARITIES: tuple[Granularity, ...] = ("layer", "block", "linear")
-QUANTIZABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
 GENE = "quantize."
 """Begins the name of every gene of a policy."""
 MOST_GROUP = 4096
@@ -138,8 +137,10 @@ class Quantization:
         object.__setattr__(self, "schemes", tuple(dict.fromkeys(str(parse_scheme(s)) for s in self.schemes)))
         object.__setattr__(self, "keep", tuple(self.keep))
 
-    def check(self, modules: Iterable[nn.Module]) -> None:
+    def check(self, modules: "Iterable[nn.Module]") -> None:
         """Errors: nets with a policy already, nothing to quantize, a pattern that names nothing in any of them."""
+        from .projections import open_projections
+
         modules = list(modules)
         for module in modules:
             open_projections(module)
@@ -152,8 +153,10 @@ class Quantization:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UserError(f"keep={pattern!r} names no linear layer, convolution or embedding of the space")
 
-    def ask(self, module: nn.Module, trial: Trial) -> None:
+    def ask(self, module: "nn.Module", trial: Trial) -> None:
         """Let the trial choose, and note the schemes at the parts of the module."""
+        from .projections import open_projections
+
         open_projections(module)
         for name, part in quantizable(module).items():
             if not any(fnmatchcase(name, pattern) for pattern in self.keep):
@@ -197,7 +200,7 @@ def policy_genes(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(GENE)]
 
 
-def policy_of(module: nn.Module) -> dict[str, Scheme]:
+def policy_of(module: "nn.Module") -> dict[str, Scheme]:
     """The scheme of every module that has one, by name."""
     return {name: s for name, part in module.named_modules() for s in [vars(part).get("quantization")] if s is not None}
 
@@ -213,6 +216,11 @@ def group_of(name: str, granularity: Granularity) -> str:
     return ".".join(parts[: numbered[0] + 1]) if numbered else parts[0]
 
 
-def quantizable(root: nn.Module) -> dict[str, nn.Module]:
+def quantizable(root: "nn.Module") -> "dict[str, nn.Module]":
     """The parts that a policy can speak of, by name."""
-    return {name: part for name, part in root.named_modules() if isinstance(part, QUANTIZABLE) and is_called(part)}
+    from torch import nn
+
+    from .projections import is_called
+
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
+    return {name: part for name, part in root.named_modules() if isinstance(part, kinds) and is_called(part)}

@@ -4,21 +4,15 @@ Whose code runs is decided as for spaces (`search_space.python_file`): naming a 
 keeps is the absolute path, the name and the SHA-256 of the file.
 """
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UserError
 from ..search_space.python_file import approve, check_approved, digest_of, keep_approvals, object_in, result_of
+from .registry import FILE, is_file
 from .task import Task
 
 RIGHT = "a task function takes no arguments and returns a nas.Task, as nas.Task.of makes it"
-_RECORDED = re.compile(r"(?P<file>.*\.py):(?P<name>\w+)(?:#(?P<sha256>[0-9a-f]{64}))?", re.DOTALL)
-
-
-def is_file(text: str) -> bool:
-    """Whether a name is one of a Python file: `FILE.py:FUNCTION`."""
-    return _RECORDED.fullmatch(text) is not None
 
 
 def recorded(text: str) -> str:
@@ -60,7 +54,7 @@ def python_task(text: str) -> Task:
 
 
 def _parts(text: str) -> tuple[str, str, str | None]:
-    match = _RECORDED.fullmatch(text)
+    match = FILE.fullmatch(text)
     if match is None:
         raise UserError(f"{text!r} is no task of a Python file; write FILE.py:FUNCTION")
     return match["file"], match["name"], match["sha256"]

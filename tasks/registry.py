@@ -1,17 +1,21 @@
-"""Tasks by name. A new task is one file in this folder: a loader under `@register`; nothing else has to know of it."""
+"""Tasks by name. A new task is one file in this folder, a loader under `@register`, and its line in `MODULES`."""
 
+import re
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
 from ..errors import unknown
-from .python_task import is_file, python_task
-from .task import Task
 
-Loader = Callable[[str | None], Task]
+if TYPE_CHECKING:
+    from .task import Task
+
+Loader = Callable[[str | None], "Task"]
 """Makes the task from what follows the colon of its name (None without a colon)."""
 
+MODULES = {"digits": ".digits", "fashion-mnist": ".fashion", "image-folder": ".folder"}
+"""Where the loaders of this package are: names are checked without importing torch, which takes seconds."""
+FILE = re.compile(r"(?P<file>.*\.py):(?P<name>\w+)(?:#(?P<sha256>[0-9a-f]{64}))?", re.DOTALL)
 _loaders: dict[str, Loader] = {}
 
 
@@ -28,20 +32,32 @@ def register(name: str) -> Callable[[Loader], Loader]:
 
 def task_names() -> list[str]:
     """Names of all tasks, in order, without their arguments."""
-    for module in iter_modules([str(Path(__file__).parent)]):
-        import_module(f".{module.name}", __package__)
-    return sorted(_loaders)
+    return sorted({*MODULES, *_loaders})
 
 
-def load_task(name: str) -> Task:
+def is_file(text: str) -> bool:
+    """Whether a name is one of a Python file: `FILE.py:FUNCTION`."""
+    return FILE.fullmatch(text) is not None
+
+
+def check_task(name: str) -> None:
+    """Error: no such task, with the valid names."""
+    base = name.partition(":")[0]
+    if base not in task_names() and not is_file(name):
+        raise unknown("task", base, [*task_names(), "FILE.py:FUNCTION"])
+
+
+def load_task(name: str) -> "Task":
     """The task `name`, or `name:ARGUMENT`: `digits`, `fashion-mnist:FOLDER`, `image-folder:PATH?size=64&channels=3`.
 
     `FILE.py:FUNCTION` is what the function of your own file returns. Errors: no such task; a file that fails.
     """
+    check_task(name)
     if is_file(name):
+        from .python_task import python_task
+
         return python_task(name)
     base, colon, argument = name.partition(":")
-    names = task_names()
-    if base not in names:
-        raise unknown("task", base, [*names, "FILE.py:FUNCTION"])
+    if base in MODULES:
+        import_module(MODULES[base], __package__)
     return _loaders[base](argument if colon else None)

@@ -74,7 +74,7 @@ def test_wrong_input_is_one_sentence_and_code_2(cache, arguments, said):
     result = nas_command("search", *(["--target", "jetson-orin"] if "--target" not in arguments else []), *arguments)
     assert_one_sentence(result, 2)
     assert said in result.err
-    assert not cache.exists()
+    assert {path.name for path in cache.glob("*")} <= {"devices"}  # fitted profiles, which another command needs, too
 
 
 @pytest.mark.parametrize("command", ["train", "search"])

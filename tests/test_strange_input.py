@@ -186,7 +186,7 @@ def ended_by(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
     def raises(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("nas.hw_profiles.device_names", raises)
+    monkeypatch.setattr("nas.hw_profiles.catalog.device_names", raises)
     return nas_command("devices")
 
 

@@ -1,17 +1,18 @@
-"""Search algorithms, one a file. A file that defines `ALGORITHM` here is found by itself and tested by the contract."""
+"""Search algorithms, one a file, whose name is the algorithm's. A file here that defines `ALGORITHM` is found."""
 
-import importlib
-import pkgutil
 from collections.abc import Sequence
-from functools import cache
-from typing import Protocol, runtime_checkable
-
-import numpy as np
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from ...errors import unknown
-from ...search_space.architecture import Architecture
-from ...search_space.gene_space import GeneSpace
-from ..evaluation import Evaluation
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ...search_space.architecture import Architecture
+    from ...search_space.gene_space import GeneSpace
+    from ..evaluation import Evaluation
 
 AUTO = "guided"
 """What `auto` stands for: the best on every problem of `scripts/bench_search.py`."""
@@ -32,8 +33,8 @@ class Algorithm(Protocol):
     def batch(self) -> int: ...
 
     def ask(
-        self, space: GeneSpace, evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator
-    ) -> list[Architecture]:
+        self, space: "GeneSpace", evaluations: "Sequence[Evaluation]", n: int, rng: "np.random.Generator"
+    ) -> "list[Architecture]":
         """Up to `n` distinct members of `space` that are not among `evaluations`; none: the space is exhausted.
 
         All randomness comes from `rng`; nothing is remembered between calls.
@@ -41,21 +42,21 @@ class Algorithm(Protocol):
         ...
 
 
-@cache
-def _registry() -> dict[str, Algorithm]:
-    modules = (importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__))
-    return {m.ALGORITHM.name: m.ALGORITHM for m in modules}
-
-
 def algorithms() -> list[str]:
     """Names of the search algorithms."""
-    return sorted(_registry())
+    return sorted(m.name for m in iter_modules(__path__))
+
+
+def check_algorithm(name: str) -> None:
+    """Error: no such algorithm; the valid names, the nearest first. Of Optuna's samplers `load_algorithm` says it."""
+    if name not in ("auto", *algorithms()) and not name.startswith("optuna:"):
+        raise unknown("algorithm", name, algorithms())
 
 
 def load_algorithm(algorithm: str | Algorithm) -> Algorithm:
     """The algorithm of that name, or the object itself. "auto": the best one; "optuna:GPSampler": any of Optuna's.
 
-    Error: the valid names, the nearest first.
+    Error: as of `check_algorithm`.
     """
     if not isinstance(algorithm, str):
         return algorithm
@@ -63,7 +64,5 @@ def load_algorithm(algorithm: str | Algorithm) -> Algorithm:
         from ..optuna_algorithm import named_sampler
 
         return named_sampler(algorithm.removeprefix("optuna:"))
-    algorithm = AUTO if algorithm == "auto" else algorithm
-    if algorithm not in _registry():
-        raise unknown("algorithm", algorithm, _registry())
-    return _registry()[algorithm]
+    check_algorithm(algorithm)
+    return cast(Algorithm, import_module(f".{AUTO if algorithm == 'auto' else algorithm}", __package__).ALGORITHM)

@@ -2,10 +2,13 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...documents import parse_yaml, read_text
 from ...errors import UserError, unknown
-from ..transformer import TransformerSpace
+
+if TYPE_CHECKING:
+    from ..transformer import TransformerSpace
 
 
 def preset_names() -> list[str]:
@@ -13,19 +16,27 @@ def preset_names() -> list[str]:
     return sorted(Path(f.name).stem for f in files(__name__).iterdir() if f.name.endswith(".yaml"))
 
 
-def load_preset(name: str) -> TransformerSpace:
+def check_space(text: str) -> None:
+    """Error: neither a preset, nor the name of a YAML file, nor FILE.py:FUNCTION."""
+    if not (text in preset_names() or text.endswith((".yaml", ".yml")) or text.rpartition(":")[0].endswith(".py")):
+        raise unknown("space", text, [*preset_names(), "FILE.yaml", "FILE.py:FUNCTION"])
+
+
+def load_preset(name: str) -> "TransformerSpace":
     """The preset of that name. Error: unknown, with the valid names."""
     if name not in preset_names():
         raise unknown("preset", name, preset_names())
     return _parse(f"preset {name}", (files(__name__) / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
-def load_space_file(path: str | Path) -> TransformerSpace:
+def load_space_file(path: str | Path) -> "TransformerSpace":
     """The space that a YAML file describes. Errors: the file and the field that is wrong, in one sentence."""
     return _parse(str(path), read_text(path, "the space file"))
 
 
-def _parse(source: str, text: str) -> TransformerSpace:
+def _parse(source: str, text: str) -> "TransformerSpace":
+    from ..transformer import TransformerSpace  # torch takes seconds; names are checked without
+
     fields = parse_yaml(text, source)
     if not isinstance(fields, dict):
         raise UserError(f"{source} must be a mapping of field: options, such as `width: [32, 64]`")
