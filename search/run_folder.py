@@ -33,7 +33,8 @@ from ..supernet.saved import NAME, packed
 from ..supernet.store import Supernet
 from ..supernet.train import History, Progress, train_in
 from ..tasks import Task, load_task
-from ..tasks.python_task import is_file, recorded, shown
+from ..tasks.python_task import recorded, shown
+from ..tasks.registry import is_file
 from .manifest import check_manifest, write_manifest
 
 CURVE, MANIFEST, DESCRIPTION = "history.json", "manifest.json", "run.json"
