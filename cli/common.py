@@ -34,14 +34,19 @@ StepsOption = Annotated[
     int | None, typer.Option("--steps", max=MOST_STEPS, help="Optimizer steps of the supernet's training.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of all that is random.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Where to train and evaluate: auto (a GPU if there is one), cpu, cuda, mps.")
+]
 TrustOption = Annotated[bool, typer.Option("--trust", help="Run the Python file that the run folder names.")]
 
 
-def check_words(task: str | None, *spaces: str | None) -> None:
-    """Errors: no such task or space. They come before torch is imported, which takes seconds."""
+def check_words(task: str | None, *spaces: str | None, device: str = "auto") -> None:
+    """Errors: no such task, space or compute device. They come before torch is imported, which takes seconds."""
     from ..search_space.presets import check_space
+    from ..supernet.compute import check_compute_device
     from ..tasks.registry import check_task
 
+    check_compute_device(device)
     if task is not None:
         check_task(task)
     for space in spaces:
@@ -102,16 +107,16 @@ def remark(sentence: str) -> None:
     Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
-def trained(run: Any) -> Any:
+def trained(run: Any, device: str) -> Any:
     """The run's supernet; it is trained first where that has not been done."""
     if run.is_trained():
-        return run.supernet()
+        return run.supernet(device)
     from ..search.reporting.terminal import progress_bar
     from ..tasks.python_task import shown
 
     say(f"Training the supernet of {shown(run.task_name)} once, kept in {run.folder}")
     with progress_bar(console, "Training") as progress:
-        supernet = run.train(lambda done, total, row: progress(done, total, f"loss {row['loss']:.3f}"))
+        supernet = run.train(lambda done, total, row: progress(done, total, f"loss {row['loss']:.3f}"), device)
     for event in run.history().events:
         say(str(event), "Note:")
     return supernet

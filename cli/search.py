@@ -11,6 +11,7 @@ from .common import (
     MOST_BATCH,
     MOST_NETS,
     MOST_PROCESSES,
+    DeviceOption,
     RunOption,
     SpaceOption,
     StepsOption,
@@ -79,6 +80,7 @@ def search(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print one line and the path of the answer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    device: DeviceOption = "auto",
     trust: TrustOption = False,
 ) -> None:
     """Find the best net of a space for a device and a budget, and write it to files.
@@ -115,7 +117,7 @@ def search(
         "flops": max_flops,
     }
     limits = parse_limits(targets, {name: texts for name, texts in written.items() if texts})
-    check_words(task, space)
+    check_words(task, space, device=device)
     check_algorithm(algorithm)
     if quantize is not None:
         quantization_of(quantize)  # its words; what the devices run of it is said below
@@ -154,7 +156,7 @@ def search(
         hushed(quiet or as_json),
         journal.journal(chosen_run.folder, job.command),
     ):
-        supernet = trained(chosen_run)
+        supernet = trained(chosen_run, device)
         found = job.answers(supernet if policies is None else supernet.serving(job.run.space), console)
     _print(found, chosen_run.folder, quiet, as_json)
 

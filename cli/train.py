@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from .common import (
+    DeviceOption,
     RunOption,
     SeedOption,
     SpaceOption,
@@ -38,6 +39,7 @@ def train(
     seed: SeedOption = 0,
     init: Annotated[Path | None, typer.Option("--init", help="Run to start from, with its weights and knobs.")] = None,
     quantize: Annotated[str | None, typer.Option(help="With --init: train with rounding, as in `nas search`.")] = None,
+    device: DeviceOption = "auto",
     trust: TrustOption = False,
 ) -> None:
     """Train a supernet, or go on with an interrupted training.
@@ -54,7 +56,7 @@ def train(
     """
     from ..search_space.quantization import quantization_of
 
-    check_words(task, space)
+    check_words(task, space, device=device)
     knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
     policies = quantization_of(quantize) if quantize is not None else None
 
@@ -69,7 +71,7 @@ def train(
         return chosen_run
 
     with alone(prepared) as chosen_run:
-        trained(chosen_run)
+        trained(chosen_run, device)
     say(f"Trained: {chosen_run.folder}")
 
 
@@ -79,6 +81,7 @@ def extract(
     run: Annotated[Path, typer.Option("--run", help="Run folder with a trained supernet.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the models. Default: RUN/extracted.")] = None,
     formats: Annotated[str, typer.Option("--format", help="safetensors,onnx,torch.")] = "safetensors,onnx",
+    device: DeviceOption = "auto",
     trust: TrustOption = False,
     target: Annotated[str | None, typer.Option(help="Device of the 8-bit ONNX file. Default: any processor.")] = None,
 ) -> None:
@@ -100,11 +103,11 @@ def extract(
     kinds = formats.split(",")
     check_formats(kinds)
     trusting(trust, run)
-    device = load_device(target) if target else None
+    deployed_on = load_device(target) if target else None
     opened = open_run(run)
     named = named_nets(opened, arch)
     folders = folder_names({name: architecture for name, (_, architecture) in named.items()})
-    trained_one = opened.supernet()
+    trained_one = opened.supernet(device)
     for name, (of, architecture) in named.items():
         supernet = trained_one if of is opened else trained_one.serving(of.space)
         folder = (out or run / "extracted") / folders[name]
@@ -112,7 +115,7 @@ def extract(
         quality = metric.text(evaluate_subnet(supernet, opened.task, architecture))
         facts = {f"validation {metric.name}": quality}
         with locked(folder.parent, remark):
-            write_bundle(of, supernet, architecture, folder, facts, kinds, target=device)
+            write_bundle(of, supernet, architecture, folder, facts, kinds, target=deployed_on)
         say(f"{name}: net {architecture.id}, {quality} on validation, in {folder}")
 
 
@@ -122,6 +125,7 @@ def health(
     nets: Annotated[int, typer.Option(min=3, help="Architectures to train alone.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each stand-alone training.")] = 150,
     seed: SeedOption = 0,
+    device: DeviceOption = "auto",
     trust: TrustOption = False,
 ) -> None:
     """Can inherited accuracy be trusted? Rank correlation with nets trained alone, agreement across sizes.
@@ -140,7 +144,13 @@ def health(
     opened = open_run(run)
     with progress_bar(console, "Training nets alone") as progress:
         found = check_health(
-            opened.supernet(), opened.task, nets=nets, steps=steps, seed=seed, recipe=opened.recipe, progress=progress
+            opened.supernet(device),
+            opened.task,
+            nets=nets,
+            steps=steps,
+            seed=seed,
+            recipe=opened.recipe,
+            progress=progress,
         )
     table = Table(*found.table.columns, title=f"{nets} nets, {steps} steps alone", title_justify="left")
     for _, row in found.table.iterrows():

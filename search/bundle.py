@@ -53,7 +53,7 @@ def write_bundle(
     Error: the folder holds something else.
     """
     check_replaceable(folder)
-    module = supernet.extract(architecture, run.task)
+    module = supernet.extract(architecture, run.task).cpu()
     steps = supernet.steps
     shipped, found = quantized_for(module, run.task, steps=steps) if policy_of(module) else Quantized(module), None
     beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))

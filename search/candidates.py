@@ -70,7 +70,7 @@ class Candidates:
 
     def measure(self, architectures: Sequence[Architecture], seconds: float) -> list[Measurement]:
         """Time nets on this machine in turns, as the device runs them; `seconds` at most for each."""
-        pairs = [(self.supernet.extract(a, self.task), self.example) for a in architectures]
+        pairs = [(self.supernet.extract(a, self.task).cpu(), self.example) for a in architectures]
         runtime, threads = self.device.local_runtime, self.device.threads
         return measure_all(pairs, protocol=Protocol(seconds=seconds), runtime=runtime, threads=threads)
 

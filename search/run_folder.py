@@ -27,6 +27,7 @@ from ..search_space.python_file import keep_approvals
 from ..search_space.quantization import Quantization, parse_scheme
 from ..search_space.space import SearchSpace
 from ..supernet.checkpoint import checkpoints
+from ..supernet.compute import compute_device
 from ..supernet.quantize.learned import is_few
 from ..supernet.recipe import Recipe, make_recipe
 from ..supernet.saved import NAME, packed
@@ -94,11 +95,11 @@ class Run:
             )
         check_manifest(self.folder / MANIFEST)
 
-    def supernet(self) -> Supernet:
-        """The trained supernet. Errors: it has not been trained; its files are damaged or of another run."""
+    def supernet(self, device: str = "cpu") -> Supernet:
+        """The trained supernet, on a compute device. Errors: it is not trained; files are damaged or of another run."""
         self.check_trained()
         self.check_files()
-        return Supernet.load(self.folder, self.space)
+        return Supernet.load(self.folder, self.space).to(compute_device(device))
 
     @property
     def quantization(self) -> Quantization | None:
@@ -110,12 +111,12 @@ class Run:
         """The same run, whose nets have a quantization policy; the weights are the same."""
         return replace(self, description={**self.description, "quantize": asdict(quantization)})
 
-    def train(self, progress: Progress | None = None) -> Supernet:
+    def train(self, progress: Progress | None = None, device: str = "cpu") -> Supernet:
         """Train the supernet (or go on) and keep it; the caller holds the folder's lock. A trained one is loaded."""
         if self.is_trained():
-            return self.supernet()
+            return self.supernet(device)
         self.check()
-        supernet = self._untrained()  # before anything is written: the space may be wrong
+        supernet = self._untrained().to(compute_device(device))  # before anything is written: both may be wrong
         self.save()
         history = train_in(self.folder, supernet, self.task, self.recipe, progress)
         self._keep(history, packed(supernet))

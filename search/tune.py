@@ -50,10 +50,10 @@ def tune(
             whole = ray_tune.with_resources(run, {"cpu": 1})
             tuner = ray_tune.Tuner(
                 whole,
-                param_space={"recipe": ray_tune.grid_search(recipes(trials, seed))},
+                param_space={"recipe": ray_tune.grid_search(recipes(trials, seed, task.takes_label_smoothing))},
                 tune_config=ray_tune.TuneConfig(
                     metric=QUALITY,
-                    mode="max",
+                    mode=task.metric.better,
                     max_concurrent_trials=workers,
                     scheduler=ray_tune.schedulers.ASHAScheduler(
                         time_attr="steps", max_t=steps, grace_period=steps // RUNGS, reduction_factor=2
@@ -68,11 +68,15 @@ def tune(
         failures = [r.error for r in results if r.error is not None]
     if not rows:
         raise UserError(f"no recipe could be trained: {failures[0]}")
-    return pd.DataFrame(rows).sort_values(["steps", QUALITY], ascending=False, kind="stable").reset_index(drop=True)
+    ascending = [False, task.metric.better == "min"]
+    return pd.DataFrame(rows).sort_values(["steps", QUALITY], ascending=ascending, kind="stable", ignore_index=True)
 
 
-def recipes(trials: int, seed: int) -> list[dict[str, Any]]:
-    """Knobs of the recipes that are tried; the first is the default. Rates are drawn on a logarithmic scale."""
+def recipes(trials: int, seed: int, smoothing: bool = True) -> list[dict[str, Any]]:
+    """Knobs of the recipes that are tried; the first is the default. Rates are drawn on a logarithmic scale.
+
+    smoothing: whether the task's loss takes label smoothing.
+    """
     rng, default = np.random.default_rng(seed), Recipe()
 
     def drawn() -> dict[str, Any]:
@@ -81,7 +85,7 @@ def recipes(trials: int, seed: int) -> list[dict[str, Any]]:
             "weight_decay": float(f"{10 ** rng.uniform(-3, -0.5):.3g}"),
             "sampling": str(rng.choice(["sandwich", "uniform", "multi-arch"])),
             "distill": "none",
-            "label_smoothing": float(rng.choice([0.0, 0.1])),
+            "label_smoothing": float(rng.choice([0.0, 0.1])) * smoothing,
         }
         if knobs["sampling"] == "sandwich":
             knobs["distill"] = str(rng.choice(["kl", "alpha", "none"]))

@@ -15,6 +15,7 @@ from .quantize.learned import Steps
 from .quantize.post_training import SAMPLES, quantize
 from .quantize.quantized import Quantized
 from .quantize.settings import PostTraining
+from .statistics import placed
 from .store import Supernet
 
 
@@ -46,4 +47,6 @@ def quantized_for(
     module: nn.Module, task: Task, settings: PostTraining | None = None, steps: Steps | None = None
 ) -> Quantized:
     """The module with its policy, calibrated on the first inputs of the training split in its order of epoch 0."""
-    return quantize(module, task.calibration_inputs(SAMPLES), settings, steps)
+    inputs = placed(task.calibration_inputs(SAMPLES), module)
+    here = next(module.parameters()).device
+    return quantize(module, inputs, settings, steps and {key: step.to(here) for key, step in steps.items()})

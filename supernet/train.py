@@ -5,6 +5,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ..tasks import Task
 from .alarm import Alarm
 from .aware import every_policy, start_rounding
 from .checkpoint import newest, save_checkpoint
+from .compute import compute_device
 from .distill import distilled
 from .optimizer import CornerAdamW
 from .quantize.learned import keys_of, rounding
@@ -51,6 +53,7 @@ def train(
     *,
     run: str | Path | None = None,
     progress: Progress | None = None,
+    device: str | torch.device | None = None,
     **knobs: Any,
 ) -> History:
     """Train the shared weights of `supernet` on `task` and leave it in evaluation mode.
@@ -60,9 +63,12 @@ def train(
         goes on and ends with the same weights, bit for bit on a CPU, as if it had not been interrupted. While
         another process writes into that folder, this call warns and waits.
     progress: called after each step with (steps done, steps in all, the step's row).
+    device: where to train ("auto", "cpu", "cuda", "mps"); the supernet is moved there and stays. None: where it is.
     Errors: a run folder of another training; a loss that diverges again after five rollbacks.
     """
     chosen = make_recipe(recipe, knobs)
+    if device is not None:
+        supernet.to(compute_device(device))
     if run is None:
         return train_in(None, supernet, task, chosen, progress)
     with locked(Path(run), warnings.warn):
@@ -142,14 +148,14 @@ class Trainer:
         if self.recipe.rounding:
             passes = every_policy(passes, self.supernet.space, rng)
         self._used = self._corners(passes)
-        inputs, targets = map_tensors(
-            lambda t: t.to(self.device), self.task.batch(self.step, self.batch_size, self.recipe.seed)
-        )
+        batch = self.task.batch(self.step, self.batch_size, self.recipe.seed)
+        inputs, targets = map_tensors(lambda t: t.to(self.device, non_blocking=True), batch)
         if not self.supernet.training:
             self.supernet.train()
         teacher: Any = None
         losses: list[float] = []
-        with torch.random.fork_rng(devices=[]):  # dropout has no generator argument
+        own = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=own):  # dropout has no generator argument
             torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
             for one in passes:
                 own_inputs, own_targets = _part((inputs, targets), one.part)
@@ -168,7 +174,7 @@ class Trainer:
         """The net's prediction, its floats in full precision."""
         half = self.recipe.precision == "bf16" or (self.recipe.precision == "auto" and self.device.type == "cuda")
         args, keywords = arguments(placed(inputs, self.supernet))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16) if half else nullcontext():
             if not self.recipe.rounding:
                 outputs = self.supernet(*args, architecture=one.architecture, **keywords)
             else:

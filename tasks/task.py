@@ -159,7 +159,7 @@ class Task:
         """The loss of a batch, a scalar. Error: label smoothing for a loss that takes none."""
         smoothing = {}
         if label_smoothing:
-            if not _takes_smoothing(self.loss):
+            if not self.takes_label_smoothing:
                 raise UserError(
                     f"label_smoothing is {label_smoothing:g}, but the loss of task {self.name!r} takes no "
                     "label_smoothing; leave it at 0"
@@ -172,6 +172,13 @@ class Task:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise UserError(f"the loss of task {self.name!r} must return a tensor of one number, got {shape}")
         return loss
+
+    @property
+    def takes_label_smoothing(self) -> bool:
+        """Whether the loss has a keyword `label_smoothing`."""
+        function = self.loss.forward if isinstance(self.loss, nn.Module) else self.loss
+        parameters = signature(function).parameters.values()
+        return any(p.name == "label_smoothing" or p.kind is Parameter.VAR_KEYWORD for p in parameters)
 
     def with_terms(self, loss: Tensor, left: Mapping[str, Tensor]) -> Tensor:
         """The loss and the weighted terms that a net left, by name."""
@@ -197,9 +204,3 @@ class Task:
             validation=self.validation if validation is None else self.validation.first(validation),
             test=self.test if test is None or self.test is None else self.test.first(test),
         )
-
-
-def _takes_smoothing(loss: Loss) -> bool:
-    function = loss.forward if isinstance(loss, nn.Module) else loss
-    parameters = signature(function).parameters.values()
-    return any(p.name == "label_smoothing" or p.kind is Parameter.VAR_KEYWORD for p in parameters)
