@@ -154,8 +154,8 @@ class Trainer:
             self.supernet.train()
         teacher: Any = None
         losses: list[float] = []
-        own = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=own):  # dropout has no generator argument
+        gpus = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):  # dropout has no generator argument
             torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
             for one in passes:
                 own_inputs, own_targets = _part((inputs, targets), one.part)
