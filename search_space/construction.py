@@ -10,23 +10,23 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
 from .inputs import Inputs, call, map_tensors
 from .trial import RecordingTrial
+from .watching import Watching
 
 MOST_NAMED = 6
 WRITES = frozenset(getattr(torch.ops.aten, name) for name in ("uniform_", "normal_", "fill_", "zero_", "erfinv_"))
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parent)
 
 
-class Created(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Created(Watching):
     """Remembers every tensor that operators return meanwhile, without keeping it alive."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._tensors: list[ref[Tensor]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

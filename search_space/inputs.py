@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+
+from .watching import Watching
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 """An example of a module's inputs: a tensor is the one argument, a sequence all arguments, a mapping all keywords."""
@@ -94,11 +95,11 @@ def _same(index: Tensor, drawn: Tensor) -> bool:
     return torch.equal(index.flatten().double(), drawn.flatten().double())
 
 
-class _Lookups(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Lookups(Watching):
     """Notes the rows and the indices of every embedding that is looked up."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.seen: list[tuple[int, Tensor]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

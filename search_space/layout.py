@@ -118,24 +118,27 @@ def _filled(name: str, dim: int, size: int, rule: Segments) -> Segments:
     return tuple(segments)
 
 
-def _owners(root: nn.Module) -> Iterator[tuple[str, str, nn.Module, Tensor]]:
-    """(full name, local name, owner, parameter) of every parameter, each once (ties keep their first name)."""
+def _owners(root: nn.Module) -> Iterator[tuple[str, nn.Module, Layout, Tensor]]:
+    """(full name, owner, declared layout, parameter) of every parameter, each once (ties keep their first name)."""
     seen: set[int] = set()
     for prefix, module in root.named_modules():
-        for local, parameter in module.named_parameters(recurse=False):
+        owned = [(local, p) for local, p in module._parameters.items() if p is not None and id(p) not in seen]
+        declared = module_layouts(module) if owned else {}
+        for local, parameter in owned:
             if id(parameter) not in seen:
                 seen.add(id(parameter))
-                yield f"{prefix}.{local}" if prefix else local, local, module, parameter
+                plain = tuple((n,) for n in parameter.shape)
+                yield f"{prefix}.{local}" if prefix else local, module, declared.get(local, plain), parameter
 
 
 def layouts_of(root: nn.Module, rules: Mapping[str, Rule]) -> dict[str, Layout]:
     """The layout of every parameter by its full name. `rules` (name pattern: rule) win over what modules declare."""
     result: dict[str, Layout] = {}
-    for name, local, module, parameter in _owners(root):
-        plain = tuple((n,) for n in parameter.shape)
-        layout = module_layouts(module).get(local, plain)
+    for name, module, declared, parameter in _owners(root):
+        layout = declared
         for pattern, rule in rules.items():
             if fnmatchcase(name, pattern):
+                plain = tuple((n,) for n in parameter.shape)
                 layout = apply_rule(name, parameter.shape, rule(module) if callable(rule) else rule, plain)
         result[name] = layout
     return result

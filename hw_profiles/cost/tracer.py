@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...search_space.quantization import Scheme
+from ...search_space.watching import Watching
 from .aten import elements, flops_of, is_free, kind_of
 from .flow import Move
 from .liveness import KeyValues, Liveness, Piece
@@ -83,7 +83,7 @@ def _call(func: Any, args: Any, kwargs: Any) -> _Call:
     return _Call(_freeze(out), kind, flops_of(func, kind, tuple(thawed), named, out))
 
 
-class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Tracer(Watching):
     """Records one row for each kernel, and when each activation is born and read last."""
 
     def __init__(
@@ -94,7 +94,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         schemes: Iterable[tuple[Tensor, Scheme]] = (),
     ) -> None:
         """schemes: of the weights that have one."""
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.rows: list[OperatorCost] = []
         self.moves: list[Move] = []  # they hold their tensors, so that no key is given to two storages
         self.key_values = KeyValues()

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..watching import Watching
 
 aten = torch.ops.aten
 SHARE = 0.125
@@ -19,7 +20,7 @@ EXCLUDED = -1e6
 """Scores below this are those of places that an attention may not see."""
 
 
-class Neutral(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Neutral(Watching):
     """Calls in this context run without the differences above; `names` and `splits` say what was called.
 
     scalars: constants of products and quotients (scales, lengths), in order; those of another net can be imposed on
@@ -27,7 +28,7 @@ class Neutral(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, scalars: Sequence[float] | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.imposed = scalars
         self.scalars: list[float] = []
         self.names: list[str] = []
