@@ -111,12 +111,12 @@ def trained(run: Any, device: str) -> Any:
     """The run's supernet; it is trained first where that has not been done."""
     if run.is_trained():
         return run.supernet(device)
-    from ..search.reporting.terminal import progress_bar
     from ..tasks.python_task import shown
+    from .live import Display
 
     say(f"Training the supernet of {shown(run.task_name)} once, kept in {run.folder}")
-    with progress_bar(console, "Training") as progress:
-        supernet = run.train(lambda done, total, row: progress(done, total, f"loss {row['loss']:.3f}"), device)
+    with Display(console) as progress:
+        supernet = run.train(progress.at("Training"), device)
     for event in run.history().events:
         say(str(event), "Note:")
     return supernet

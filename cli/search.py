@@ -130,6 +130,7 @@ def search(
     from ..search.reporting import journal
     from ..search.run_folder import Run, prepare_run
     from ..search.workers import check_workers
+    from .live import Display
 
     load_algorithm(algorithm)
     check_workers(workers, ray)
@@ -157,12 +158,14 @@ def search(
         journal.journal(chosen_run.folder, job.command),
     ):
         supernet = trained(chosen_run, device)
-        found = job.answers(supernet if policies is None else supernet.serving(job.run.space), console)
+        with Display(console) as progress:
+            found = job.answers(supernet if policies is None else supernet.serving(job.run.space), progress)
     _print(found, chosen_run.folder, quiet, as_json)
 
 
 def _print(found: "list[Found]", folder: Path, quiet: bool, as_json: bool) -> None:
-    from ..search.reporting import answer_json, terminal
+    from ..search.reporting import answer_json
+    from . import tables
 
     if as_json:
         answers = [answer_json.answer_json(one.answer, one.analysis, one.facts, one.folder, folder) for one in found]
@@ -171,11 +174,11 @@ def _print(found: "list[Found]", folder: Path, quiet: bool, as_json: bool) -> No
     for one in found:
         answer, findings = one.answer, one.analysis
         if quiet:
-            typer.echo(f"{terminal.headline(answer)}\n{one.folder / 'best'}")
+            typer.echo(f"{answer.text}\n{one.folder / 'best'}")
             continue
-        console.print(terminal.facts_table(answer, one.facts), terminal.front_table(answer))
+        console.print(tables.facts_table(answer, one.facts), tables.front_table(answer))
         if len(findings.comparison) > 1:
-            console.print(terminal.comparison_table(findings, answer.metric))
+            console.print(tables.comparison_table(findings, answer.metric))
         for sentence in findings.why:
             say(f"- {sentence}")
         for note in answer.notes:

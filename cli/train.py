@@ -136,13 +136,14 @@ def health(
 
     `nas health runs/fashion --nets 15 --steps 400`
     """
-    from ..search.reporting.terminal import progress_bar
     from ..search.run_folder import open_run
     from ..supernet.health import check_health
+    from .live import Display
 
     trusting(trust, run)
     opened = open_run(run)
-    with progress_bar(console, "Training nets alone") as progress:
+    with Display(console) as progress:
+        alone = progress.at("Training nets alone")
         found = check_health(
             opened.supernet(device),
             opened.task,
@@ -150,7 +151,7 @@ def health(
             steps=steps,
             seed=seed,
             recipe=opened.recipe,
-            progress=progress,
+            progress=alone,
         )
     table = Table(*found.table.columns, title=f"{nets} nets, {steps} steps alone", title_justify="left")
     for _, row in found.table.iterrows():

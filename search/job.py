@@ -1,10 +1,10 @@
 """The main job for one device or several: a run, devices with budgets, and the answers with all their files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-
-from rich.console import Console
+from typing import Any
 
 from ..errors import UserError
 from ..hw_profiles import Device
@@ -19,10 +19,14 @@ from .database import check_file
 from .limits import applied
 from .pipeline import Answer
 from .question import Question
-from .reporting import analysis, answer_files, journal, live
+from .reporting import analysis, answer_files, journal
 from .reporting.analysis import Analysis
 from .run_folder import Run
 from .study import Study
+
+Progress = Callable[[str, int, int, Any], None]
+"""Called with the stage in words, what is done, of how many (0: not known), and its state: the row of a training step,
+the study of a search, else None."""
 
 
 @dataclass(frozen=True)
@@ -85,24 +89,24 @@ class Job:
                 for bound in applied([candidates], [limit for limit in limits if limit.metric.name not in timed]):
                     bound.check()
 
-    def answers(self, supernet: Supernet, console: Console) -> list[Found]:
+    def answers(self, supernet: Supernet, progress: Progress) -> list[Found]:
         """One for each target, or one for all."""
-        served = [self._candidates(supernet, device, console) for device in self.targets]
+        served = [self._candidates(supernet, device, progress) for device in self.targets]
         # This machine has another name as a device since it was profiled.
         names = {device.name: c.device.name for device, c in zip(self.targets, served, strict=True)}
         limits = [replace(limit, device=names.get(limit.device, limit.device)) for limit in self.limits]
         if not (self.each and len(served) > 1):
-            return [self._found(served, limits, self.run.folder, self.question, console)]
+            return [self._found(served, limits, self.run.folder, self.question, progress)]
         part = replace(self.question, evaluations=-(-self.question.evaluations // len(served)))
         return [
-            self._found([c], [limit for limit in limits if limit.device in ("", c.device.name)], folder, part, console)
+            self._found([c], [limit for limit in limits if limit.device in ("", c.device.name)], folder, part, progress)
             for c, folder in zip(served, self.folders, strict=True)
         ]
 
-    def _candidates(self, supernet: Supernet, device: Device, console: Console) -> Candidates:
+    def _candidates(self, supernet: Supernet, device: Device, progress: Progress) -> Candidates:
         candidates = Candidates(supernet, self.run.task, device, self.batch)
-        with console.status("Timing nets on this machine" if device.measurable else "Preparing"):
-            return calibration.calibrated(candidates, self.run.folder)
+        progress("Timing nets on this machine" if device.measurable else "Preparing", 0, 0, None)
+        return calibration.calibrated(candidates, self.run.folder)
 
     def _found(
         self,
@@ -110,24 +114,24 @@ class Job:
         limits: Sequence[Limit],
         folder: Path,
         question: Question,
-        console: Console,
+        progress: Progress,
     ) -> Found:
         """Search, compare and write."""
-        storage, log = self.storage, journal.FrontLog(self.run.task.metric)
-        with live.watching(console, "Searching", self.run.task.metric) as watch:
+        storage, log = self.storage, journal.FrontLog()
 
-            def progress(done: int, total: int, study: Study) -> None:
-                log(done, total, study)
-                watch(done, total, study)
+        def searching(done: int, total: int, study: Study) -> None:
+            log(done, total, study)
+            progress("Searching", done, total, study)
 
-            answer = pipeline.find(served, limits, question, storage=storage, progress=progress)
+        answer = pipeline.find(served, limits, question, storage=storage, progress=searching)
         others = {}
         if self.baselines:
-            with live.watching(console, "Comparing", self.run.task.metric) as watch:
-                others = compare_baselines(answer.study, seed=question.seed, storage=storage, progress=watch)
-        with console.status("Writing files"):
-            findings = analysis.analyse(answer, others)
-            answer = replace(answer, notes=[*answer.notes, *analysis.comparison_notes(findings)])
-            facts = answer_files.write(self.run, served[0], answer, limits, self.command, findings, folder)
+            others = compare_baselines(
+                answer.study, seed=question.seed, storage=storage, progress=partial(progress, "Comparing")
+            )
+        progress("Writing files", 0, 0, None)
+        findings = analysis.analyse(answer, others)
+        answer = replace(answer, notes=[*answer.notes, *analysis.comparison_notes(findings)])
+        facts = answer_files.write(self.run, served[0], answer, limits, self.command, findings, folder)
         journal.log_answer(answer, findings)
         return Found(answer, findings, facts, folder)

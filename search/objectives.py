@@ -6,9 +6,10 @@ from math import isfinite
 from typing import Any, Literal
 
 from ..errors import UserError, check_least
+from ..values import Metric, number_text
 
 Direction = Literal["minimize", "maximize"]
-Metric = Callable[..., Any]
+Function = Callable[..., Any]
 """One architecture to a number; or, where `batched` is stated, a list of them to as many numbers.
 
 A generator of numbers is best: each is stored as it comes."""
@@ -20,13 +21,15 @@ class Objective:
 
     key: says what is measured, of which weights, on which data. Studies of one storage share the values of a key.
     repeats: how often a noisy function is called for each architecture; the value is the mean.
+    metric: how values are written.
     """
 
-    function: Metric
+    function: Function
     direction: Direction
     batched: bool = False
     key: str | None = None
     repeats: int = 1
+    metric: Metric = Metric("")
 
     def __post_init__(self) -> None:
         check_least(1, repeats=self.repeats)
@@ -36,8 +39,12 @@ class Objective:
         """What turns the number into a loss."""
         return 1 if self.direction == "minimize" else -1
 
+    def text(self, value: float) -> str:
+        """A value without the unit, which the name of an objective ends with."""
+        return number_text(value) if self.metric.unit else self.metric.text(value)
 
-def minimize(function: Metric, *, batched: bool = False, key: str | None = None, repeats: int = 1) -> Objective:
+
+def minimize(function: Function, *, batched: bool = False, key: str | None = None, repeats: int = 1) -> Objective:
     """Smaller is better. `batched`: the function takes a list of architectures and returns as many numbers.
 
     key, repeats: see `Objective`.
@@ -45,7 +52,7 @@ def minimize(function: Metric, *, batched: bool = False, key: str | None = None,
     return Objective(function, "minimize", batched, key, repeats)
 
 
-def maximize(function: Metric, *, batched: bool = False, key: str | None = None, repeats: int = 1) -> Objective:
+def maximize(function: Function, *, batched: bool = False, key: str | None = None, repeats: int = 1) -> Objective:
     """Larger is better. `batched`: the function takes a list of architectures and returns as many numbers.
 
     key, repeats: see `Objective`.
@@ -60,7 +67,7 @@ class Constraint:
     name: str
     upper: float | None = None
     lower: float | None = None
-    function: Metric | None = None
+    function: Function | None = None
     batched: bool = False
 
     def __post_init__(self) -> None:

@@ -58,6 +58,12 @@ class Answer:
         """The most latency on the first device, in milliseconds."""
         return self.limits.get("latency_ms")
 
+    @property
+    def text(self) -> str:
+        """In one line."""
+        quality = f"{self.metric.text(self.validation)} {self.metric.name} on validation"
+        return f"net {self.architecture.id}: {quality}, {self.latency.text}"
+
 
 def find(
     served: Sequence[Candidates],

@@ -34,6 +34,10 @@ class Problem:
         violations = tuple(v for c in self.constraints for v in c.violations(known[c.name]))
         return Evaluation(architecture, known, losses, violations, any(map(math.isnan, known.values())))
 
+    def texts(self, evaluation: Evaluation) -> dict[str, str]:
+        """The objectives of a net as people read them, by name."""
+        return {name: o.text(evaluation.metrics[name]) for name, o in self.objectives.items()}
+
 
 def make_problem(space: GeneSpace, objectives: Mapping[str, Any], constraints: Sequence[Constraint]) -> Problem:
     """Check names and bounds. Errors: no direction, a name used twice, a bound on an objective that does not exist."""

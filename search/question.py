@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import check_least
 from ..search_space.quantization import GENE
@@ -34,8 +34,10 @@ class Question:
     def pursued(self, served: Sequence[Candidates]) -> dict[str, Objective]:
         """Quality; the latency on each device, and likewise the costs that are named."""
         candidates, *others = served
-        better = maximize if candidates.task.metric.better == "max" else minimize
-        found = {candidates.task.metric.name: better(candidates.quality, key=candidates.quality_key)}
+        metric = candidates.task.metric
+        better = maximize if metric.better == "max" else minimize
+        quality = better(candidates.quality, key=candidates.quality_key)
+        found = {metric.name: replace(quality, metric=metric)}
         for cost in map(cost_named, ("latency_ms", *self.objectives)):
             found[cost.metric.name] = _small(cost, candidates)
             for other in others if cost.per_device else ():
@@ -55,4 +57,4 @@ class Question:
 
 
 def _small(cost: CostMetric, candidates: Candidates) -> Objective:
-    return minimize(lambda net: cost.estimate(candidates, net).value)
+    return replace(minimize(lambda net: cost.estimate(candidates, net).value), metric=cost.metric)

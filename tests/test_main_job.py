@@ -123,7 +123,7 @@ def test_quiet_is_one_line_and_the_path_and_the_log_grows(searched, space):
     before = (run / "search.log").read_text()
     result = ask(run, space, "--budget", "0.5ms", "--quiet")
     line, path = result.out.splitlines()
-    assert re.match(r"net \w{10}: \d+\.\d\d% accuracy on validation, .* ms \(.*, tier .\)$", line)
+    assert re.match(r"net \w{10}: \d+\.\d\d% accuracy on validation, .* ms, .* \(.*, tier .\)$", line)
     assert (Path(path), result.err) == (run / "best", "")
     after = (run / "search.log").read_text()
     assert after.startswith(before)

@@ -52,6 +52,12 @@ def frame_of(*studies: Study) -> Frame | None:
     return Frame(best, worst + 0.1 * (worst - best))
 
 
+def hypervolume_now(study: Study) -> float:
+    """Share of the box of all that was evaluated so far: the box grows with what is seen."""
+    frame = frame_of(study)
+    return 0.0 if frame is None else frame.share([e.losses for e in study.front_evaluations()])
+
+
 def curve_of(study: Study, frame: Frame) -> Curve:
     """The curve of one study. An evaluation that leaves the front as it was costs no hypervolume."""
     front: list[tuple[float, ...]] = []

@@ -5,14 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...values import Metric
 from ..evaluation import Evaluation
 from ..pipeline import Answer
 from ..study import Study
 from .analysis import Analysis
-from .curves import joined
-from .live import hypervolume_now, number
-from .terminal import headline
+from .curves import hypervolume_now, joined
 
 LOG = logging.getLogger("nas.search")
 NAME = "search.log"
@@ -53,14 +50,13 @@ def log_answer(answer: Answer, analysis: Analysis) -> None:
         LOG.info("%(search)s: %(evaluations)d nets, hypervolume %(hypervolume).4f, front %(front)d nets", row)
     for note in answer.notes:
         LOG.info("note: %s", note)
-    LOG.info("answer: %s", headline(answer))
+    LOG.info("answer: %s", answer.text)
 
 
 class FrontLog:
     """Called after every evaluation; logs the start, and each net that improves the front with the hypervolume then."""
 
-    def __init__(self, metric: Metric) -> None:
-        self.metric = metric
+    def __init__(self) -> None:
         self._front: list[tuple[float, ...]] | None = None
 
     def __call__(self, done: int, total: int, study: Study) -> None:
@@ -71,7 +67,7 @@ class FrontLog:
                 self._see(known)
         newest = study.evaluations[-1]
         if self._see(newest):
-            words = ", ".join(f"{name} {number(newest, name, self.metric)}" for name in study.problem.objectives)
+            words = ", ".join(f"{name} {text}" for name, text in study.problem.texts(newest).items())
             told = (done, total, newest.architecture.id, words, len(self._front), hypervolume_now(study))
             LOG.info("%d/%d: net %s joins the front (%s); %d nets, hypervolume so far %.4f", *told)
 

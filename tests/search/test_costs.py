@@ -9,6 +9,8 @@ from nas_command import TINY_SPACE, nas_command
 from torch import nn
 
 import nas
+from nas.cli import tables
+from nas.cli.live import front_rows
 from nas.hw_profiles import Measurement, fused
 from nas.hw_profiles.points import Calibration, Point
 from nas.search.candidates import Candidates
@@ -16,8 +18,7 @@ from nas.search.costs import COSTS, TABLE, check_estimates
 from nas.search.limits import AppliedLimit, applied
 from nas.search.pipeline import find
 from nas.search.question import Question
-from nas.search.reporting import terminal, why
-from nas.search.reporting.live import front_rows
+from nas.search.reporting import why
 from nas.search.units import EXAMPLES, parse_limit, parse_limits
 from nas.search.verify import verify
 from nas.search_space.locate import describe_space, space_from
@@ -112,7 +113,7 @@ def test_objectives_and_limits_hold_on_every_device(candidates):
     assert answer.costs["energy_mj on t4"] == there.energy(answer.architecture)
     assert answer.costs["energy_mj on t4"].high <= most == answer.limits["energy_mj on t4"]
     assert answer.costs["latency_ms on t4"] == there.latency(answer.architecture)
-    shown = [c.header for c in terminal.front_table(answer).columns]
+    shown = [c.header for c in tables.front_table(answer).columns]
     assert shown[3:] == [
         "latency ms",
         "90 % interval",
@@ -123,7 +124,7 @@ def test_objectives_and_limits_hold_on_every_device(candidates):
         "FLOPs",
     ]
     assert "energy" in why.why(answer)[2]
-    assert front_rows(answer.study, answer.metric).columns[-1].header == "params"
+    assert front_rows(answer.study).columns[-1].header == "params"
 
 
 def test_the_same_question_is_the_same_study_and_another_objective_is_not(candidates, tmp_path):
@@ -272,6 +273,6 @@ def test_a_quality_of_which_less_is_better_is_made_small(candidates, better):
     assert answer.front["perplexity"].is_monotonic_increasing
     assert answer.bounded_by == "nothing: no net that was evaluated is better"
     assert any("less is better" in note for note in answer.notes) is (better is None)
-    assert "%" not in terminal.headline(answer)
+    assert "%" not in answer.text
     place = why.why(answer)[0]
     assert "none of 20 evaluated nets that keep every limit has less" in place

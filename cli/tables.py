@@ -1,25 +1,19 @@
-"""What the terminal shows: progress with an ETA, and the answer of a search as tables."""
+"""The answer of a search as tables."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ...values import Metric, count_text
-from ..costs import metric_of
-from ..pipeline import Answer
-from .analysis import Analysis
+from ..search.costs import metric_of
+from ..search.pipeline import Answer
+from ..search.reporting.analysis import Analysis
+from ..values import Metric, count_text
 
 SHOWN = 12
 SHOWN_ANYWAY = ("latency_ms", "params", "flops")
 LEFT = ("front:N", "id", "verdict")
-EVERY = 10.0
-"""Seconds between two lines where there is no terminal."""
 
 
 def facts_table(answer: Answer, facts: Mapping[str, str]) -> Table:
@@ -66,15 +60,6 @@ def _cells(answer: Answer, row: Mapping[Any, Any], verified: bool, extra: Sequen
     ]  # fmt: skip
 
 
-def headline(answer: Answer) -> str:
-    """The answer in one line."""
-    latency, found = answer.latency, f"{answer.metric.text(answer.validation)} {answer.metric.name} on validation"
-    return (
-        f"net {answer.architecture.id}: {found}, {latency.value:.3g} ms "
-        f"({latency.low:.3g} to {latency.high:.3g}, {latency.source}, tier {latency.tier})"
-    )
-
-
 def comparison_table(analysis: Analysis, metric: Metric) -> Table:
     """The search beside its baselines."""
     table = Table(title="Beside the baselines, as predicted", title_justify="left")
@@ -86,30 +71,3 @@ def comparison_table(analysis: Analysis, metric: Metric) -> Table:
         counted = (str(row["evaluations"]), f"{row['hypervolume']:.4f}", str(row["front"]))
         table.add_row(str(row["search"]), *counted, *found)
     return table
-
-
-@contextmanager
-def progress_bar(console: Console, title: str) -> Iterator[Callable[..., None]]:
-    """A progress bar with an ETA, elsewhere a line now and then; yields a function (done, total, remark)."""
-    if not console.is_terminal:
-        seen = [time.monotonic()]
-
-        def line(done: int, total: int, remark: str = "") -> None:
-            if time.monotonic() - seen[0] >= EVERY:
-                console.print(f"{title} {done}/{total} {remark}", soft_wrap=True, highlight=False)
-                seen[0] = time.monotonic()
-
-        yield line
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[remark]}", markup=False),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(title, total=None, remark="")
-        yield lambda done, total, remark="": progress.update(bar, completed=done, total=total, remark=remark)
