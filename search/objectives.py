@@ -14,6 +14,8 @@ Function = Callable[..., Any]
 
 A generator of numbers is best: each is stored as it comes."""
 
+PLAIN = Metric("")
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -29,7 +31,7 @@ class Objective:
     batched: bool = False
     key: str | None = None
     repeats: int = 1
-    metric: Metric = Metric("")
+    metric: Metric = PLAIN
 
     def __post_init__(self) -> None:
         check_least(1, repeats=self.repeats)
