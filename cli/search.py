@@ -102,7 +102,7 @@ def search(
     from ..search.algorithms import check_algorithm, load_algorithm
     from ..search.costs import cost_named
     from ..search.units import parse_limits
-    from ..search_space.quantization import quantization_of
+    from ..search_space.quantization import Quantization
 
     targets = target or ["local-cpu"]
     for name in objective or []:
@@ -120,7 +120,7 @@ def search(
     check_words(task, space, device=device)
     check_algorithm(algorithm)
     if quantize is not None:
-        quantization_of(quantize)  # its words; what the devices run of it is said below
+        Quantization.parse(quantize)  # its words; what the devices run of it is said below
     devices = [load_device(name) for name in targets]
     policies = None if quantize is None else policies_for(quantize, devices)
 

@@ -54,11 +54,11 @@ def train(
 
     `nas train --init runs/fashion --quantize w8a8,w4a8,w2a8 --run runs/few-bits --steps 500`
     """
-    from ..search_space.quantization import quantization_of
+    from ..search_space.quantization import Quantization
 
     check_words(task, space, device=device)
     knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
-    policies = quantization_of(quantize) if quantize is not None else None
+    policies = Quantization.parse(quantize) if quantize is not None else None
 
     from ..search.run_folder import Run, prepare_run
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..errors import UserError
-from ..search_space.quantization import USUAL, Quantization, Scheme, parse_scheme, quantization_of
+from ..search_space.quantization import FORMATS, USUAL, Quantization, Scheme
 from .device import Device
 
 
@@ -28,26 +28,26 @@ def unsigned_weights(device: Device | None) -> bool:
 
 
 def policies_for(text: str, devices: Sequence[Device]) -> Quantization:
-    """What a user wants to choose from (see `quantization_of`) for nets that run on all of these devices.
+    """What a user wants to choose from (see `Quantization.parse`) for nets that run on all of these devices.
 
-    `auto` leaves out what one of them does not run. Errors: those of `quantization_of`; a scheme that is named and that
-    a device does not run; nothing that all of them run.
+    `auto` leaves out what one of them does not run. Errors: those of `Quantization.parse`; a scheme that is named and
+    that a device does not run; nothing that all of them run.
     """
     if text.strip().lower() == "auto" and not any(_all_run(devices, s) for s in USUAL):
         raise UserError(f"no quantization scheme runs on all targets: {'; '.join(map(_known, devices))}")
-    found = quantization_of(text, lambda scheme: _all_run(devices, str(scheme)))
+    found = Quantization.parse(text, lambda scheme: _all_run(devices, scheme))
     for device in devices:
-        for scheme in map(parse_scheme, found.schemes):
+        for scheme in found.schemes:
             if not runs(device, scheme):
-                needs = "" if str(scheme) in scheme.precisions else f", which needs {' or '.join(scheme.precisions)}"
-                raise UserError(f"{device.name} does not run {scheme}{needs}; {_known(device)}")
+                needs = "" if scheme.text in scheme.precisions else f", which needs {' or '.join(scheme.precisions)}"
+                raise UserError(f"{device.name} does not run {scheme.text}{needs}; {_known(device)}")
     return found
 
 
-def _all_run(devices: Sequence[Device], scheme: str) -> bool:
-    return all(runs(device, parse_scheme(scheme)) for device in devices)
+def _all_run(devices: Sequence[Device], scheme: Scheme) -> bool:
+    return all(runs(device, scheme) for device in devices)
 
 
 def _known(device: Device) -> str:
-    known = [s for s in (*USUAL, "bf16") if runs(device, parse_scheme(s))]
+    known = [scheme.text for scheme in (*USUAL, FORMATS["bf16"]) if runs(device, scheme)]
     return f"{device.name} runs {', '.join(known) or 'none'}"

@@ -20,7 +20,7 @@ import torch
 
 import nas
 from nas.hw_profiles import Protocol, measure_all
-from nas.search_space.quantization import GENE, parse_scheme
+from nas.search_space.quantization import GENE, Scheme
 from nas.supernet.quantize import norms
 from nas.supernet.quantize.norms import GAIN
 from nas.supernet.quantize.post_training import SAMPLES, quantize
@@ -58,7 +58,7 @@ def supernets(
 
 def uniform(space: nas.SearchSpace, net: Mapping[str, Any], scheme: str) -> nas.Architecture:
     """The net with one scheme everywhere."""
-    return space.architecture({**{g: str(parse_scheme(scheme)) for g in space.genes if g.startswith(GENE)}, **net})
+    return space.architecture({**{g: Scheme.parse(scheme).text for g in space.genes if g.startswith(GENE)}, **net})
 
 
 def speed(task: nas.Task) -> None:

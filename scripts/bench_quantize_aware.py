@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nas
-from nas.search_space.quantization import GENE, parse_scheme
+from nas.search_space.quantization import GENE, Scheme
 from nas.supernet.shipped import as_shipped
 
 RANDOM_NETS = 5
@@ -76,7 +76,7 @@ def main() -> None:
     task = nas.load_task(args.task)
     preset = nas.load_preset(task.space)
     floats = nas.SearchSpace(preset.bind(input_shape=task.input_shape, classes=task.classes))
-    schemes = [str(parse_scheme(text)) for text in args.schemes]
+    schemes = [Scheme.parse(text).text for text in args.schemes]
     space = floats.quantized(schemes=schemes)
     found: dict[str, list[Found]] = {way: [] for way in WAYS}
     for seed in args.seeds:

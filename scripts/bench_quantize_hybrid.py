@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import nas
-from nas.search_space.quantization import parse_scheme, quantizable
+from nas.search_space.quantization import Scheme, quantizable
 from nas.supernet.quantize.post_training import SAMPLES, quantize
 from nas.supernet.quantize.settings import PLAIN, PostTraining
 from nas.tasks.metrics import accuracy
@@ -107,7 +107,7 @@ def trained(task: nas.Task, steps: int, file: Path | None = None) -> nn.Module:
 
 def with_scheme(net: nn.Module, scheme: str) -> nn.Module:
     for part in quantizable(net).values():
-        vars(part)["quantization"] = parse_scheme(scheme)
+        vars(part)["quantization"] = Scheme.parse(scheme)
     return net
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 import nas
 from nas.hw_profiles import Protocol, measure_all
-from nas.search_space.quantization import GENE, parse_scheme
+from nas.search_space.quantization import GENE, Scheme
 from nas.supernet.export import stored
 from nas.supernet.quantize.quantized import Quantized
 from nas.supernet.shipped import quantized_for
@@ -78,7 +78,7 @@ class Bench:
 
     def uniform(self, net: Mapping[str, Any], scheme: str) -> nas.Architecture:
         genes = [gene for gene in self.joint.space.genes if gene.startswith(GENE)]
-        return self.joint.space.architecture({**dict.fromkeys(genes, str(parse_scheme(scheme))), **net})
+        return self.joint.space.architecture({**dict.fromkeys(genes, Scheme.parse(scheme).text), **net})
 
     def points(self, nets: list[nas.Architecture]) -> np.ndarray:
         return np.array([self.facts(self.joint, net) for net in nets])

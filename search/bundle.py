@@ -232,7 +232,7 @@ def _with_policies(run: Run, text: str, folder: Path) -> tuple[Quantization | No
         return None, genes
     for path in (folder / "model.json", run.folder / "best" / "model.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return Quantization(**json.loads(path.read_text())["space"]["quantize"]), genes
+            return Quantization.read(**json.loads(path.read_text())["space"]["quantize"]), genes
     raise UserError(
         f"the net has a quantization policy, and {path}, which would say what it chose from, is missing or of another "
         f"search; search again: `nas search --run {run.folder} --quantize ...`"

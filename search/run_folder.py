@@ -13,7 +13,7 @@ search.log            what every search of the run did, and when
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from pydantic import ValidationError
 
 from ..errors import UserError
 from ..files import cache_folder, read_json, sha256_of, write_atomic
-from ..search_space.locate import Description, describe_space, space_from
+from ..search_space.locate import Description, describe_space, policies_in, space_from
 from ..search_space.python_file import keep_approvals
-from ..search_space.quantization import Quantization, parse_scheme
+from ..search_space.quantization import Quantization
 from ..search_space.space import SearchSpace
 from ..supernet.checkpoint import checkpoints
 from ..supernet.compute import compute_device
@@ -104,12 +104,11 @@ class Run:
     @property
     def quantization(self) -> Quantization | None:
         """The policies of the run's own space, if it has any."""
-        known = self.description.get("quantize")
-        return Quantization(**known) if known else None
+        return policies_in(self.description)
 
     def quantized(self, quantization: Quantization) -> "Run":
         """The same run, whose nets have a quantization policy; the weights are the same."""
-        return replace(self, description={**self.description, "quantize": asdict(quantization)})
+        return replace(self, description={**self.description, "quantize": quantization.fields})
 
     def train(self, progress: Progress | None = None, device: str = "cpu") -> Supernet:
         """Train the supernet (or go on) and keep it; the caller holds the folder's lock. A trained one is loaded."""
@@ -213,9 +212,9 @@ def prepare_run(
 def _check_rounding(init: Path | None, quantize: Quantization) -> None:
     if init is None:
         raise UserError("rounding is trained after floats; train a run without --quantize, then name it by --init")
-    if not any(is_few(parse_scheme(text)) for text in quantize.schemes):
+    if not any(map(is_few, quantize.schemes)):
         raise UserError(
-            f"training to round to {', '.join(quantize.schemes)} gains nothing: of 8 bits and more `nas search "
+            f"training to round to {', '.join(quantize.texts)} gains nothing: of 8 bits and more `nas search "
             "--quantize` does as well without; name schemes of fewer, as in w8a8,w2a8"
         )
 

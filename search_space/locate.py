@@ -1,7 +1,6 @@
 """From what a user writes (`--space vit-digits | my.yaml | my.py:function`) to a space that can be found again."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,9 +54,9 @@ def space_from(description: Description) -> SearchSpace:
     A Python space is run from the file it was described with, and only if that file has not changed since and is
     trusted. Errors: it is not; a description that is damaged.
     """
-    found, policy = _described(description), _policy(description)
+    found, policy = _described(description), policies_in(description)
     space = found if isinstance(found, SearchSpace) else SearchSpace(found)
-    return space.quantized(**asdict(policy)) if policy else space
+    return space.quantized(**policy.fields) if policy else space
 
 
 def net_from(description: Description, genes: Mapping[str, GeneValue]) -> nn.Module:
@@ -65,7 +64,7 @@ def net_from(description: Description, genes: Mapping[str, GeneValue]) -> nn.Mod
 
     Errors: those of `space_from`; genes that are not those the function asks for.
     """
-    found, policy = _described(description), _policy(description)
+    found, policy = _described(description), policies_in(description)
     trial = RecordingTrial(lambda gene: genes.get(gene.name))
     with torch.random.fork_rng(devices=[]):
         net = construct(found.function if isinstance(found, SearchSpace) else found, trial, "cpu")
@@ -120,12 +119,12 @@ def _python_path(text: str) -> Path:
     return Path(text)
 
 
-def _policy(description: Description) -> Quantization | None:
+def policies_in(description: Description) -> Quantization | None:
+    """What the policies of its nets choose from, if they have any. Error: a description that is damaged."""
     fields = _checked(description).quantize
     if not fields:
         return None
     try:
-        lists: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
-        return Quantization(**lists)
+        return Quantization.read(**fields)
     except (TypeError, AttributeError) as error:
         raise UserError(f"the description of the space is damaged: quantize: {error}; restore the file") from None

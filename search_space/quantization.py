@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UserError, quoted
 from .architecture import GeneValue
@@ -53,9 +53,44 @@ class Scheme:
     signed: bool = False
     format: Format | None = None
 
-    def __str__(self) -> str:
+    @classmethod
+    def parse(cls, text: str) -> "Scheme":
+        """`w8a8`, `w4a16`, `w4a16g64z`, `w8a8ts`, `fp8`: the inverse of `text`.
+
+        Behind the bits: g64 for groups of 64 weights that share a scale, t for one scale of the whole weight, z for
+        weights with a zero point, s for activations without one. Weights of 4 bits beside activations of 16 have groups
+        of 32 if nothing is said. `fp16` is `w16a16`.
+        """
+        plain = text.strip().lower()
+        if plain in FORMATS:
+            return FORMATS[plain]
+        match = WRITTEN.fullmatch(plain)
+        if not match or (match[1] == "16" and match[2] != "16"):
+            raise UserError(
+                f"quantization {quoted(text)} is not understood; write the bits of weights and activations as in w8a8, "
+                "w4a16 or w4a16g64 (2 to 8 or 16; weights of 16 bits have activations of 16), behind them t, z and s "
+                "in this order (one scale for the whole weight, weights with a zero point, activations without), or "
+                "fp16, bf16 or fp8"
+            )
+        group = int(match[3]) if match[3] else None
+        scheme = cls(int(match[1]), int(match[2]), group, bool(match[4]), bool(match[5]), bool(match[6]))
+        _check_details(text, scheme)
+        few = scheme.weights <= 4 and scheme.activations == 16
+        return replace(scheme, group=GROUP) if few and not (scheme.group or scheme.whole) else scheme
+
+    @property
+    def text(self) -> str:
         letters = "".join(c for c, given in zip("tzs", (self.whole, self.zeros, self.signed), strict=True) if given)
         return self.format or f"w{self.weights}a{self.activations}" + (f"g{self.group}" * bool(self.group)) + letters
+
+    @property
+    def halves(self) -> tuple[str, str]:
+        """The text of the weights and that of the activations: w4g32z and a16; fp8 and fp8."""
+        if self.format:
+            return self.format, self.format if self.activations < 16 else f"a{self.activations}"
+        group = f"g{self.group}" if self.group else ""
+        weights = f"w{self.weights}{group}{'t' * self.whole}{'z' * self.zeros}"
+        return weights, f"a{self.activations}{'s' * self.signed}"
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -66,31 +101,6 @@ class Scheme:
 
 
 FORMATS = {"fp16": Scheme(), "bf16": Scheme(format="bf16"), "fp8": Scheme(8, 8, format="fp8")}
-
-
-def parse_scheme(text: str) -> Scheme:
-    """`w8a8`, `w4a16`, `w4a16g64z`, `w8a8ts`, `fp8`: the inverse of `str`.
-
-    Behind the bits: g64 for groups of 64 weights that share a scale, t for one scale of the whole weight, z for weights
-    with a zero point, s for activations without one. Weights of 4 bits beside activations of 16 have groups of 32 if
-    nothing is said. `fp16` is `w16a16`.
-    """
-    plain = text.strip().lower()
-    if plain in FORMATS:
-        return FORMATS[plain]
-    match = WRITTEN.fullmatch(plain)
-    if not match or (match[1] == "16" and match[2] != "16"):
-        raise UserError(
-            f"quantization {quoted(text)} is not understood; write the bits of weights and activations as in w8a8, "
-            "w4a16 or w4a16g64 (2 to 8 or 16; weights of 16 bits have activations of 16), behind them t, z and s in "
-            "this order (one scale for the whole weight, weights with a zero point, activations without), or fp16, "
-            "bf16 or fp8"
-        )
-    group = int(match[3]) if match[3] else None
-    scheme = Scheme(int(match[1]), int(match[2]), group, bool(match[4]), bool(match[5]), bool(match[6]))
-    _check_details(text, scheme)
-    few = scheme.weights <= 4 and scheme.activations == 16
-    return replace(scheme, group=GROUP) if few and not (scheme.group or scheme.whole) else scheme
 
 
 def _check_details(text: str, scheme: Scheme) -> None:
@@ -107,25 +117,25 @@ def _check_details(text: str, scheme: Scheme) -> None:
         raise UserError(f"{said}s is right for activations of 8 bits or fewer; of 16 bits they are floats")
 
 
-def schemes_of(weights: Sequence[int], activations: Sequence[int]) -> tuple[str, ...]:
+def schemes_of(weights: Sequence[int], activations: Sequence[int]) -> tuple[Scheme, ...]:
     """All pairs that make sense, the most bits first."""
     pairs = [(w, a) for w in sorted(set(weights), reverse=True) for a in sorted(set(activations), reverse=True)]
-    return tuple(str(parse_scheme(f"w{w}a{a}")) for w, a in pairs if w < 16 or a == 16)
+    return tuple(Scheme.parse(f"w{w}a{a}") for w, a in pairs if w < 16 or a == 16)
 
 
-USUAL = (*schemes_of((4, 8, 16), SHIPPED_ACTIVATIONS), "fp8")
+USUAL = (*schemes_of((4, 8, 16), SHIPPED_ACTIVATIONS), FORMATS["fp8"])
 """What `auto` chooses from, as far as a device runs it."""
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """What a policy may choose: `schemes` (as `parse_scheme` reads them) for each group of modules.
+    """What a policy may choose for each group of modules.
 
     granularity: one gene for each "layer" (`layers.3`), "block" (`layers.3.mixer`: what lies in one module) or
     "linear" (each module by itself). keep: patterns of module names that stay as they are.
     """
 
-    schemes: tuple[str, ...]
+    schemes: tuple[Scheme, ...]
     granularity: Granularity = "block"
     keep: tuple[str, ...] = ()
 
@@ -134,8 +144,42 @@ class Quantization:
             raise UserError(f"granularity {self.granularity!r} is unknown; valid: {', '.join(GRANULARITIES)}")
         if not self.schemes:
             raise UserError("a quantization needs at least one scheme, such as w8a8")
-        object.__setattr__(self, "schemes", tuple(dict.fromkeys(str(parse_scheme(s)) for s in self.schemes)))
-        object.__setattr__(self, "keep", tuple(self.keep))
+        object.__setattr__(self, "schemes", tuple(dict.fromkeys(self.schemes)))
+
+    @classmethod
+    def parse(cls, text: str, runs: Callable[[Scheme], bool] = lambda scheme: scheme.format != "fp8") -> "Quantization":
+        """What a user writes of nets to ship: `w4a8` (for all), `w8a8,w4a16` (a choice for each block), or `auto`.
+
+        runs: whether the targets run a scheme: `auto` leaves out what they do not.
+        Errors: those of `Scheme.parse`; activations that no runtime has kernels for.
+        """
+        if text.strip().lower() == "auto":
+            return cls(tuple(filter(runs, USUAL)))
+        schemes = tuple(map(Scheme.parse, text.split(",")))
+        for scheme in schemes:
+            if scheme.activations not in SHIPPED_ACTIVATIONS:
+                raise UserError(
+                    f"{scheme.text} can be evaluated and not shipped: no runtime here has kernels for activations of "
+                    f"{scheme.activations} bits; 8 or 16 are right, as in w{scheme.weights}a8"
+                )
+        return cls(schemes)
+
+    @classmethod
+    def read(
+        cls, schemes: Sequence[str], granularity: Granularity = "block", keep: Sequence[str] = ()
+    ) -> "Quantization":
+        """From `fields`. Errors: those of `Scheme.parse`, and of what cannot be."""
+        return cls(tuple(map(Scheme.parse, schemes)), granularity, tuple(keep))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As files hold it, and arguments of `SearchSpace.quantized`."""
+        return {"schemes": self.texts, "granularity": self.granularity, "keep": list(self.keep)}
+
+    @property
+    def texts(self) -> list[str]:
+        """Of the schemes: the options of each gene."""
+        return [scheme.text for scheme in self.schemes]
 
     def check(self, modules: "Iterable[nn.Module]") -> None:
         """Errors: nets with a policy already, nothing to quantize, a pattern that names nothing in any of them."""
@@ -161,24 +205,7 @@ class Quantization:
         for name, part in quantizable(module).items():
             if not any(fnmatchcase(name, pattern) for pattern in self.keep):
                 gene = GENE + group_of(name, self.granularity)
-                vars(part)["quantization"] = parse_scheme(str(trial.suggest_categorical(gene, self.schemes)))
-
-
-def quantization_of(text: str, runs: Callable[[Scheme], bool] = lambda scheme: scheme.format != "fp8") -> Quantization:
-    """What a user writes of nets to ship: `w4a8` (for all), `w8a8,w4a16` (a choice for each block), or `auto`.
-
-    runs: whether the targets run a scheme: `auto` leaves out what they do not.
-    Errors: those of `parse_scheme`; activations that no runtime has kernels for.
-    """
-    if text.strip().lower() == "auto":
-        return Quantization(tuple(s for s in USUAL if runs(parse_scheme(s))))
-    for scheme in map(parse_scheme, text.split(",")):
-        if scheme.activations not in SHIPPED_ACTIVATIONS:
-            raise UserError(
-                f"{scheme} can be evaluated and not shipped: no runtime here has kernels for activations of "
-                f"{scheme.activations} bits; 8 or 16 are right, as in w{scheme.weights}a8"
-            )
-    return Quantization(tuple(text.split(",")))
+                vars(part)["quantization"] = Scheme.parse(str(trial.suggest_categorical(gene, self.texts)))
 
 
 def canonical(choices: Mapping[str, GeneValue], genes: Mapping[str, Gene]) -> dict[str, GeneValue]:
@@ -190,7 +217,7 @@ def _spelled(value: GeneValue, gene: Gene) -> GeneValue:
     if value in gene.options:
         return value
     try:
-        return str(parse_scheme(str(value)))
+        return Scheme.parse(str(value)).text
     except UserError:  # the gene says what is valid
         return value
 

@@ -126,8 +126,8 @@ class SearchSpace(GeneSpace):
         granularity, keep: see `Quantization`. schemes: the options, in the place of all pairs of weights and
         activations that make sense. A supernet of this space serves the other: names and shapes are the same.
         """
-        texts = schemes_of(weights, activations) if schemes is None else schemes
-        quantization = Quantization(tuple(texts), granularity, tuple(keep))
+        texts = [scheme.text for scheme in schemes_of(weights, activations)] if schemes is None else schemes
+        quantization = Quantization.read(texts, granularity, keep)
         quantization.check(self._run(lambda g, p=probe: p.architecture[g.name])[0] for probe in self.probes)  # type: ignore[misc]
 
         def function(trial: Any) -> nn.Module:

@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from ..search_space.inputs import map_tensors
-from ..search_space.quantization import Scheme, parse_scheme, policy_genes
+from ..search_space.quantization import Scheme, policy_genes
 from ..search_space.space import SearchSpace
 from ..tasks import Task
 from .quantize.learned import first_steps, is_few
@@ -43,7 +43,7 @@ def start_rounding(supernet: Supernet, task: Task | None) -> None:
 def _few(space: SearchSpace) -> list[Scheme]:
     """The schemes of the space that have steps, those of the fewest activations first."""
     options = {option for gene in policy_genes(space.genes) for option in space.genes[gene].options}
-    schemes = [parse_scheme(str(option)) for option in sorted(options, key=str)]
+    schemes = [Scheme.parse(text) for text in sorted(map(str, options))]
     return sorted(filter(is_few, schemes), key=lambda scheme: scheme.activations)
 
 
@@ -53,7 +53,7 @@ def _showing(space: SearchSpace, schemes: Sequence[Scheme]) -> Iterator[Architec
     for probe in space.probes if schemes else ():
         modules = {(name, type(module)) for name, module in space.skeleton(probe.architecture).named_modules()}
         if not modules <= seen:
-            policy = dict.fromkeys(policy_genes(probe.architecture), str(schemes[0]))
+            policy = dict.fromkeys(policy_genes(probe.architecture), schemes[0].text)
             yield space.architecture({**probe.architecture, **policy})
         seen |= modules
 

@@ -14,6 +14,7 @@ import nas
 from nas.search import parity, run_folder
 from nas.search.reporting import answer_files
 from nas.search_space.quantization import policy_of
+from nas.tasks.task import ACCURACY
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_the_policy_of_each_part_is_written_in_words(quantized):
     assert all(part["weights"].startswith(f"{policy_of(twin)[name].weights} bits") for name, part in found.items())
     readme = (run / "best" / "README.md").read_text()
     assert "`policy.json` says of each part" in readme
-    integers = any(str(scheme) == "w8a8" for scheme in policy_of(twin).values())
+    integers = any(scheme.text == "w8a8" for scheme in policy_of(twin).values())
     assert ("- weights of 8 bits in model.onnx: " in readme) == integers
 
 
@@ -94,6 +95,6 @@ def test_extract_says_where_a_policy_cannot_be_known(quantized, tmp_path):
 
 
 def test_fewer_calibration_inputs_than_asked_for_are_said():
-    few = parity.Parity("accuracy", "test", 100, 20, 0.9, 0.9)
+    few = parity.Parity(ACCURACY, "test", 100, 20, 0.9, 0.9)
     assert few.text.endswith("calibrated on 20 inputs, all that there are of the 32 asked for")
     assert replace(few, calibrated=32).text.endswith("calibrated on 32 inputs")

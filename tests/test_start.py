@@ -59,7 +59,7 @@ def test_without_a_folder_it_lies_in_the_cache(runs, tmp_path, monkeypatch):
 def test_learned_steps_are_kept_with_the_weights(runs):
     run = run_folder.open_run(runs / "few")
     assert run.quantization is not None
-    assert run.quantization.schemes == ("w8a8", "w2a8")
+    assert run.quantization.texts == ["w8a8", "w2a8"]
     supernet = run.supernet()
     assert supernet.steps.keys()
     assert all(key.endswith("/w2") for key in supernet.steps)

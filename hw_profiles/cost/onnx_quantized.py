@@ -87,7 +87,7 @@ def _parts(
 def _values(name: str, scheme: Scheme, module: nn.Module, given: Mapping[str, Integers] | None) -> Integers | None:
     if scheme.activations not in (8, 16):
         raise UserError(
-            f"{name or 'the net'} is to run as {scheme}, and no runtime here has kernels for activations of "
+            f"{name or 'the net'} is to run as {scheme.text}, and no runtime here has kernels for activations of "
             f"{scheme.activations} bits; 8 or 16 are right"
         )
     if scheme.weights == 16:
@@ -95,7 +95,7 @@ def _values(name: str, scheme: Scheme, module: nn.Module, given: Mapping[str, In
     if given is None:
         return plausible(module.weight, scheme)  # type: ignore[arg-type]
     if name not in given:
-        raise UserError(f"the policy has {scheme} for {name or 'the net'}, and no codes of its weights are given")
+        raise UserError(f"the policy has {scheme.text} for {name or 'the net'}, and no codes of its weights are given")
     return given[name]
 
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ...search_space.architecture import Architecture, GeneValue
 from ...search_space.paths import path_of
-from ...search_space.quantization import GENE, Scheme, parse_scheme, policy_genes
+from ...search_space.quantization import GENE, Scheme, policy_genes
 from ...search_space.trial import Gene
 from .drawing import group_of, in_order
 from .glyphs import about, box, mark, shown, text, together
@@ -23,7 +23,7 @@ CELL_LEAST, CELL_MOST = 54.0, 150.0
 WIDTH = 420.0
 WORDY = 84.0
 """A cell that is wide enough for `w4g32` and `a16`; a narrower one has the numbers alone."""
-FLOAT = "w16a16"
+FLOAT = Scheme().text
 DETAILS: Mapping[str, Callable[[Scheme], bool]] = {
     "t: one scale for a whole weight": lambda scheme: scheme.whole,
     "z: weights with zero points": lambda scheme: scheme.zeros,
@@ -92,8 +92,8 @@ def _place(gene: str) -> tuple[str, str]:
 def _cell(name: str, x: float, y: float, w: float, net: Mapping[str, GeneValue], gene: Gene | None) -> Markup:
     if name not in net:
         return box(x, y + 2, w, ROW - 5, "ghost", 4)
-    scheme, half = parse_scheme(str(net[name])), w / 2
-    weight, activation = _halves(scheme)
+    scheme, half = Scheme.parse(str(net[name])), w / 2
+    weight, activation = scheme.halves
     halves = (scheme.weights, weight, "weight"), (scheme.activations, activation, "input")
     picture = Markup()
     for i, (bits, words, style) in enumerate(halves):
@@ -102,20 +102,9 @@ def _cell(name: str, x: float, y: float, w: float, net: Mapping[str, GeneValue],
     return mark(name, about(gene, net[name]) if gene else shown(net[name]), picture)
 
 
-def _halves(scheme: Scheme) -> tuple[str, str]:
-    """What is said of the weights and of the activations: w4g32z and a16; fp8 and fp8."""
-    if scheme.format:
-        return scheme.format, scheme.format if scheme.activations < 16 else f"a{scheme.activations}"
-    grouped = f"g{scheme.group}" if scheme.group else ""
-    return (
-        f"w{scheme.weights}{grouped}{'t' * scheme.whole}{'z' * scheme.zeros}",
-        f"a{scheme.activations}{'s' * scheme.signed}",
-    )
-
-
 def _legend(net: Mapping[str, GeneValue]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The shades that occur, and what the letters of the schemes mean."""
-    schemes = [parse_scheme(str(net[name])) for name in policy_genes(net)]
+    schemes = [Scheme.parse(str(net[name])) for name in policy_genes(net)]
     weights, inputs = {s.weights for s in schemes}, {s.activations for s in schemes}
     shades = [("weights", "weight", weights), ("activations", "input", inputs)]
     words = [f"g{size}: {size} weights share a scale" for size in sorted({s.group for s in schemes if s.group})]

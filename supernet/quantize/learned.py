@@ -42,12 +42,11 @@ def is_few(scheme: Scheme) -> bool:
 
 
 def weight_key(name: str, scheme: Scheme) -> str:
-    alone = str(replace(scheme, activations=16, signed=False)).replace("a16", "")
-    return f"{name}/{alone}".replace(".", "/")
+    return f"{name}/{scheme.halves[0]}".replace(".", "/")
 
 
 def input_key(name: str, scheme: Scheme) -> str:
-    return f"{name}/a{scheme.activations}{'s' * scheme.signed}".replace(".", "/")
+    return f"{name}/{scheme.halves[1]}".replace(".", "/")
 
 
 def softmax_key(name: str, bits: int) -> str:

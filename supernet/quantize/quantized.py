@@ -129,8 +129,8 @@ def _not_finite(name: str, part: Part, weight: Tensor) -> NotFinite:
     if part.weight is None:
         return beyond_half(name, "weights", float(weight.min()), float(weight.max()))
     return NotFinite(
-        f"the scales of {name or 'the net'} as {part.scheme} are not finite: they are stored in half precision, which "
-        "holds numbers up to 65,504"
+        f"the scales of {name or 'the net'} as {part.scheme.text} are not finite: they are stored in half precision, "
+        "which holds numbers up to 65,504"
     )
 
 

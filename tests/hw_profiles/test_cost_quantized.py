@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from nas.errors import UserError
 from nas.hw_profiles.cost import Cost, trace_cost
-from nas.search_space.quantization import parse_scheme, quantizable
+from nas.search_space.quantization import Scheme, quantizable
 
 
 def under(scheme: str, module: nn.Module) -> nn.Module:
     for part in quantizable(module).values():
-        vars(part)["quantization"] = parse_scheme(scheme)
+        vars(part)["quantization"] = Scheme.parse(scheme)
     return module
 
 

@@ -13,7 +13,7 @@ from nas.hw_profiles.cost.integers import Integers
 from nas.hw_profiles.cost.onnx_file import quantized_onnx
 from nas.hw_profiles.policies import unsigned_weights
 from nas.hw_profiles.runtimes.onnxruntime import exact_session, exact_sums
-from nas.search_space.quantization import parse_scheme, quantizable
+from nas.search_space.quantization import Scheme, quantizable
 
 LARGEST = 255 * 127
 """Two such products exceed the 32,767 of 16 bits."""
@@ -30,12 +30,12 @@ def saturating(net: nn.Module, scheme: str, codes: tuple[int, int]) -> dict[str,
     """Weights of these codes in turns of rows, and inputs of one code a unit."""
     found = {}
     for name, part in quantizable(net).items():
-        vars(part)["quantization"] = parse_scheme(scheme)
+        vars(part)["quantization"] = Scheme.parse(scheme)
         shape = tuple(part.get_parameter("weight").shape)
         rows = np.resize(np.array(codes, dtype=np.int8), shape[0])
         values = np.broadcast_to(rows.reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
         scale, zero = np.full(shape[0], 2.0**-15, np.float32), np.zeros(shape[0], np.int32)
-        found[name] = Integers(parse_scheme(scheme), values, scale, zero, (1.0, 0, False))
+        found[name] = Integers(Scheme.parse(scheme), values, scale, zero, (1.0, 0, False))
     return found
 
 

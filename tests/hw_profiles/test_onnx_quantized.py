@@ -20,7 +20,7 @@ from nas.hw_profiles.cost.onnx_file import quantized_onnx, to_onnx
 from nas.hw_profiles.runtimes import load_runtime
 from nas.hw_profiles.runtimes.base import onnx_bytes
 from nas.search_space.presets import load_preset
-from nas.search_space.quantization import parse_scheme, policy_of, quantizable
+from nas.search_space.quantization import Scheme, policy_of, quantizable
 from nas.search_space.space import SearchSpace
 
 SCHEMES = (
@@ -72,7 +72,7 @@ def under(scheme: str, module: nn.Module) -> dict[str, Integers]:
     """The policy on every part, and integers that nothing is special of: zeros and scales of all kinds."""
     rng, found = np.random.default_rng(0), {}
     for name, part in quantizable(module).items():
-        parsed = vars(part)["quantization"] = parse_scheme(scheme)
+        parsed = vars(part)["quantization"] = Scheme.parse(scheme)
         if parsed.weights == 16:
             continue
         weight = part.weight
@@ -236,7 +236,7 @@ def test_files_shrink_by_their_bits() -> None:
     plain = len(to_onnx(net, x))
     for scheme, ratio in {"w8a8": 3.7, "w4a8": 7, "w8a16": 3.7, "w4a16": 6.5, "w4a16g128": 7, "w16a16": 1.95}.items():
         under(scheme, net)
-        assert ratio < plain / len(to_onnx(net, x)) < 32 / parse_scheme(scheme).weights
+        assert ratio < plain / len(to_onnx(net, x)) < 32 / Scheme.parse(scheme).weights
 
 
 @pytest.mark.slow
@@ -270,7 +270,7 @@ def test_what_cannot_be_done_says_so() -> None:
     with pytest.raises(UserError, match="w8a8 for 0, and no codes"):
         quantized_onnx(net, x, {})
     with pytest.raises(UserError, match="codes of 4 bits are int8 numbers from -8 to 7"):
-        replace(parts["0"], scheme=parse_scheme("w4a8"))
+        replace(parts["0"], scheme=Scheme.parse("w4a8"))
     under("w4a4", net)
     with pytest.raises(UserError, match=r"0 is to run as w4a4, .* 8 or 16 are right"):
         to_onnx(net, x)

@@ -15,10 +15,8 @@ from nas.search_space.quantization import (
     Quantization,
     Scheme,
     group_of,
-    parse_scheme,
     policy_of,
     quantizable,
-    quantization_of,
     schemes_of,
 )
 
@@ -26,14 +24,15 @@ SIZES = {"vit-fashion": 28, "vit-mobile": 32, "vit-image": 32}
 
 
 def test_texts_of_schemes_are_read_and_written():
-    assert parse_scheme("w8a8") == Scheme(8, 8)
-    assert parse_scheme(" W4A16 ") == Scheme(4, 16, 32)
-    assert parse_scheme("w4a16g64") == Scheme(4, 16, 64)
+    assert Scheme.parse("w8a8") == Scheme(8, 8)
+    assert Scheme.parse(" W4A16 ") == Scheme(4, 16, 32)
+    assert Scheme.parse("w4a16g64") == Scheme(4, 16, 64)
     for text in ("w8a8", "w4a8", "w4a16g32", "w16a16", "w6a6"):
-        assert str(parse_scheme(text)) == text
-    assert schemes_of([8, 4, 16], [16, 8]) == ("w16a16", "w8a16", "w8a8", "w4a16g32", "w4a8")
-    assert quantization_of("auto").schemes == schemes_of([4, 8, 16], [8, 16])
-    assert quantization_of("w8a8, w4a16").schemes == ("w8a8", "w4a16g32")
+        assert Scheme.parse(text).text == text
+    texts = [scheme.text for scheme in schemes_of([8, 4, 16], [16, 8])]
+    assert texts == ["w16a16", "w8a16", "w8a8", "w4a16g32", "w4a8"]
+    assert Quantization.parse("auto").schemes == schemes_of([4, 8, 16], [8, 16])
+    assert Quantization.parse("w8a8, w4a16").texts == ["w8a8", "w4a16g32"]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +41,7 @@ def test_texts_of_schemes_are_read_and_written():
 )
 def test_schemes_that_cannot_be_are_one_sentence(text):
     with pytest.raises(nas.UserError, match=r"^quantization '.*' is not understood|right, for weights"):
-        parse_scheme(text)
+        Scheme.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -56,17 +55,17 @@ def test_schemes_that_cannot_be_are_one_sentence(text):
 )
 def test_letters_that_say_nothing_are_refused(text, right):
     with pytest.raises(nas.UserError, match=right):
-        parse_scheme(text)
+        Scheme.parse(text)
 
 
 def test_letters_and_formats_are_read():
-    assert parse_scheme("w8a8tzs") == Scheme(8, 8, whole=True, zeros=True, signed=True)
-    assert parse_scheme("w4a16z") == parse_scheme("W4A16G32Z") == Scheme(4, 16, 32, zeros=True)
-    assert parse_scheme("w4a16t") == Scheme(4, 16, whole=True)
-    assert parse_scheme("fp16") == parse_scheme("w16a16") == Scheme()
-    assert [str(parse_scheme(text)) for text in ("fp16", "BF16", "fp8")] == ["w16a16", "bf16", "fp8"]
-    assert "fp8" not in quantization_of("auto").schemes
-    assert quantization_of("auto", lambda scheme: scheme.activations < 16).schemes == ("w8a8", "w4a8", "fp8")
+    assert Scheme.parse("w8a8tzs") == Scheme(8, 8, whole=True, zeros=True, signed=True)
+    assert Scheme.parse("w4a16z") == Scheme.parse("W4A16G32Z") == Scheme(4, 16, 32, zeros=True)
+    assert Scheme.parse("w4a16t") == Scheme(4, 16, whole=True)
+    assert Scheme.parse("fp16") == Scheme.parse("w16a16") == Scheme()
+    assert [Scheme.parse(text).text for text in ("fp16", "BF16", "fp8")] == ["w16a16", "bf16", "fp8"]
+    assert "fp8" not in Quantization.parse("auto").texts
+    assert Quantization.parse("auto", lambda scheme: scheme.activations < 16).texts == ["w8a8", "w4a8", "fp8"]
 
 
 BITS, LETTERS = st.integers(2, 8), st.tuples(st.booleans(), st.booleans())
@@ -78,7 +77,7 @@ FLOATS = st.sampled_from([Scheme(), Scheme(format="bf16"), Scheme(8, 8, format="
 
 @given(st.one_of(INTEGERS, GROUPED, ROWS.filter(lambda s: s.weights > 4 or s.whole), FLOATS))
 def test_every_scheme_is_read_as_it_is_written(scheme):
-    assert parse_scheme(str(scheme)) == parse_scheme(f" {str(scheme).upper()} ") == scheme
+    assert Scheme.parse(scheme.text) == Scheme.parse(f" {scheme.text.upper()} ") == scheme
 
 
 LARGE = {"vit-mobile", "vit-image"}
@@ -99,7 +98,7 @@ def test_every_preset_has_a_quantized_space_of_the_same_nets(name):
         schemes = policy_of(module)
         assert schemes.keys() == quantizable(module).keys()
         assert {GENE + group_of(name, "layer") for name in schemes} == {g for g in net if g in policy}
-        assert all(str(scheme) == net[GENE + group_of(name, "layer")] for name, scheme in schemes.items())
+        assert all(scheme.text == net[GENE + group_of(name, "layer")] for name, scheme in schemes.items())
         assert not policy_of(other)
 
 

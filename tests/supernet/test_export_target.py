@@ -13,7 +13,7 @@ from torch import nn
 import nas
 from nas.hw_profiles.runtimes.onnxruntime import exact_session
 from nas.search.parity import codes_in_file
-from nas.search_space.quantization import parse_scheme, quantizable
+from nas.search_space.quantization import Scheme, quantizable
 
 
 def saturating(scheme: str) -> tuple[nn.Module, torch.Tensor]:
@@ -23,7 +23,7 @@ def saturating(scheme: str) -> tuple[nn.Module, torch.Tensor]:
         net[0].get_parameter("weight").fill_(1 / 64)
         net[1].get_parameter("weight").fill_(1)
     for part in quantizable(net).values():
-        vars(part)["quantization"] = parse_scheme(scheme)
+        vars(part)["quantization"] = Scheme.parse(scheme)
     return net, torch.linspace(0, 1, 5)[:, None].expand(5, 64).contiguous()
 
 

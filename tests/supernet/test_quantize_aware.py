@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import nas
 from nas.search.sharing import _pack_supernet, _unpack_supernet
-from nas.search_space.quantization import parse_scheme
+from nas.search_space.quantization import Scheme
 from nas.supernet.aware import every_policy, start_rounding
 from nas.supernet.quantize.learned import PACE, Learned, rounding, weight_affine
 from nas.supernet.quantize.post_training import quantize
@@ -122,9 +122,9 @@ def test_of_powers_the_end_of_the_range_is_learned() -> None:
 def test_weights_start_with_steps_that_each_row_gives() -> None:
     weight = torch.cat([torch.full((3, 16), 1.0), torch.full((3, 16), 0.25)], 1)
     for text, shape in (("w4a4", (3,)), ("w4a16g16", (3, 2)), ("w4a8t", ())):
-        found = weight_affine(weight, parse_scheme(text), torch.zeros(1))
+        found = weight_affine(weight, Scheme.parse(text), torch.zeros(1))
         assert found.scale.shape == shape
-    grouped = weight_affine(weight, parse_scheme("w2a16g16"), torch.tensor([np.log(2) / PACE]))
+    grouped = weight_affine(weight, Scheme.parse("w2a16g16"), torch.tensor([np.log(2) / PACE]))
     assert grouped.scale[0].tolist() == pytest.approx([2, 0.5], rel=1e-3)  # min(2 * 1, 1) and a factor of 2
 
 

@@ -9,7 +9,7 @@ from example_spaces import Block, ViT
 from torch import Tensor, nn
 
 from nas.hw_profiles.cost.onnx_file import quantized_onnx
-from nas.search_space.quantization import parse_scheme, quantizable
+from nas.search_space.quantization import Scheme, quantizable
 from nas.supernet.quantize.blockwise import choose, feel
 from nas.supernet.quantize.observers import fit
 from nas.supernet.quantize.packed import from_tensors, to_tensors
@@ -25,7 +25,7 @@ def net_of(scheme: str) -> nn.Module:
     torch.manual_seed(0)
     net = ViT(32, [Block(32, 1, 48, "softmax")]).eval()
     for part in quantizable(net).values():
-        vars(part)["quantization"] = parse_scheme(scheme)
+        vars(part)["quantization"] = Scheme.parse(scheme)
     return net
 
 
@@ -121,7 +121,7 @@ def test_the_choice_follows_the_data():
     net = nn.Sequential(nn.Linear(16, 8))
     with torch.no_grad():
         net[0].weight[:4] *= 50
-    vars(net[0])["quantization"] = parse_scheme("w4a4")
+    vars(net[0])["quantization"] = Scheme.parse("w4a4")
     x = torch.rand(64, 16, generator=torch.Generator().manual_seed(0))
     words = quantize(net, x, PostTraining(compensated=0, choose=True)).policy()["0"]
     assert words["activations"] == "4 bits, one scale for all, asymmetric"
@@ -144,13 +144,13 @@ def test_a_zero_never_overflows():
 def test_what_was_chosen_is_stored_and_shipped(scheme):
     torch.manual_seed(1)
     found = quantize(net_of(scheme), images(32), PostTraining(choose=True))
-    assert {part.scheme for part in found.parts.values()} != {parse_scheme(scheme)}  # something else was better
+    assert {part.scheme for part in found.parts.values()} != {Scheme.parse(scheme)}  # something else was better
     back = from_tensors(net_of(scheme), to_tensors(found))
     x = images(64, seed=2)
     assert back.twin(x).equal(found.twin(x))
     assert {n: p.scheme for n, p in back.parts.items()} == {n: p.scheme for n, p in found.parts.items()}
     assert back.policy().keys() == found.policy().keys()
-    if parse_scheme(scheme).activations >= 8:
+    if Scheme.parse(scheme).activations >= 8:
         content = quantized_onnx(found.floats(), x, found.integers())
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         (outputs,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})

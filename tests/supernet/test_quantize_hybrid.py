@@ -8,7 +8,7 @@ from example_spaces import Block
 from torch import Tensor, nn
 
 import nas
-from nas.search_space.quantization import parse_scheme, quantizable
+from nas.search_space.quantization import Scheme, quantizable
 from nas.supernet.quantize.blockwise import feel
 from nas.supernet.quantize.post_training import quantize
 from nas.supernet.quantize.settings import PLAIN, PostTraining
@@ -47,7 +47,7 @@ def trained(task: nas.Task, steps: int = 600) -> nn.Module:
 
 def with_scheme(net: nn.Module, scheme: str) -> nn.Module:
     for part in quantizable(net).values():
-        vars(part)["quantization"] = parse_scheme(scheme)
+        vars(part)["quantization"] = Scheme.parse(scheme)
     return net
 
 

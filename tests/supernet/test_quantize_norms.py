@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.search_space.quantization import parse_scheme
+from nas.search_space.quantization import Scheme
 from nas.supernet.quantize import norms
 from nas.supernet.quantize.post_training import quantize
 from nas.supernet.quantize.quantizers import Affine
@@ -19,7 +19,7 @@ def net_of(scheme: str, outlier: float) -> nn.Module:
     torch.manual_seed(0)
     norm, linear = nn.LayerNorm(32), nn.Linear(32, 16)
     nn.init.constant_(norm.weight[3], outlier)
-    vars(linear)["quantization"] = parse_scheme(scheme)
+    vars(linear)["quantization"] = Scheme.parse(scheme)
     return nn.Sequential(norm, linear).eval()
 
 
@@ -69,7 +69,7 @@ def on_maps(scheme: str, **options: Any) -> tuple[nn.Module, Tensor]:
     with torch.no_grad():
         norm.weight[3] *= 20
         norm.bias.copy_(torch.linspace(-1, 2, 16))
-    vars(conv)["quantization"] = parse_scheme(scheme)
+    vars(conv)["quantization"] = Scheme.parse(scheme)
     return nn.Sequential(norm, conv).eval(), torch.randn(32, 16, 9, 8, generator=torch.Generator().manual_seed(1))
 
 
@@ -97,7 +97,7 @@ class Bare(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm, self.conv = nn.LayerNorm(32), nn.Conv1d(16, 4, 3)
-        vars(self.conv)["quantization"] = parse_scheme("w8a4")
+        vars(self.conv)["quantization"] = Scheme.parse("w8a4")
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(self.norm(x))
@@ -113,7 +113,7 @@ def test_norms_over_something_else_are_left_alone() -> None:
     square = nn.Sequential(
         nn.LayerNorm(16), nn.Conv1d(16, 4, 3)
     )  # over the length, which is as long as there are channels
-    vars(square[1])["quantization"] = parse_scheme("w8a4")
+    vars(square[1])["quantization"] = Scheme.parse("w8a4")
     nn.init.constant_(square[0].weight[3], 30.0)  # type: ignore[index]
     assert not quantize(square, inputs(0, 32)[..., :16]).parts["1"].folded
 
@@ -121,7 +121,7 @@ def test_norms_over_something_else_are_left_alone() -> None:
 def test_a_depthwise_convolution_with_as_many_channels_as_taps_has_the_nearest_codes() -> None:
     """Its weights are not the readers of one input each, as GPTQ would take them."""
     conv = nn.Conv2d(9, 9, 3, groups=9)
-    vars(conv)["quantization"] = parse_scheme("w4a8")
+    vars(conv)["quantization"] = Scheme.parse("w4a8")
     found = quantize(conv, torch.randn(16, 9, 5, 5, generator=torch.Generator().manual_seed(0))).parts[""]
     assert found.weight is not None
     assert found.codes is not None
@@ -136,7 +136,7 @@ def test_norms_and_readers_without_a_bias_have_scales_too(biased: tuple[bool, bo
         net[0].weight[3] *= 20  # type: ignore[index]
         if biased[0]:
             net[0].bias.copy_(torch.linspace(-0.5, 0.5, 32))  # type: ignore[operator,union-attr]
-    vars(net[1])["quantization"] = parse_scheme("w8a4")
+    vars(net[1])["quantization"] = Scheme.parse("w8a4")
     assert quantize(net, inputs(0, 32)).parts["1"].folded
     without, _ = error(net, PostTraining(reparameterized=False), inputs(1, 256))
     assert error(net, PostTraining(), inputs(1, 256))[0] < 0.8 * without

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import nas
 from nas.hw_profiles.cost.onnx_file import to_onnx
-from nas.search_space.quantization import parse_scheme, quantizable
+from nas.search_space.quantization import Scheme, quantizable
 from nas.supernet.quantize.packed import from_tensors, to_tensors
 
 
@@ -17,7 +17,7 @@ def net_of(scheme: str, weight: float = 1.0, first: float = 1.0) -> nn.Sequentia
         net[0].get_parameter("weight").copy_(first * torch.eye(4))
         net[1].get_parameter("weight").fill_(weight)
     for part in quantizable(net).values():
-        vars(part)["quantization"] = parse_scheme(scheme)
+        vars(part)["quantization"] = Scheme.parse(scheme)
     return net
 
 

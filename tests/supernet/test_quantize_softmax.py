@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import nas
-from nas.search_space.quantization import parse_scheme, quantizable
+from nas.search_space.quantization import Scheme, quantizable
 from nas.supernet.export import save_bundle
 from nas.supernet.quantize.packed import from_tensors, packed_bytes, to_tensors
 from nas.supernet.quantize.post_training import quantize
@@ -30,7 +30,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def few(net: nn.Module, *schemes: str) -> nn.Module:
     for i, part in enumerate(quantizable(net).values()):
-        vars(part)["quantization"] = parse_scheme(schemes[i % len(schemes)])
+        vars(part)["quantization"] = Scheme.parse(schemes[i % len(schemes)])
     return net.eval()
 
 
@@ -119,7 +119,7 @@ def test_where_softmax_outputs_are_rounded():
     assert set(sites(vit("w4a4"))) == {"", "blocks", "blocks.0", "blocks.1"}
     assert sites(vit("w8a8")) == sites(vit("w4a16")) == {}
     net = vit("w4a4")
-    vars(net.blocks[0].q)["quantization"] = parse_scheme("w4a6")
+    vars(net.blocks[0].q)["quantization"] = Scheme.parse("w4a6")
     del vars(net.blocks[1].o)["quantization"]
     assert sites(net) == {"blocks.0": 6}
     assert list(quantize(net, torch.rand(8, 1, 8, 8)).softmax) == ["blocks.0"]

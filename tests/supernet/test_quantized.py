@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import nn
 
 import nas
-from nas.search_space.quantization import parse_scheme, policy_of, quantizable
+from nas.search_space.quantization import Scheme, policy_of, quantizable
 from nas.supernet.export import stored
 from nas.supernet.quantize import norms
 from nas.supernet.quantize.packed import from_tensors, pack, to_tensors, unpack
@@ -32,7 +32,7 @@ def net_of(*schemes, seed=0):
     torch.manual_seed(seed)
     net = ViT(48, [Block(48, 2, 96, "softmax"), Block(48, 1, 48, "linear")]).eval()
     for i, part in enumerate(quantizable(net).values()):
-        part.quantization = parse_scheme(schemes[i % len(schemes)])
+        part.quantization = Scheme.parse(schemes[i % len(schemes)])
     return net
 
 
@@ -48,7 +48,7 @@ def test_the_twin_is_near_the_net_and_has_as_many_values_as_its_bits_allow(schem
     before = deepcopy(net.state_dict())
     found = quantize(net, images(32))
     assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
-    bits = parse_scheme(scheme)
+    bits = Scheme.parse(scheme)
     assert error(net, found.twin) < {16: 0.005, 8: 0.05, 6: 0.2, 4: 0.9}[min(bits.weights, bits.activations)]
     assert found.parts.keys() == policy_of(net).keys()
     seen = {}
@@ -82,7 +82,7 @@ def outliers():
     with torch.no_grad():
         net[0].weight[:4] *= 30
         net[0].bias[5] = 20
-    net[1].quantization = parse_scheme("w8a4")
+    net[1].quantization = Scheme.parse("w8a4")
     return net, torch.randn(512, 64, generator=torch.Generator().manual_seed(0))
 
 
@@ -113,7 +113,7 @@ class Residual(nn.Module):
 
 def test_a_norm_that_something_else_reads_stays_as_it_is():
     net = Residual()
-    net.fc.quantization = parse_scheme("w8a4")
+    net.fc.quantization = Scheme.parse("w8a4")
     x = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
     twin = quantize(net, x).twin
     assert torch.equal(twin.norm.weight, net.norm.weight)
@@ -135,7 +135,7 @@ class Twice(nn.Module):
 def test_a_part_that_is_called_twice_is_calibrated_on_both_calls():
     torch.manual_seed(0)
     net, x = Twice(), torch.randn(32, 4, 8)
-    net.layer.quantization = parse_scheme("w8a8")
+    net.layer.quantization = Scheme.parse("w8a8")
     entering, range_ = net.norm(x), quantize(net, x).parts["layer"].activation
     assert 255 * range_.scale == pytest.approx(float(entering.max() - entering.min()), rel=0.01)
     assert observe(net, x, ["layer"]).readers == {"norm": ["layer"]}

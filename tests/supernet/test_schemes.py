@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import nas
 from nas.hw_profiles.cost.onnx_file import quantized_onnx, to_onnx
-from nas.search_space.quantization import parse_scheme, quantizable
+from nas.search_space.quantization import Scheme, quantizable
 from nas.supernet.quantize.floats import LARGEST, Float8
 from nas.supernet.quantize.packed import from_tensors, packed_bytes, to_tensors
 from nas.supernet.quantize.post_training import quantize
@@ -59,7 +59,7 @@ def net_of(scheme: str) -> nn.Module:
     torch.manual_seed(0)
     net = Net().eval()
     for part in quantizable(net).values():
-        vars(part)["quantization"] = parse_scheme(scheme)
+        vars(part)["quantization"] = Scheme.parse(scheme)
     return net
 
 
@@ -89,7 +89,7 @@ def test_the_twin_the_stored_and_the_shipped_net_are_one(scheme: str) -> None:
     expected = outputs(found, x)
     with torch.no_grad():
         plain = net(x).numpy()
-    bits = parse_scheme(scheme)
+    bits = Scheme.parse(scheme)
     close = {2: 1.0, 3: 0.4, 4: 0.3, 5: 0.1, 6: 0.05, 8: 0.08 if scheme == "fp8" else 0.03, 16: 0.01}[bits.weights]
     assert 0 < np.linalg.norm(expected - plain) < close * np.linalg.norm(plain)
 
@@ -125,7 +125,7 @@ def test_products_run_on_kernels_for_integers(scheme: str, tmp_path: Path) -> No
     torch.manual_seed(0)
     net, x = nn.Sequential(nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 7, bias=False)), torch.randn(9, 40)
     for part in quantizable(net).values():
-        vars(part)["quantization"] = parse_scheme(scheme)
+        vars(part)["quantization"] = Scheme.parse(scheme)
     found = quantize(net, x)
     run(quantized_onnx(found.floats(), x, found.integers()), x, tmp_path / "net.onnx")
     kernels = Counter(node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node)
@@ -139,7 +139,7 @@ def test_convolutions_that_follow_each_other_run_as_integers(scheme: str, tmp_pa
     between = nn.Identity() if "s" in scheme else nn.ReLU()
     net, x = nn.Sequential(nn.Conv2d(3, 8, 3), between, nn.Conv2d(8, 8, 3)), torch.randn(4, 3, 9, 9)
     for part in quantizable(net).values():
-        vars(part)["quantization"] = parse_scheme(scheme)
+        vars(part)["quantization"] = Scheme.parse(scheme)
     found = quantize(net, x)
     given = run(quantized_onnx(found.floats(), x, found.integers()), x, tmp_path / "net.onnx")
     assert Counter(node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node)["QLinearConv"] == 1
@@ -149,7 +149,7 @@ def test_convolutions_that_follow_each_other_run_as_integers(scheme: str, tmp_pa
 def linear(scheme: str, weight: Tensor, x: Tensor) -> Quantized:
     net = nn.Sequential(nn.Linear(*weight.T.shape, bias=False))
     net[0].weight = nn.Parameter(weight)
-    vars(net[0])["quantization"] = parse_scheme(scheme)
+    vars(net[0])["quantization"] = Scheme.parse(scheme)
     return quantize(net, x)
 
 
@@ -210,7 +210,7 @@ def test_a_part_may_be_carried_out_in_another_way_than_its_policy_says() -> None
     mixed = apply(net_of("w8a8"), chosen)
     again = from_tensors(net_of("w8a8"), to_tensors(mixed))
     assert np.array_equal(outputs(again, x), outputs(mixed, x))
-    assert {str(part.scheme) for part in again.parts.values()} == {"w8a8tz", "w8a8"}
+    assert {part.scheme.text for part in again.parts.values()} == {"w8a8tz", "w8a8"}
     error = run(quantized_onnx(mixed.floats(), x, mixed.integers()), x) - outputs(mixed, x)
     assert np.median(np.abs(error)) < 1e-5
 

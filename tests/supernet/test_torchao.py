@@ -11,7 +11,7 @@ from torch import nn
 
 import nas
 from nas.search_space.architecture import Architecture
-from nas.search_space.quantization import parse_scheme, quantizable
+from nas.search_space.quantization import Scheme, quantizable
 from nas.supernet.export import save_bundle
 from nas.supernet.quantize.post_training import quantize
 from nas.supernet.quantize.settings import PLAIN
@@ -26,7 +26,7 @@ def quantized(*schemes, net=None, inputs=None, settings=None):
     torch.manual_seed(0)
     net = (ViT(48, [Block(48, 2, 96, "softmax"), Block(48, 1, 48, "linear")]) if net is None else net).eval()
     for i, part in enumerate(quantizable(net).values()):
-        part.quantization = parse_scheme(schemes[i % len(schemes)])
+        part.quantization = Scheme.parse(schemes[i % len(schemes)])
     return quantize(net, images(32) if inputs is None else inputs, settings)
 
 
