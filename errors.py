@@ -5,7 +5,12 @@ from difflib import SequenceMatcher
 
 
 class UserError(ValueError):
-    """Input that cannot be used. The message says what is wrong and what would be right; the command exits with 2."""
+    """Input that cannot be used. The message says what is wrong and what would be right; the command exits with 2.
+
+    >>> nas.load_device("jetson-orion")
+    Traceback (most recent call last):
+    nas.errors.UserError: unknown device 'jetson-orion'; valid: jetson-orin, ...
+    """
 
 
 class NotFinite(UserError):
@@ -13,11 +18,18 @@ class NotFinite(UserError):
 
 
 class UncalibratedWarning(UserWarning):
-    """A net computes with running statistics that were not measured for it."""
+    """A net computes with running statistics that were not measured for it.
+
+    >>> warnings.simplefilter("error", nas.UncalibratedWarning)  # a test wants to know
+    """
 
 
 class Infeasible(Exception):
-    """No architecture of the space can meet the constraints. The command exits with 3."""
+    """No architecture of the space can meet the constraints. The command exits with 3.
+
+    >>> str(nas.Infeasible("no net keeps the limit"))
+    'no net keeps the limit'
+    """
 
 
 def nearest(name: str, valid: Iterable[str]) -> list[str]:

@@ -19,6 +19,9 @@ class Metric:
     name: as in tables and objectives, with the unit where it has one (`latency_ms`). unit: of values, empty for none.
     better: whether it is to be made large or small. style: how a value is written; a share is written in per cent.
     title: for people; empty: the name.
+
+    >>> nas.Metric("accuracy", better="max", style="share").text(0.984)
+    '98.40%'
     """
 
     name: str
@@ -63,7 +66,12 @@ THROUGHPUT = Metric("throughput_per_s", "/s", "max", title="throughput")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value of a metric in its unit, its 90 % interval, and its source; of a counted one low = value = high."""
+    """A value of a metric in its unit, its 90 % interval, and its source; of a counted one low = value = high.
+
+    >>> time = device.latency(net, task.example)
+    >>> f"{time.low:.2g} to {time.high:.2g} ms, {time.source}, tier {time.tier}"
+    '... ms, ..., tier ...'
+    """
 
     metric: Metric
     value: float
@@ -91,6 +99,9 @@ class Limit:
     """The most that a net may have of a metric, in its unit; on the device of that name, empty where none matters.
 
     relative: `upper` is a share of what the largest net of the space has.
+
+    >>> nas.Limit(nas.Metric("params"), 10_000)
+    Limit(...)
     """
 
     metric: Metric

@@ -21,12 +21,20 @@ def json_schema() -> str:
 
 
 def device_names() -> list[str]:
-    """Names of the devices that come with the package."""
+    """Names of the devices that come with the package.
+
+    >>> "jetson-orin" in nas.device_names()
+    True
+    """
     return sorted(path.stem for path in DEVICES.glob("*.yaml"))
 
 
 def load_device(name_or_path: str | PathLike[str]) -> Device:
-    """A device by name (`device_names()`) or from a user's file (.yaml, .yml, .json), with its latency model."""
+    """A device by name (`device_names()`) or from a user's file (.yaml, .yml, .json), with its latency model.
+
+    >>> nas.load_device("jetson-orin").precision
+    'fp16'
+    """
     text = fspath(name_or_path)
     if Path(text).suffix in (".yaml", ".yml", ".json"):
         return _load(Path(text))

@@ -31,18 +31,9 @@ if TYPE_CHECKING:
     Example = Inputs | None
     Net = Cost | nn.Module
 
-__all__ = [
-    "Calibration",
-    "Device",
-    "Point",
-    "Rate",
-    "Runtime",
-    "Spec",
-    "Supports",
-    "Validity",
-    "Value",
-    "default_model",
-]
+__all__ = (
+    "Calibration", "Device", "Point", "Rate", "Runtime", "Spec", "Supports", "Validity", "Value", "default_model"
+)  # fmt: skip
 
 BatchMode = Literal["latency", "batch-step", "throughput"]
 """What a number is the time of: one input at a time; a step of a large batch; the output rate of a pipelined chip."""
@@ -54,6 +45,10 @@ class Device(Frozen):
     """One compute unit of a device in one power mode, with one runtime, precision and batch mode: the key of a profile.
 
     `latency` is what it is for. A change of runtime or precision costs more than a change of device: another file.
+
+    >>> time = nas.load_device("raspberry-pi-5").latency(net, task.example)
+    >>> time.low <= time.value <= time.high
+    True
     """
 
     name: Name

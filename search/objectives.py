@@ -50,6 +50,8 @@ def minimize(function: Function, *, batched: bool = False, key: str | None = Non
     """Smaller is better. `batched`: the function takes a list of architectures and returns as many numbers.
 
     key, repeats: see `Objective`.
+
+    >>> latency = nas.minimize(lambda a: device.latency(cost(a)).high)
     """
     return Objective(function, "minimize", batched, key, repeats)
 
@@ -58,13 +60,18 @@ def maximize(function: Function, *, batched: bool = False, key: str | None = Non
     """Larger is better. `batched`: the function takes a list of architectures and returns as many numbers.
 
     key, repeats: see `Objective`.
+
+    >>> quality = nas.maximize(lambda a: nas.evaluate_subnet(supernet, task, a))
     """
     return Objective(function, "maximize", batched, key, repeats)
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """Bounds, inclusive, on the objective of that name; or on `function`, which is then evaluated beside it."""
+    """Bounds, inclusive, on the objective of that name; or on `function`, which is then evaluated beside it.
+
+    >>> small = nas.Constraint("params", upper=10_000, function=lambda a: cost(a).params)
+    """
 
     name: str
     upper: float | None = None

@@ -33,6 +33,9 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     """Volume that the points dominate up to `reference`; a point that does not beat it everywhere adds nothing.
 
     Exact: dimension sweep of Fonseca, Paquete and Lopez-Ibanez (2006), by the moocore library.
+
+    >>> nas.hypervolume([(0, 1), (1, 0)], reference=(2, 2))
+    3.0
     """
     table, corner = _table(points), np.asarray(reference, dtype=np.float64)
     if len(table) == 0:

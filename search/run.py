@@ -59,6 +59,10 @@ def search(
         the same in any case; objectives must depend on the architecture alone and change nothing that they share.
 
     Errors: an objective without a direction, unknown names, a storage of another search, no finite value at all.
+
+    >>> study = nas.search(space, {"params": nas.minimize(lambda a: cost(a).params)}, evaluations=4)
+    >>> len(study)
+    4
     """
     check_least(1, evaluations=evaluations)
     check_least(0, seed=seed)

@@ -29,6 +29,10 @@ class Study:
 
     seen: what was evaluated before, in that order. dropped: how many evaluations had changed in the storage since they
     were stored, and were made again. read: the architectures whose evaluations are those of the storage.
+
+    >>> study = nas.search(space, {"params": nas.minimize(lambda a: cost(a).params)}, evaluations=4)
+    >>> study.architecture(study.best("params")) == space.smallest
+    True
     """
 
     def __init__(

@@ -14,6 +14,9 @@ class Architecture(Mapping[str, GeneValue]):
 
     Two choices that build the same net are the same architecture, because only genes that were asked for are kept.
     The order of the genes (the order of asking) is for reading; equality and hash do not see it.
+
+    >>> space.architecture({"width": 32, "hidden": 64, "deep": False})  # shallow nets have no `hidden`
+    Architecture(4ca2275eb3: {"deep":false,"width":32})
     """
 
     __slots__ = ("_genes", "_key")

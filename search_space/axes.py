@@ -40,7 +40,11 @@ class Axis:
 
 
 def axes_of(space: Probed) -> list[Axis]:
-    """All shared axes of the space: for each nested gene, the dimensions that it moves, grouped by their sizes."""
+    """All shared axes of the space: for each nested gene, the dimensions that it moves, grouped by their sizes.
+
+    >>> sorted({axis.gene for axis in nas.axes_of(space)})
+    ['hidden', 'width']
+    """
     first_seen: dict[str, Probe] = {}
     for probe in space.probes:
         for name in probe.genes:

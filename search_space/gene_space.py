@@ -39,6 +39,9 @@ class GeneSpace:
     `GeneSpace({"lr": [0.1, 0.01], "width": [64, 128]})` is a space without a net, for tables and recipes.
     `SearchSpace` adds the net.
     Every method that draws takes the random generator as an argument (a numpy Generator or a seed).
+
+    >>> nas.GeneSpace({"lr": [0.1, 0.01], "width": [64, 128]}).size
+    4
     """
 
     def __init__(self, options: Mapping[str, Sequence[GeneValue]]) -> None:

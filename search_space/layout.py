@@ -41,6 +41,9 @@ class Linear(nn.Linear):
     """`nn.Linear` whose sides may be products of axes: `Linear(64, (kv_heads, group, head_dim))`.
 
     Input (..., prod(inputs)), output (..., prod(outputs)). It is `nn.Linear` that remembers its axes.
+
+    >>> nas.Linear(64, (2, 3, 16)).weight.shape  # 2 key/value heads, 3 query heads each, 16 channels
+    torch.Size([96, 64])
     """
 
     def __init__(self, inputs: int | Sequence[int], outputs: int | Sequence[int], bias: bool = True) -> None:

@@ -46,6 +46,12 @@ class SearchSpace(GeneSpace):
         (`{"*.c_attn.*": (3, -1)}`), see `layout.Rule`.
     example: an input of the nets, which gives lazy layers (`nn.LazyLinear`) their shapes: a tensor, a tuple of
         arguments, or a mapping of keywords. Its values do not matter.
+
+    >>> space = nas.SearchSpace(function)
+    >>> space.architecture({"width": 32, "deep": False})
+    Architecture(...: {"deep":false,"width":32})
+    >>> space.check(task.example)
+    []
     """
 
     def __init__(

@@ -37,6 +37,9 @@ class TransformerSpace(BaseModel):
     Genes of every layer i, as `layers.{i}.NAME`: keep, mixer, ffn, kv_heads, group, expansion, ffn_ratio and the
     operators' own.
     Errors: a field, operator or option that does not exist, and an operator where it cannot work, in one sentence.
+
+    >>> options = nas.TransformerSpace(patch=2, width=[32, 48], mixer=["softmax", "pool"])
+    >>> space = nas.SearchSpace(options.bind(input_shape=(1, 8, 8), classes=10))
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

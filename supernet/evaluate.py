@@ -28,6 +28,9 @@ def evaluate(model: nn.Module, task: Task, split: str = "validation") -> float:
 
     The metric is updated batch by batch, on the device of the module. NaN if a prediction is not finite: of those no
     metric is to be believed (an argmax answers class 0). Error: the task has no such split, or an empty one.
+
+    >>> 0 <= nas.evaluate(supernet.extract(space.smallest), task, "test") <= 1
+    True
     """
     with evaluating(model):
         return measured(predictor(model, task), task, split_of(task, split))
@@ -39,6 +42,9 @@ def evaluate_subnet(
     """The task's metric of a subnet with inherited weights, and with its quantization policy if it has one.
 
     Running statistics are those that `supernet.extract(architecture, task)` measures. NaN if an output is not finite.
+
+    >>> 0 <= nas.evaluate_subnet(supernet, task, space.smallest) <= 1
+    True
     """
     return evaluate(as_shipped(supernet, task, architecture), task, split)
 

@@ -52,6 +52,10 @@ def export(
         multiplies faster (see `quantized_onnx`).
     Returns the file of each format. Errors: a net that does not take the example or that a format has no form for;
     weights that are not finite; a file that differs from the net.
+
+    >>> files = nas.export(net, task.example, "model")
+    >>> sorted(files)
+    ['onnx', 'safetensors']
     """
     check_formats(formats)
     quantized = net if isinstance(net, Quantized) else Quantized(net)

@@ -53,6 +53,8 @@ def check_health(
     """Compare `nets` architectures, spread evenly over size, with the same ones trained alone for `steps` steps.
 
     recipe: the supernet's, whose rate, batch size and decay the nets alone are trained with.
+
+    >>> health = nas.check_health(supernet, task, nets=3, steps=2)
     """
     alone_recipe = make_recipe(recipe, {"steps": steps, "sampling": "uniform", "distill": "none", "seed": seed})
     chosen = spread(supernet, nets, seed)

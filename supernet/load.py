@@ -26,6 +26,8 @@ def with_kernels(quantized: Quantized, kernels: str) -> nn.Module:
     """The quantized net as a module that holds its codes and computes with them: "torchao" (`quantize/torchao.py`).
 
     Errors: kernels that do not exist or are not installed; a net that is not quantized.
+
+    >>> fast = nas.with_kernels(nas.load("model", space=space), "torchao")  # doctest: +SKIP
     """
     if kernels not in KERNELS:
         raise unknown("kernels", kernels, KERNELS)
@@ -57,6 +59,9 @@ def load(
     trust: run the code of the author: the Python file of the space, or what a torch.export program unpickles. A file
         that you have named before (`--space FILE.py:FUNCTION`) needs no more trust.
     Errors: files that are missing, damaged or of another model; code that is not trusted.
+
+    >>> files = nas.export(net, task.example, "model")
+    >>> model = nas.load("model", net=space.build(space.smallest))
     """
     check_formats([format])
     content = _described(Path(folder))

@@ -13,7 +13,10 @@ MOST = 10**9
 
 
 class Recipe(BaseModel):
-    """Training knobs. Rates are per optimizer step; a step runs every pass of the sampling."""
+    """Training knobs. Rates are per optimizer step; a step runs every pass of the sampling.
+
+    >>> recipe = nas.Recipe(steps=20, sampling="uniform", lr=1e-3)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

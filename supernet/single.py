@@ -21,7 +21,10 @@ def only(space: SearchSpace, architecture: Architecture) -> SearchSpace:
 
 
 def train_alone(space: SearchSpace, architecture: Architecture, task: Task, recipe: Recipe) -> nn.Module:
-    """A fresh net of `architecture` trained with `recipe`: the data order, optimizer and schedule of a supernet."""
+    """A fresh net of `architecture` trained with `recipe`: the data order, optimizer and schedule of a supernet.
+
+    >>> net = nas.train_alone(space, space.smallest, task, nas.Recipe(steps=2))
+    """
     alone = Supernet(only(space, architecture), seed=recipe.seed)
     train(alone, task, recipe)
     return alone.extract(alone.space.largest, task)

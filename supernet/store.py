@@ -45,6 +45,11 @@ class Supernet(nn.Module):
     own, which `extract` measures.
     `steps`: how nets with a quantization policy are rounded, as far as that was learned (`Recipe.rounding`).
     Errors: a parameter whose shapes have no largest one among them cannot be nested and is refused.
+
+    >>> supernet = nas.Supernet(space)
+    >>> supernet(task.example, architecture=space.smallest).shape
+    torch.Size([1, 10])
+    >>> net = supernet.extract(space.smallest)  # an ordinary module with its own tensors
     """
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:

@@ -65,6 +65,8 @@ def train(
     progress: called after each step with (steps done, steps in all, the step's row).
     device: where to train ("auto", "cpu", "cuda", "mps"); the supernet is moved there and stays. None: where it is.
     Errors: a run folder of another training; a loss that diverges again after five rollbacks.
+
+    >>> history = nas.train(supernet, task, steps=2, sampling="sandwich")
     """
     chosen = make_recipe(recipe, knobs)
     if device is not None:

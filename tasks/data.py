@@ -49,6 +49,9 @@ class Split:
 
     Either may be a tensor or a tuple or mapping of tensors whose first dimension is N. `prepare` makes network inputs
     of raw samples; it is the same function for the three splits of a task.
+
+    >>> nas.Split(torch.randn(100, 8), torch.randint(3, (100,))).inputs.shape
+    torch.Size([100, 8])
     """
 
     raw: Any

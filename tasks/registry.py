@@ -31,7 +31,11 @@ def register(name: str) -> Callable[[Loader], Loader]:
 
 
 def task_names() -> list[str]:
-    """Names of all tasks, in order, without their arguments."""
+    """Names of all tasks, in order, without their arguments.
+
+    >>> "digits" in nas.task_names()
+    True
+    """
     return sorted({*MODULES, *_loaders})
 
 
@@ -51,6 +55,9 @@ def load_task(name: str) -> "Task":
     """The task `name`, or `name:ARGUMENT`: `digits`, `fashion-mnist:FOLDER`, `image-folder:PATH?size=64&channels=3`.
 
     `FILE.py:FUNCTION` is what the function of your own file returns. Errors: no such task; a file that fails.
+
+    >>> nas.load_task("digits").classes
+    10
     """
     check_task(name)
     if is_file(name):

@@ -43,6 +43,10 @@ class Task:
     space names the default space preset, `source` says where the data come from, `preprocessing` how inputs are made
     of raw samples. `mean` and `std` (one value a channel, in the units of the raw samples) are the training split's.
     batch_size: for training, where a recipe states none.
+
+    >>> task = nas.load_task("digits")
+    >>> task.example.shape, task.metric.name
+    (torch.Size([1, 1, 8, 8]), 'accuracy')
     """
 
     name: str

@@ -6,8 +6,10 @@ parsed by the command's own options, and each `python scripts/...` line must nam
 block below `<!-- test: run -->` runs as well. YAML must be sound, and a device file valid.
 """
 
+import doctest
 import re
 import shlex
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +30,36 @@ FENCE = re.compile(
 )
 ELSEWHERE = {"pip", "pytest", "pre-commit", ".", "mkdocs"}
 """Programs of shell blocks that this test does not look into."""
+
+
+NAMES = """
+import warnings
+import nas, optuna, torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width, hidden):
+        super().__init__()
+        self.stem = nn.Linear(64, width)
+        self.block = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)) if hidden else None
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x):
+        x = nn.functional.gelu(self.stem(x.flatten(1)))
+        return self.head(x + self.block(x) if self.block else x)
+
+
+def function(trial):
+    width = trial.suggest_int("width", 16, 64, step=16)
+    deep = trial.suggest_categorical("deep", [False, True])
+    return Net(width, trial.suggest_categorical("hidden", [32, 64, 128]) if deep else 0)
+
+space, task = nas.SearchSpace(function), nas.load_task("digits")
+x, xv, y, yv = torch.randn(40, 8), torch.randn(20, 8), torch.randn(40, 1), torch.randn(20, 1)
+supernet, device = nas.Supernet(space), nas.load_device("raspberry-pi-5")
+net = supernet.extract(space.smallest)
+cost = lambda architecture: nas.trace_cost(space.skeleton(architecture), task.example)
+"""
 
 
 class Block(NamedTuple):
@@ -152,6 +184,27 @@ def test_links_of_the_readme_lead_to_files() -> None:
 def test_the_api_page_has_every_public_name_once() -> None:
     named = re.findall(r"^::: nas\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.M)
     assert sorted(named) == sorted(nas.__all__)
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, object]:
+    """What the examples of docstrings may use."""
+    scope: dict[str, object] = {}
+    exec(NAMES, scope)
+    return scope
+
+
+@pytest.mark.parametrize("name", nas.__all__)
+def test_every_public_name_has_an_example_that_runs(
+    name: str, names: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = doctest.DocTestFinder(recurse=False).find(getattr(nas, name), name, globs=dict(names))
+    assert example.examples, f"nas.{name} has no example in its docstring"
+    complaints: list[str] = []
+    with warnings.catch_warnings():
+        doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS).run(example, out=complaints.append)
+    assert complaints == []
 
 
 @pytest.mark.parametrize("name", ["install", "test-install", "test"])

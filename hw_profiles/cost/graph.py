@@ -26,6 +26,10 @@ def graph_of(module: nn.Module, example: Inputs, precision: str = "fp32") -> "nx
     params: how many numbers there are in those that no earlier operator reads, so that the sum over the nodes is that
         of the net, less parameters that nothing reads.
     Errors: a forward that cannot run without data.
+
+    >>> graph = nas.graph_of(net, task.example)
+    >>> [kind for _, kind in graph.nodes(data="kind")]
+    ['input', 'matmul', 'elementwise', 'matmul', 'output']
     """
     traced = trace(module, example, precision)
     inputs, kernels = len(traced.inputs), len(traced.tracer.rows)

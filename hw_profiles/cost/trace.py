@@ -26,6 +26,9 @@ def trace_cost(module: nn.Module, example: Inputs, precision: str = "fp32") -> C
     A part that a quantization policy speaks of reads its weights, and its input, at the bits of its scheme.
     precision: of the other activations and weights; "w8a16": weights of 8 bits and activations of 16.
     Error: a forward that cannot run without data.
+
+    >>> nas.trace_cost(net, task.example, "fp16").params
+    1210
     """
     bytes_per_element(precision)  # refuses one that does not exist
     traced = trace(module, example, precision)

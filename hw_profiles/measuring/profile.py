@@ -67,6 +67,8 @@ def profile(
     out: the profile's file, .yaml or .json (`load_device` reads it). Beside it `FILE.progress.json` holds what was
         measured so far; the same call goes on from there, and it is deleted when the profile is written.
     Errors: a target that is not here, a runtime that is not installed, fewer than 5 nets.
+
+    >>> nas.profile(space, task, target="local-cpu", out="here.yaml")  # doctest: +SKIP
     """
     setting, path = setting or Setting(), profile_path(out)
     device = described(_local(target), setting)

@@ -54,6 +54,11 @@ class LatencyModel:
     """Rates, the factors of the 90 % interval about the mean, and where both hold.
 
     The unit is that of what it was fitted to: milliseconds, or millijoules for a model of energy.
+
+    >>> costs = [cost(space.sample(seed)) for seed in range(8)]
+    >>> model = nas.LatencyModel.fit(costs, [0.1 + 1e-5 * c.params for c in costs], device)
+    >>> model.predict(costs).columns.tolist()
+    ['mean_ms', 'low_ms', 'high_ms']
     """
 
     rates: Rates

@@ -43,7 +43,11 @@ class Algorithm(Protocol):
 
 
 def algorithms() -> list[str]:
-    """Names of the search algorithms."""
+    """Names of the search algorithms.
+
+    >>> "nsga2" in nas.algorithms()
+    True
+    """
     return sorted(m.name for m in iter_modules(__path__))
 
 

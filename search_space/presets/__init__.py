@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 def preset_names() -> list[str]:
-    """Names of the presets, sorted."""
+    """Names of the presets, sorted.
+
+    >>> "vit-digits" in nas.preset_names()
+    True
+    """
     return sorted(Path(f.name).stem for f in files(__name__).iterdir() if f.name.endswith(".yaml"))
 
 
@@ -23,7 +27,10 @@ def check_space(text: str) -> None:
 
 
 def load_preset(name: str) -> "TransformerSpace":
-    """The preset of that name. Error: unknown, with the valid names."""
+    """The preset of that name. Error: unknown, with the valid names.
+
+    >>> space = nas.SearchSpace(nas.load_preset("vit-digits").bind((1, 8, 8), 10))
+    """
     if name not in preset_names():
         raise unknown("preset", name, preset_names())
     return _parse(f"preset {name}", (files(__name__) / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -43,6 +43,10 @@ def quantize(
     rounded by them as they were trained: to the nearest, norms before them as they are.
     Errors: inputs or weights that are not finite; inputs that the net does not take; weights, inputs or outputs of a
     part in fp16 beyond 65,504.
+
+    >>> quantized = space.quantized(schemes=["w8a8", "w4a16"])
+    >>> net = supernet.serving(quantized).extract(quantized.largest)
+    >>> result = nas.quantize(net, task.train.inputs[:32])
     """
     settings, steps = settings or PostTraining(), steps or {}
     tensors = tensors_in(inputs)

@@ -27,6 +27,8 @@ class PostTraining:
     a weight (or each group); else one for all of it. softmax: its outputs beside activations of fewer than 8 bits, as
     powers of sqrt(2) (RepQ-ViT), in even steps, whichever errs less, or as floats. choose: take for each part
     one scale or several, a zero in the middle or not, by the error that the loss feels (Q-HyViT); some seconds.
+
+    >>> settings = nas.PostTraining(choose=True)  # granularity and symmetry of each part by its error
     """
 
     activations: str = "percentile_0.999"
