@@ -88,10 +88,15 @@ class Estimate:
     @property
     def text(self) -> str:
         """`4.5 ms, 4.1 to 5 (calibrated, tier B)`; of what is counted the value alone."""
+        return self.metric.text(self.value) + self.spread
+
+    @property
+    def spread(self) -> str:
+        """What follows the value in the text; nothing of what is counted."""
         if self.source == "counted":
-            return self.metric.text(self.value)
+            return ""
         trust = f"{self.source}, tier {self.tier}" if self.tier else self.source
-        return f"{self.metric.text(self.value)}, {number_text(self.low)} to {number_text(self.high)} ({trust})"
+        return f", {number_text(self.low)} to {number_text(self.high)} ({trust})"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from rich.table import Table
 from ..search.costs import metric_of
 from ..search.pipeline import Answer
 from ..search.reporting.analysis import Analysis
+from ..search.verify import CHOSEN, FITS
 from ..values import Metric, count_text
 
 SHOWN = 12
@@ -52,7 +53,7 @@ def _cells(answer: Answer, row: Mapping[Any, Any], verified: bool, extra: Sequen
     mark = f"{place} *" if _is_chosen(answer, row) else str(place)
     interval = f"{row['latency_low_ms']:.3g} to {row['latency_high_ms']:.3g}"
     took = "" if not verified or isnan(row["measured_ms"]) else f"{row['measured_ms']:.3g}"
-    verdict = row["verdict"].rpartition(": ")[2].partition(" for ")[0] if verified else ""
+    verdict = row["verdict"] if row["verdict"] in ("", CHOSEN, FITS) else "too slow"
     return [
         mark, row["id"], answer.metric.text(row[answer.metric.name]), f"{row['latency_ms']:.3g}", interval,
         *((took, verdict) if verified else ()), *(f"{row[n]:.3g}" for n in extra), count_text(row["params"]),

@@ -28,6 +28,8 @@ REPEAT = 0.02
 OTHER_PACE = 0.09
 """How much ratios of nets differ from one pace of a machine to another (`hw_profiles.measuring.timing`)."""
 MOST_NAMED = 3
+CHOSEN, FITS = "chosen", "fits"
+"""What came of a net, where it did not fall out."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Verdict:
     def of(self, net: str) -> str:
         """What came of the net of that id, in a word or a sentence; nothing: it was not measured."""
         if net == self.architecture.id:
-            return "chosen"
-        return self.fallen.get(net, "fits" if net in self.measured else "")
+            return CHOSEN
+        return self.fallen.get(net, FITS if net in self.measured else "")
 
 
 def verify(

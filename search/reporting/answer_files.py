@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ...tasks import Data
-from ...values import Estimate, Limit, Metric
+from ...values import Estimate, Limit
 from ..bundle import ANSWER, check_replaceable, write_bundle, write_front
 from ..candidates import Candidates
 from ..manifest import files_in, write_manifest
@@ -14,10 +14,11 @@ from ..replaced import replaced
 from ..run_folder import Run
 from . import bits
 from .analysis import Analysis
-from .report import Report, write_report
+from .report import Fact, Report, write_report
 
 BEST, FRONT, REPORT = "best", "front.csv", "report.html"
 FORMATS = ("safetensors", "onnx", "onnx-fixed")
+UNKNOWN = "no runtime: datasheet only"
 
 
 def write(
@@ -52,12 +53,14 @@ def _written(
     analysis: Analysis | None,
     folder: Path,
 ) -> dict[str, str]:
-    facts = facts_of(run, candidates, answer, limits)
+    found = facts_of(run, candidates, answer, limits)
+    facts = {label: fact.text for label, fact in found.items()}
     write_front(folder / FRONT, answer.front, answer.front_architectures)
     net, best, batch, target = answer.architecture, folder / BEST, candidates.batch, candidates.device
     split = "validation" if run.task.test is None else "test"
     parity = write_bundle(run, candidates.supernet, net, best, facts, FORMATS, batch=batch, split=split, target=target)
-    facts |= {"parity": parity.text} if parity else {}
+    if parity:
+        found["parity"], facts["parity"] = Fact("", parity.text), parity.text
     history = run.history()
     by_kind = candidates.cost(answer.architecture).by_kind()
     kernels: dict[str, int] = {}
@@ -65,7 +68,7 @@ def _written(
         kernels[op.kind] = kernels.get(op.kind, 0) + 1
     report = Report(
         title=command,
-        facts={**facts, "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")},
+        facts={**found, "made": Fact("", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))},
         notes=answer.notes,
         trials=answer.trials,
         front=answer.front,
@@ -83,28 +86,31 @@ def _written(
     return facts
 
 
-def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Sequence[Limit]) -> dict[str, str]:
-    """Label to text, in the order of reading."""
-    device, latency = candidates.device, answer.latency
-    task = run.task
-    metric = task.metric.name
-    return {
-        f"{metric} on validation": task.metric.text(answer.validation) + _of(task.validation),
-        f"{metric} on test": (
-            f"{task.metric.text(answer.test)}{_of(task.test)} (looked at once, for this net)"
-            if answer.test is not None
-            else "none: the task has no test split"
-        ),
-        "latency": f"{latency.text[:-1]}, batch {candidates.batch})",
-        **{_title(found.metric, name): _text(found, answer.limits.get(name)) for name, found in answer.costs.items()},
-        **({"quantization": said} if (said := bits.in_words(answer.architecture)) else {}),
-        "device": (
-            f"{device.name}: {device.title}, {device.unit}, {device.precision}, "
-            f"{device.runtime or 'no runtime: datasheet only'}"
-        ),
+def facts_of(run: Run, candidates: Candidates, answer: Answer, limits: Sequence[Limit]) -> dict[str, Fact]:
+    """By their labels, in the order of reading."""
+    task, metric, device, latency = run.task, run.task.metric, candidates.device, answer.latency
+    bits_of_parts = bits.in_words(answer.architecture)
+    once = f"{_of(task.test)} (looked at once, for this net)"
+    words = {
+        **({"quantization": bits_of_parts} if bits_of_parts else {}),
+        "device": f"{device.name}: {device.title}, {device.unit}, {device.precision}, {device.runtime or UNKNOWN}",
         "limits": "; ".join(limit.text for limit in limits) or "none",
         "bounded by": answer.bounded_by,
-        "evaluated": f"{len(answer.trials)} nets",
+    }
+    return {
+        f"{metric.name} on validation": Fact(metric.text(answer.validation), _of(task.validation)),
+        f"{metric.name} on test": (
+            Fact("", "none: the task has no test split")
+            if answer.test is None
+            else Fact(metric.text(answer.test), once)
+        ),
+        "latency": Fact(latency.metric.text(latency.value), f"{latency.spread}, batch {candidates.batch}"),
+        **{
+            found.metric.title + name.removeprefix(found.metric.name): _fact(found, answer.limits.get(name))
+            for name, found in answer.costs.items()
+        },
+        **{label: Fact("", text) for label, text in words.items()},
+        "evaluated": Fact(str(len(answer.trials)), " nets"),
     }
 
 
@@ -113,10 +119,6 @@ def _of(data: Data | None) -> str:
     return f" of {data.size}" if data is not None and data.size is not None else ""
 
 
-def _title(metric: Metric, name: str) -> str:
-    """`energy on t4`"""
-    return metric.title + name.removeprefix(metric.name)
-
-
-def _text(found: Estimate, most: float | None) -> str:
-    return found.text + ("" if most is None else f", allowed {found.metric.text(most)}")
+def _fact(found: Estimate, most: float | None) -> Fact:
+    allowed = "" if most is None else f", allowed {found.metric.text(most)}"
+    return Fact(found.metric.text(found.value), found.spread + allowed)

@@ -1,10 +1,10 @@
 """report.html: one page, in one file, that says what a search found. It loads nothing from anywhere."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -20,14 +20,23 @@ from .analysis import Analysis
 from .drawing import draw
 from .plots import cost_text, latency, pareto_figure, training_figure
 
-LEADING_NUMBER = re.compile(r"[\d.,]*\d ?(?:%|[mµnu]?[sJ]\b|[KMGT]?i?B\b|[KMGT]\b)?(?=$|[\s,(])")
+
+class Fact(NamedTuple):
+    """value: a number with its unit, which the page shows large; empty: there is none. words: what follows."""
+
+    value: str
+    words: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.value + self.words
 
 
 @dataclass(frozen=True)
 class Report:
     """What the page says.
 
-    title: the command. facts: label -> text, in the order of reading. notes: sentences that a reader must not miss.
+    title: the command. facts: by their label, in the order of reading. notes: sentences that a reader must not miss.
     trials, front: rows with `id`, `metric`, `latency_ms`, `feasible` and the genes; `latency_low_ms`,
         `latency_high_ms`, `measured_ms` and the costs of `costs.COSTS` are shown where they are there.
     chosen: id of the net that is the answer, whose genes are `architecture`. space_genes: those of the space, by name.
@@ -37,7 +46,7 @@ class Report:
 
     title: str
     metric: Metric
-    facts: Mapping[str, str]
+    facts: Mapping[str, Fact]
     notes: Sequence[str]
     trials: pd.DataFrame
     front: pd.DataFrame
@@ -62,8 +71,8 @@ def write_report(path: str | PathLike[str], content: Report) -> Path:
             title=content.title,
             plots=True,
             report=content,
-            tiles=[(k, *tile(v)) for k, v in content.facts.items() if LEADING_NUMBER.match(v)],
-            facts=[(k, v) for k, v in content.facts.items() if not LEADING_NUMBER.match(v)],
+            tiles=[(label, fact.value, fact.words.lstrip(" ,")) for label, fact in content.facts.items() if fact.value],
+            facts=[(label, fact.words) for label, fact in content.facts.items() if not fact.value],
             pareto=_pareto(content),
             drawing=draw(content.architecture, content.space_genes),
             policy=bits.policy(content.architecture, content.space_genes),
@@ -74,13 +83,6 @@ def write_report(path: str | PathLike[str], content: Report) -> Path:
             **(_findings(analysis, content) if analysis else {}),
         ),
     )
-
-
-def tile(fact: str) -> tuple[str, str]:
-    """A fact that starts with a number: the number, and what follows it."""
-    number = LEADING_NUMBER.match(fact)
-    at = number.end() if number else 0
-    return fact[:at], fact[at:].lstrip(" ,")
 
 
 def _pareto(content: Report) -> go.Figure:
