@@ -107,7 +107,7 @@ def remark(sentence: str) -> None:
     Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
-def trained(run: Any, device: str) -> Any:
+def trained(run: Any, device: str, workers: int = 1) -> Any:
     """The run's supernet; it is trained first where that has not been done."""
     if run.is_trained():
         return run.supernet(device)
@@ -116,7 +116,7 @@ def trained(run: Any, device: str) -> Any:
 
     say(f"Training the supernet of {shown(run.task_name)} once, kept in {run.folder}")
     with Display(console) as progress:
-        supernet = run.train(progress.at("Training"), device)
+        supernet = run.train(progress.at("Training"), device, workers)
     for event in run.history().events:
         say(str(event), "Note:")
     return supernet

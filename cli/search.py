@@ -129,7 +129,7 @@ def search(
     from ..search.question import Question
     from ..search.reporting import journal
     from ..search.run_folder import Run, prepare_run
-    from ..search.workers import check_workers
+    from ..supernet.cluster import check_workers
     from .live import Display
 
     load_algorithm(algorithm)

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from .common import (
+    MOST_PROCESSES,
     DeviceOption,
     RunOption,
     SeedOption,
@@ -40,6 +41,9 @@ def train(
     init: Annotated[Path | None, typer.Option("--init", help="Run to start from, with its weights and knobs.")] = None,
     quantize: Annotated[str | None, typer.Option(help="With --init: train with rounding, as in `nas search`.")] = None,
     device: DeviceOption = "auto",
+    workers: Annotated[
+        int, typer.Option(min=1, max=MOST_PROCESSES, help="Processes that share the batches, by Ray Train.")
+    ] = 1,
     trust: TrustOption = False,
 ) -> None:
     """Train a supernet, or go on with an interrupted training.
@@ -55,8 +59,10 @@ def train(
     `nas train --init runs/fashion --quantize w8a8,w4a8,w2a8 --run runs/few-bits --steps 500`
     """
     from ..search_space.quantization import Quantization
+    from ..supernet.cluster import check_workers
 
     check_words(task, space, device=device)
+    check_workers(workers, None)
     knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
     policies = Quantization.parse(quantize) if quantize is not None else None
 
@@ -71,7 +77,7 @@ def train(
         return chosen_run
 
     with alone(prepared) as chosen_run:
-        trained(chosen_run, device)
+        trained(chosen_run, device, workers)
     say(f"Trained: {chosen_run.folder}")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import UserError, check_least
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
+from ..supernet.cluster import check_workers
 from .algorithms import Algorithm, load_algorithm
 from .calls import evaluate
 from .evaluation import Asked
@@ -20,7 +21,7 @@ from .problem import Problem, make_problem
 from .recall import Recall, recall
 from .storage import Store, fingerprint_of, open_store
 from .study import Study
-from .workers import Workers, check_workers
+from .workers import Workers
 
 Progress = Callable[[int, int, Study], None]
 

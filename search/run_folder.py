@@ -32,7 +32,8 @@ from ..supernet.quantize.learned import is_few
 from ..supernet.recipe import Recipe, make_recipe
 from ..supernet.saved import NAME, packed
 from ..supernet.store import Supernet
-from ..supernet.train import History, Progress, train_in
+from ..supernet.train import Progress, train_in
+from ..supernet.trainer import History
 from ..tasks import Task, load_task
 from ..tasks.python_task import recorded, shown
 from ..tasks.registry import is_file
@@ -110,14 +111,14 @@ class Run:
         """The same run, whose nets have a quantization policy; the weights are the same."""
         return replace(self, description={**self.description, "quantize": quantization.fields})
 
-    def train(self, progress: Progress | None = None, device: str = "cpu") -> Supernet:
+    def train(self, progress: Progress | None = None, device: str = "cpu", workers: int = 1) -> Supernet:
         """Train the supernet (or go on) and keep it; the caller holds the folder's lock. A trained one is loaded."""
         if self.is_trained():
             return self.supernet(device)
         self.check()
         supernet = self._untrained().to(compute_device(device))  # before anything is written: both may be wrong
         self.save()
-        history = train_in(self.folder, supernet, self.task, self.recipe, progress)
+        history = train_in(self.folder, supernet, self.task, self.recipe, progress, workers)
         self._keep(history, packed(supernet))
         return supernet
 

@@ -13,13 +13,13 @@ import torch
 from ..errors import UserError, check_least
 from ..search_space.architecture import Architecture
 from ..search_space.space import SearchSpace
+from ..supernet.cluster import check_workers, connected
 from ..supernet.evaluate import evaluate_subnet
 from ..supernet.recipe import Recipe
+from ..supernet.sharing import shared
 from ..supernet.store import Supernet
 from ..supernet.train import train
 from ..tasks import Task
-from .sharing import shared
-from .workers import check_workers, connected
 
 SAMPLED = 4
 RUNGS = 4

@@ -1,13 +1,9 @@
 """Evaluations in several processes or on several machines, by Ray: divided, retried where a worker dies, stopped."""
 
-import logging
-import os
-import socket
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import lru_cache
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -15,41 +11,16 @@ import torch
 
 from ..errors import UserError
 from ..search_space.architecture import Architecture
+from ..supernet.cluster import connected, first_line, wants_ray
+from ..supernet.sharing import shared
 from .calls import evaluate
 from .evaluation import Evaluation
 from .problem import Problem
-from .sharing import shared
 
-MOST_EACH = 16
-"""Processes for each core of this machine, at most."""
-PATIENCE = 10.0
-"""Seconds in which a machine of a cluster has to answer; Ray itself would wait for minutes."""
 RETRIES = 3
 """How often an evaluation is tried again whose worker died."""
 PIECES = 4
 """Of evaluations that do not go together, each worker gets its share in about so many pieces: none waits long."""
-
-
-def check_workers(workers: int | None, address: str | None) -> None:
-    """Errors: a number below 1; Ray is wanted and not installed, or no cluster is at `address`."""
-    most = MOST_EACH * (os.cpu_count() or 1)
-    if workers is not None and workers < 1:
-        raise UserError(f"workers={workers} cannot be; at least 1 is right")
-    if workers is not None and address is None and workers > most:
-        raise UserError(
-            f"workers={workers} cannot be on this machine; at most {most} are right, {MOST_EACH} for each core"
-        )
-    if not _wants_ray(workers, address):
-        return
-    if find_spec("ray") is None:
-        raise UserError('workers need Ray, which is not installed; install it: pip install "nas[ray]"')
-    if address is not None:
-        with connected(None, address):
-            pass
-
-
-def _wants_ray(workers: int | None, address: str | None) -> bool:
-    return address is not None or (workers or 1) > 1
 
 
 class Workers:
@@ -75,7 +46,7 @@ class Workers:
 
     def evaluate(self, asked: Mapping[int, Architecture]) -> Iterator[tuple[int, Evaluation]]:
         """(place, evaluation) of each architecture, as soon as it is known, in any order."""
-        if not _wants_ray(self.workers, self.address):
+        if not wants_ray(self.workers, self.address):
             places = list(asked)
             return ((places[index], found) for index, found in evaluate(self.problem, list(asked.values())))
         if not asked:
@@ -85,47 +56,6 @@ class Workers:
             self._crew = _Crew(ray, self.problem, self.workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
         self._batch = self._crew.evaluate(asked)
         return self._batch
-
-
-@contextmanager
-def connected(workers: int | None, address: str | None) -> Iterator[Any]:
-    """The module `ray`, connected. What was started or connected to here is left again; a cluster goes on."""
-    import ray
-
-    if ray.is_initialized():
-        yield ray
-        return
-    try:  # from here on, as a start that is interrupted leaves processes too
-        _start(ray, workers, address)
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _start(ray: Any, workers: int | None, address: str | None) -> None:
-    if address is None:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, logging_level=logging.ERROR)
-        return
-    if address.startswith("ray://"):
-        raise UserError(f"{address} is Ray's client, which streams no results; search on a machine of the cluster")
-    try:
-        _reach(address)
-        ray.init(address=address, logging_level=logging.ERROR)
-    except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as error:
-        cause = _first_line(error)
-        raise UserError(f"no Ray cluster answers at {address!r} ({cause}); `ray start --head` makes one") from error
-
-
-def _reach(address: str) -> None:
-    """Error: OSError, where nothing listens at HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal():
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE):
-            pass
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 class _Crew:
@@ -205,7 +135,7 @@ class _Lost(Exception):
 def _deadly(architecture: Architecture, lost: _Lost) -> UserError:
     return UserError(
         f"the evaluation of architecture {architecture.id} ended its worker {RETRIES + 1} times "
-        f"({_first_line(lost.__cause__ or lost)}); out of memory, or a crash in native code?"
+        f"({first_line(lost.__cause__ or lost)}); out of memory, or a crash in native code?"
     )
 
 

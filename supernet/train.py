@@ -1,49 +1,23 @@
-"""Training of a supernet: sampled subnets, in-place distillation, checkpoints that resume to the same weights."""
+"""Training of a supernet, in this process or in several."""
 
-import hashlib
-import json
-import math
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from ..errors import UserError
 from ..lock import locked
-from ..search_space.corner import Corner
-from ..search_space.inputs import arguments, map_tensors
-from ..search_space.terms import collected_terms
 from ..tasks import Task
-from .alarm import Alarm
-from .aware import every_policy, start_rounding
-from .checkpoint import newest, save_checkpoint
 from .compute import compute_device
-from .distill import distilled
-from .optimizer import CornerAdamW
-from .quantize.learned import keys_of, rounding
 from .recipe import Recipe, make_recipe
-from .sampling import Pass, sampling
-from .saved import STEPS
-from .statistics import placed
 from .store import Supernet
+from .trainer import History, Trainer
 
-MOST_ROLLBACKS = 5
+if TYPE_CHECKING:
+    import torch
+
+CHECKPOINTS = "checkpoints"
 Progress = Callable[[int, int, Mapping[str, float]], None]
-
-
-@dataclass
-class History:
-    """What happened: one row for each step (`step`, `loss`, `lr`; `largest_loss`, where the sampling runs the largest
-    net) and sentences for rare events."""
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    events: list[str] = field(default_factory=list)
 
 
 def train(
@@ -53,7 +27,8 @@ def train(
     *,
     run: str | Path | None = None,
     progress: Progress | None = None,
-    device: str | torch.device | None = None,
+    device: "str | torch.device | None" = None,
+    workers: int = 1,
     **knobs: Any,
 ) -> History:
     """Train the shared weights of `supernet` on `task` and leave it in evaluation mode.
@@ -64,6 +39,8 @@ def train(
         another process writes into that folder, this call warns and waits.
     progress: called after each step with (steps done, steps in all, the step's row).
     device: where to train ("auto", "cpu", "cuda", "mps"); the supernet is moved there and stays. None: where it is.
+    workers: processes that share the batches, by Ray Train (`pip install "nas[ray]"`); the loss curve is that of one
+        (see `parallel`).
     Errors: a run folder of another training; a loss that diverges again after five rollbacks.
 
     >>> history = nas.train(supernet, task, steps=2, sampling="sandwich")
@@ -72,217 +49,43 @@ def train(
     if device is not None:
         supernet.to(compute_device(device))
     if run is None:
-        return train_in(None, supernet, task, chosen, progress)
+        return train_in(None, supernet, task, chosen, progress, workers)
     with locked(Path(run), warnings.warn):
-        return train_in(Path(run), supernet, task, chosen, progress)
+        return train_in(Path(run), supernet, task, chosen, progress, workers)
 
 
 def train_in(
-    folder: Path | None, supernet: Supernet, task: Task, recipe: Recipe, progress: Progress | None = None
+    folder: Path | None,
+    supernet: Supernet,
+    task: Task,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    workers: int = 1,
 ) -> History:
     """`train` for a caller that holds the lock of `folder`."""
-    trainer = Trainer(supernet, task, recipe, folder / "checkpoints" if folder else None)
+    if workers > 1:
+        return _together(folder, supernet, task, recipe, progress, workers)
+    trainer = Trainer(supernet, task, recipe, folder / CHECKPOINTS if folder else None)
     trainer.resume()
-    while trainer.step < trainer.recipe.steps:
+    while trainer.step < recipe.steps:
         row = trainer.advance()
         if progress is not None:
-            progress(trainer.step, trainer.recipe.steps, row)
+            progress(trainer.step, recipe.steps, row)
     trainer.finish()
     return trainer.history
 
 
-def fingerprint(supernet: Supernet, task: Task, recipe: Recipe) -> str:
-    """Identity of a training: recipe, names and shapes of the weights, genes, task."""
-    genes = {n: g.options for n, g in supernet.space.genes.items()}
-    data = [task.name, task.train.size]
-    text = json.dumps([recipe.identity(), genes, supernet.layouts, *data], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _together(
+    folder: Path | None, supernet: Supernet, task: Task, recipe: Recipe, progress: Progress | None, workers: int
+) -> History:
+    """The last step's checkpoint of several processes, as this process would have ended."""
+    from .parallel import train_together  # Ray is slow to import
 
-
-class Trainer:
-    """The state of one training. All randomness of a step is a function of (seed, step, rollbacks): none is stored."""
-
-    def __init__(self, supernet: Supernet, task: Task, recipe: Recipe, folder: Path | None) -> None:
-        self.supernet, self.task, self.recipe, self.folder = supernet, task, recipe, folder
-        self.parameters: dict[str, nn.Parameter] = dict(supernet.store.named_parameters())
-        start_rounding(supernet, task if recipe.rounding else None)
-        self.parameters |= {f"{STEPS}{key}": step for key, step in supernet.steps.items()}
-        self.device = next(iter(self.parameters.values())).device
-        self.optimizer = CornerAdamW(self.parameters, recipe.weight_decay)
-        self.buffers = dict(supernet.store.named_buffers())
-        self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if recipe.ema else {}
-        self.batch_size = task.batch_size_for(recipe.batch_size)
-        self.history, self.alarm = History(), Alarm()
-        self.sampling = sampling(recipe.sampling)
-        self.step, self.rollbacks, self.lr_scale = 0, 0, 1.0
-        self.good = self._state()  # the newest state that the alarm found healthy
-
-    # One step
-
-    def advance(self) -> dict[str, float]:
-        """One optimizer step, or a rollback if its loss is not healthy. Returns the row of the last good step."""
-        loss, largest = self._gradients()
-        norm = float(
-            nn.utils.clip_grad_norm_([p for p in self.parameters.values() if p.grad is not None], self.recipe.clip)
-        )
-        if (diverged := self.alarm.rings(loss)) or not math.isfinite(norm):
-            self._roll_back(f"loss {loss:.3g} diverged" if diverged else "the gradients are not finite")
-            return self.history.rows[-1] if self.history.rows else {"step": 0.0, "loss": loss}
-        lr = self.recipe.learning_rate(self.step) * self.lr_scale
-        self.optimizer.step(lr, self._used)
-        self._average()
-        self.step += 1
-        row = {"step": float(self.step), "loss": loss, **largest, "lr": lr}
-        self.history.rows.append(row)
-        if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
-            if not all(bool(p.isfinite().all()) for p in self.parameters.values()):
-                self._roll_back("the weights are not finite")
-                return row
-            self._keep()
-        return row
-
-    def _gradients(self) -> tuple[float, dict[str, float]]:
-        """Forward and backward of every pass. Returns (mean loss of the passes, that of the largest net if it ran)."""
-        for p in self.parameters.values():
-            p.grad = None
-        rng = np.random.default_rng([self.recipe.seed, self.step, self.rollbacks])
-        passes = self.sampling(self.supernet.space, rng, self.recipe.random_nets)
-        if self.recipe.rounding:
-            passes = every_policy(passes, self.supernet.space, rng)
-        self._used = self._corners(passes)
-        batch = self.task.batch(self.step, self.batch_size, self.recipe.seed)
-        inputs, targets = map_tensors(lambda t: t.to(self.device, non_blocking=True), batch)
-        if not self.supernet.training:
-            self.supernet.train()
-        teacher: Any = None
-        losses: list[float] = []
-        gpus = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=gpus):  # dropout has no generator argument
-            torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
-            for one in passes:
-                own_inputs, own_targets = _part((inputs, targets), one.part)
-                with collected_terms() as terms:
-                    prediction = self._forward(own_inputs, one)
-                loss = self._loss(prediction, own_targets, teacher if one.distils else None)
-                (self.task.with_terms(loss, terms) * one.weight).backward()  # type: ignore[no-untyped-call]
-                teacher = map_tensors(Tensor.detach, prediction) if teacher is None else teacher
-                losses.append(float(loss.detach()))
-        ran = [one.architecture for one in passes]
-        largest = self.supernet.space.largest
-        own = {"largest_loss": losses[ran.index(largest)]} if largest in ran else {}
-        return sum(losses) / len(losses), own
-
-    def _forward(self, inputs: Any, one: Pass) -> Any:
-        """The net's prediction, its floats in full precision."""
-        half = self.recipe.precision == "bf16" or (self.recipe.precision == "auto" and self.device.type == "cuda")
-        args, keywords = arguments(placed(inputs, self.supernet))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16) if half else nullcontext():
-            if not self.recipe.rounding:
-                outputs = self.supernet(*args, architecture=one.architecture, **keywords)
-            else:
-                net = self.supernet.skeleton(one.architecture)
-                with self.supernet.filled(net, one.architecture), rounding(net, self.supernet.steps):
-                    outputs = net(*args, **keywords)
-        prediction = self.task.prediction(outputs)
-        return map_tensors(lambda t: t.float() if t.dtype == torch.bfloat16 else t, prediction) if half else prediction
-
-    def _loss(self, prediction: Any, targets: Any, teacher: Any) -> Tensor:
-        targets = self.task.targets_for(prediction, targets)
-        hard = self.task.loss_of(prediction, targets, self.recipe.label_smoothing)
-        if teacher is None or self.recipe.distill == "none":
-            return hard
-        share = self.recipe.distill_weight
-        return (1 - share) * hard + share * distilled(self.recipe.distill, prediction, teacher, targets, self.task)
-
-    def _corners(self, passes: list[Pass]) -> dict[str, list[Corner]]:
-        used: dict[str, list[Corner]] = {}
-        for one in passes:
-            for name, corner in self.supernet.corners(one.architecture).items():
-                used.setdefault(name, []).append(corner)
-            steps = self.supernet.steps
-            for key in keys_of(self.supernet.skeleton(one.architecture), steps):
-                shape = tuple(steps[key].shape)
-                used[f"{STEPS}{key}"] = [Corner(shape, shape, shape)]
-        return used
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        if self.average:
-            decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
-
-    # State
-
-    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {f"weight:{n}": p for n, p in self.parameters.items()} | self.optimizer.state()
-        tensors |= {f"average:{n}": t for n, t in self.average.items()}
-        tensors |= {f"buffer:{n}": t for n, t in self.buffers.items()}
-        state = {"step": self.step, "recent": self.alarm.recent, "rows": len(self.history.rows)}
-        return {n: t.detach().clone() for n, t in tensors.items()}, state
-
-    @torch.no_grad()
-    def _restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        for name, p in self.parameters.items():
-            p.copy_(tensors[f"weight:{name}"])
-        for name, t in self.average.items():
-            t.copy_(tensors[f"average:{name}"])
-        for name, t in self.buffers.items():
-            t.copy_(tensors.get(f"buffer:{name}", t))  # older checkpoints have none; training does not read them
-        self.optimizer.load_state(tensors)
-        self.step = state["step"]
-        self.alarm.restore(state["recent"])
-        del self.history.rows[state["rows"] :]
-
-    def _keep(self) -> None:
-        self.good = self._state()
-        if self.folder is not None:
-            whole = {
-                **self.good[1],
-                "fingerprint": fingerprint(self.supernet, self.task, self.recipe),
-                "recipe": self.recipe.model_dump(),
-                "rollbacks": self.rollbacks,
-                "lr_scale": self.lr_scale,
-                "history": {"rows": self.history.rows, "events": self.history.events},
-            }
-            save_checkpoint(self.folder, self.step, self.good[0], whole)
-
-    def _roll_back(self, reason: str) -> None:
-        self.rollbacks += 1
-        self.lr_scale /= 2
-        back = self.good[1]["step"]
-        event = f"step {self.step + 1}: {reason}; back to step {back}, rate x{self.lr_scale:g}"
-        self.history.events.append(event)
-        if self.rollbacks > MOST_ROLLBACKS:
-            raise UserError(f"the training diverges again and again ({event}); lower lr (now {self.recipe.lr:g})")
-        self._restore(*self.good)
-
-    def resume(self) -> None:
-        """Go on from the newest checkpoint in the folder, if there is one."""
-        found = newest(self.folder) if self.folder is not None else None
-        if found is None:
-            return
-        tensors, state, damaged = found
-        if state["fingerprint"] != fingerprint(self.supernet, self.task, self.recipe):
-            raise UserError(f"{self.folder} holds a training of another recipe, space or task; name another run folder")
-        self.history = History(**state["history"])
-        self._restore(tensors, state)
-        self.rollbacks, self.lr_scale = state["rollbacks"], state["lr_scale"]
-        self.history.events += [f"{sentence}; the training went on from step {self.step}" for sentence in damaged]
-        self.good = self._state()
-
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Put the averaged weights in place (where the recipe keeps them) and switch to evaluation.
-
-        From now on running statistics are measured on the task.
-        """
-        for name, t in self.average.items():
-            self.parameters[name].copy_(t)
-        self.supernet.calibrate_on(self.task)
-        self.supernet.eval()
-
-
-def _part(batch: Any, part: tuple[int, int]) -> Any:
-    """The i-th of n parts of the samples of a batch."""
-    i, n = part
-    return map_tensors(lambda t: t[len(t) * i // n : len(t) * (i + 1) // n], batch)
+    with tempfile.TemporaryDirectory() as temporary:
+        checkpoints = (folder or Path(temporary)).resolve() / CHECKPOINTS
+        device = next(supernet.parameters()).device
+        train_together(checkpoints, supernet, task, recipe, workers, progress)
+        trainer = Trainer(supernet.to(device), task, recipe, checkpoints)
+        trainer.resume()
+    trainer.finish()
+    return trainer.history

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from nas import UserError
 from nas.search import run_folder
 from nas.search.run_folder import open_run, prepare_run
-from nas.supernet.train import History
+from nas.supernet.trainer import History
 
 KNOBS = {"steps": 3, "batch_size": 16, "sampling": "uniform", "distill": "none", "checkpoint_every": 1}
 

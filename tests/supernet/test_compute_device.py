@@ -11,7 +11,7 @@ from nas.supernet.compute import compute_device
 from nas.supernet.evaluate import predictor
 from nas.supernet.recipe import Recipe
 from nas.supernet.sampling import Pass
-from nas.supernet.train import Trainer
+from nas.supernet.trainer import Trainer
 
 X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")

@@ -9,7 +9,6 @@ from example_spaces import Block, ViT
 from torch import Tensor, nn
 
 import nas
-from nas.search.sharing import _pack_supernet, _unpack_supernet
 from nas.search_space.quantization import Scheme
 from nas.supernet.aware import every_policy, start_rounding
 from nas.supernet.quantize.learned import PACE, Learned, rounding, weight_affine
@@ -17,8 +16,9 @@ from nas.supernet.quantize.post_training import quantize
 from nas.supernet.quantize.quantizers import Affine, LogSqrt2
 from nas.supernet.recipe import Recipe
 from nas.supernet.sampling import sandwich, uniform
+from nas.supernet.sharing import _pack_supernet, _unpack_supernet
 from nas.supernet.shipped import quantized_for
-from nas.supernet.train import fingerprint
+from nas.supernet.trainer import fingerprint
 
 TASK = nas.load_task("digits").subset(train=256, validation=64, test=64)
 

@@ -11,17 +11,18 @@ from torch import nn
 from nas.errors import UserError
 from nas.search_space.corner import corner
 from nas.search_space.space import SearchSpace
-from nas.supernet import train as train_module
 from nas.supernet.alarm import Alarm
 from nas.supernet.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from nas.supernet.distill import alpha, distilled, kl
 from nas.supernet.evaluate import evaluate_subnet
+from nas.supernet.group import part_of
 from nas.supernet.health import check_health, spread
 from nas.supernet.optimizer import CornerAdamW, region
 from nas.supernet.recipe import Recipe
 from nas.supernet.sampling import SAMPLINGS, granularities, sampling
 from nas.supernet.store import Supernet
-from nas.supernet.train import Trainer, train
+from nas.supernet.train import train
+from nas.supernet.trainer import Trainer
 from nas.tasks import Split, Task, load_task
 from nas.tasks.outputs import class_axis
 
@@ -100,7 +101,7 @@ def test_the_loss_of_the_largest_net_is_in_the_rows_of_the_steps_that_run_it(nam
 
 def test_multi_arch_covers_the_batch_once():
     parts = [p.part for p in sampling("multi-arch")(MLP, np.random.default_rng(0), 2)]
-    rows = [r for part in parts for r in train_module._part(torch.arange(10), part).tolist()]
+    rows = [r for part in parts for r in part_of(torch.arange(10), part).tolist()]
     assert rows == list(range(10))
 
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..search_space.python_file import USER_MODULE
-from ..supernet.store import Supernet
-from ..supernet.tree import Store
 from ..tasks import Split
+from .store import Supernet
+from .tree import Store
 
 Packed = tuple[NDArray[np.uint8], torch.dtype, torch.Size] | Tensor
 """Bytes, type and shape of a tensor in this machine's memory; a tensor on another device as it is."""
