@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
 from ..search_space.inputs import map_tensors
@@ -39,15 +40,13 @@ class Group:
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])
         distributed.all_reduce(flat)
-        for tensor, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        for tensor, total in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
 
 def samples_in(batch: Any) -> int:
     """The first dimension of the first tensor of a batch."""
-    sizes: list[int] = []
-    map_tensors(lambda t: sizes.append(len(t)) or t, batch)
-    return sizes[0]
+    return next(len(t) for t in tree_leaves(batch) if isinstance(t, Tensor))
 
 
 def part_of(batch: Any, part: tuple[int, int]) -> Any:

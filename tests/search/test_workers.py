@@ -13,6 +13,7 @@ import nas
 from nas.search import workers
 from nas.search.evaluation import Asked
 from nas.search.storage import open_store
+from nas.supernet import cluster
 
 search = partial(nas.search, algorithm="nsga2")  # batches of 10
 
@@ -156,7 +157,7 @@ def test_wrong_workers_are_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_pat
         search(SPACE, FIRST, workers=10**6)
     with pytest.raises(nas.UserError, match="workers=0 cannot be"):
         search(SPACE, FIRST, workers=0)
-    monkeypatch.setattr(workers, "find_spec", lambda _: None)
+    monkeypatch.setattr(cluster, "find_spec", lambda _: None)
     with pytest.raises(nas.UserError, match=r'not installed; install it: pip install "nas\[ray\]"'):
         search(SPACE, FIRST, workers=2, storage=tmp_path / "s.db")
     assert not list(tmp_path.iterdir())
