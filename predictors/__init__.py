@@ -1,6 +1,6 @@
 """Predictors: architectures to a number (latency, accuracy, energy) with its uncertainty, learnt from examples."""
 
-from .base import FittedPredictor, Predictor, fitted_from_json
+from .base import FittedPredictor, Predictor
 from .choose import Choice, choose
 from .interval import Interval, conformal
 from .method import Method, Regressor, Scale
@@ -21,7 +21,6 @@ __all__ = [
     "choose",
     "conformal",
     "cost_columns",
-    "fitted_from_json",
     "load_method",
     "method_names",
     "path_columns",

@@ -1,9 +1,7 @@
-"""Predictor: architectures to a number with its uncertainty. Settings, fit, predict, and the file format."""
+"""Predictor: architectures to a number with its uncertainty. Settings, fit, predict."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +11,6 @@ from .method import Method, Regressor, Scale
 from .methods import load_method
 from .table import Array, Features, Table
 
-FORMAT = 1
 FEWEST = 3
 """Points to fit anything to."""
 
@@ -71,47 +68,6 @@ class FittedPredictor:
         mean, std = self.regressor.predict(table)
         return mean, std * self.std_factor
 
-    def to_json(self) -> str:
-        """Settings and training table; `fitted_from_json` fits again, to the same bit."""
-        method = load_method(self.predictor.method)
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "method": method.name,
-                "settings": asdict(method),  # type: ignore[call-overload]
-                "scale": self.predictor.scale,
-                "std_factor": self.std_factor,
-                "gene_names": self.table.gene_names,
-                "extra_names": self.table.extra_names,
-                "genes": self.table.genes.tolist(),
-                "extras": self.table.extras.tolist(),
-                "y": self.y.tolist(),
-            }
-        )
-
-
-def fitted_from_json(text: str, features: Features) -> FittedPredictor:
-    """What `to_json` wrote, fitted again. features: those that it was fitted with (code is not stored).
-
-    Errors: no such file, another format, other columns than the features make.
-    """
-    data = _parsed(text)
-    try:
-        stored = Table(
-            tuple(data["gene_names"]),
-            tuple(data["extra_names"]),
-            np.array(data["genes"], dtype=np.float64),
-            np.array(data["extras"], dtype=np.float64).reshape(len(data["y"]), -1),
-        )
-        method = _with_settings(load_method(data["method"]), data["settings"])
-        predictor, factor = Predictor(features, method, data["scale"]), float(data["std_factor"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"not a stored predictor: field {error} is missing or wrong") from None
-    here = features.table([features.space.sample(0)])
-    if (stored.gene_names, stored.extra_names) != (here.gene_names, here.extra_names):
-        raise UserError(_other_columns(stored, here))
-    return replace(predictor.fit(stored, data["y"]), std_factor=factor)
-
 
 def checked(y: Sequence[float] | Array, n: int, scale: Scale) -> Array:
     """The values as an array. Errors: as `Predictor.fit`."""
@@ -129,21 +85,6 @@ def checked(y: Sequence[float] | Array, n: int, scale: Scale) -> Array:
 
 def _table(features: Features, nets: Nets) -> Table:
     return nets if isinstance(nets, Table) else features.table(nets)
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"not a stored predictor: {error}") from None
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise UserError(f"not a stored predictor of format {FORMAT}; fit it again")
-    return data
-
-
-def _with_settings(method: Method, settings: Mapping[str, Any]) -> Method:
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
-    return replace(method, **values)  # type: ignore[type-var]
 
 
 def _other_columns(fitted: Table, given: Table) -> str:

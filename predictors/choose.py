@@ -1,15 +1,15 @@
 """Which predictor for these points: cross-validation, beside parameter count, FLOPs and whatever else may know."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
-from sklearn.model_selection import GroupKFold, KFold
+from sklearn.model_selection import KFold
 
 from ..errors import UserError, unknown
 from .base import FittedPredictor, Nets, Predictor, checked
@@ -72,7 +72,6 @@ def choose(
     nets: Nets,
     y: Sequence[float] | Array,
     *,
-    groups: Sequence[Hashable] | None = None,
     scale: Scale = "linear",
     metric: Metric | None = None,
     methods: Sequence[str | Method] | None = None,
@@ -81,17 +80,17 @@ def choose(
 ) -> Choice:
     """The predictor with the lowest error at points left out, fitted to all points.
 
-    groups: one label for each point; whole groups are left out together. metric: MAPE at scale log, else RMSE.
+    metric: MAPE at scale log, else RMSE.
     methods: names or settings; None: all that fit the scale. baselines: name -> one positive number for each
     architecture (parameters, FLOPs), from which y is predicted by a straight line over its logarithm.
-    Errors: as `Predictor.fit`; lengths that differ; fewer than two groups; an unknown metric.
+    Errors: as `Predictor.fit`; lengths that differ; an unknown metric.
     """
     table = nets if isinstance(nets, Table) else features.table(nets)
     values = checked(y, len(table), scale)
     metric = metric or ("mape" if scale == "log" else "rmse")
     if metric not in COLUMNS[:-1]:
         raise unknown("metric", metric, COLUMNS[:-1])
-    problem = Problem(features, table, values, scale, _folds(len(table), groups))
+    problem = Problem(features, table, values, scale, _folds(len(table)))
     named = [load_method(m) for m in (methods if methods is not None else method_names())]
     usable = [method for method in named if scale in method.scales]
     if not usable:
@@ -187,15 +186,9 @@ def _final(problem: Problem, method: Method, result: Result) -> tuple[FittedPred
     return replace(fitted, std_factor=factor), interval
 
 
-def _folds(n: int, groups: Sequence[Hashable] | None) -> list[tuple[Indices, Indices]]:
-    if groups is None:
-        seeds = range(3 if n < FEW else 1)
-        return [f for s in seeds for f in KFold(min(FOLDS, n), shuffle=True, random_state=s).split(np.arange(n))]
-    labels: dict[Any, int] = {label: i for i, label in enumerate(dict.fromkeys(groups))}
-    if len(groups) != n or len(labels) < 2:
-        raise UserError(f"groups need one label for each of {n} architectures, and two different ones at least")
-    codes = [labels[label] for label in groups]
-    return list(GroupKFold(min(2 * FOLDS, len(labels))).split(np.arange(n), groups=codes))
+def _folds(n: int) -> list[tuple[Indices, Indices]]:
+    seeds = range(3 if n < FEW else 1)
+    return [f for s in seeds for f in KFold(min(FOLDS, n), shuffle=True, random_state=s).split(np.arange(n))]
 
 
 def _column(name: str, column: Sequence[float] | Array, n: int) -> Array:

@@ -101,7 +101,7 @@ def input_affine(step: Tensor, scheme: Scheme) -> Affine:
 
 def softmax_rounding(step: Tensor, bits: int) -> Rounding:
     if len(step) == 1:
-        return LogSqrt2(bits, _size(step), strict=True)
+        return LogSqrt2(bits, _size(step))
     return Affine(bits, _size(step), step.detach()[1].to(torch.int32), signed=False)
 
 

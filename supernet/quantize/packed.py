@@ -83,7 +83,7 @@ def _softmax_row(rounding: Rounding | None) -> list[float]:
 
 def _softmax_from(kind: float, scale: Tensor, bits: int) -> Rounding:
     if kind == POWERS:
-        return LogSqrt2(bits, scale, strict=True)
+        return LogSqrt2(bits, scale)
     return Affine(bits, scale, torch.zeros_like(scale, dtype=torch.int32), signed=False)  # 0 is its least number
 
 

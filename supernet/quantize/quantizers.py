@@ -118,14 +118,12 @@ def affine_of(
 class LogSqrt2:
     """Softmax outputs as powers of sqrt(2): x ~ delta * 2^(-q / 2) (RepQ-ViT, Li et al. 2023).
 
-    delta: > 0, the value of code 0, such as an observer's `high`; broadcasts against x.
-    strict: the last of the 2^bits codes is the number 0. Else, as in the authors' code, 0 is one code more, 2^bits,
-        which `bits` bits do not hold.
+    delta: > 0, the value of code 0, such as an observer's `high`; broadcasts against x. The last of the 2^bits codes
+        is the number 0; in the authors' code 0 is one code more, which `bits` bits do not hold.
     """
 
     bits: int
     delta: Tensor
-    strict: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= MOST_BITS:
@@ -134,7 +132,7 @@ class LogSqrt2:
     @property
     def zero_code(self) -> int:
         """The code of the number 0, and of what is nearer to 0 than the last power."""
-        return (1 << self.bits) - int(self.strict)
+        return (1 << self.bits) - 1
 
     def codes(self, x: Tensor) -> Tensor:
         """int32 codes of `x` >= 0: round(-2 log2(x / delta)), at least 0; from the range's end on, the code of 0."""
@@ -146,17 +144,6 @@ class LogSqrt2:
         odd = 1 + (codes % 2).to(self.delta.dtype) * (math.sqrt(2) - 1)
         powers = torch.exp2(-((codes + 1) // 2).to(self.delta.dtype))
         return torch.where(codes >= self.zero_code, 0.0, self.delta * powers * odd)
-
-    def shifts(self, codes: Tensor) -> tuple[Tensor, Tensor, int]:
-        """(integers, odd, n): decode(codes) = delta * 2^-n * integers * (sqrt(2) where odd, else 1).
-
-        The integers (int64) are 1 shifted left, so that a product with them is a shift. Error: more than 6 bits.
-        """
-        if self.bits > 6:
-            raise UserError(f"shifts of {self.bits}-bit codes do not fit into 64-bit integers; valid: 2 to 6 bits")
-        n = 2 ** (self.bits - 1)
-        shifted = torch.ones_like(codes, dtype=torch.int64) << (n - (codes.long() + 1) // 2).clamp(min=0)
-        return torch.where(codes >= self.zero_code, 0, shifted), codes % 2 == 1, n
 
     def __call__(self, x: Tensor) -> Tensor:
         """`x` as its codes have it, in its own dtype."""

@@ -57,7 +57,7 @@ def fit_softmax(how: How, outputs: Tensor, bits: int) -> Rounding:
     if how == "uniform":
         return fit("min_max", outputs, bits, symmetric=False, signed=False)
     tops = [observer(name)(outputs.flatten(), bits, False)[1].clamp(min=SMALLEST_SCALE) for name in RANGES]
-    tried: list[Rounding] = [LogSqrt2(bits, top, strict=True) for top in tops]
+    tried: list[Rounding] = [LogSqrt2(bits, top) for top in tops]
     if how == "best":
         tried.append(fit("mse", outputs, bits, symmetric=False, signed=False))
     return min(tried, key=lambda q: float((q(outputs) - outputs).square().sum()))

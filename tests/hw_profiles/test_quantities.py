@@ -156,7 +156,9 @@ def test_a_search_bounds_what_the_profile_measured(bare):
         def skeleton(self, _):
             return net(96)
 
-    candidates = Candidates(SimpleNamespace(space=OneNet()), SimpleNamespace(example_of=lambda rows: torch.zeros(rows, 96)), bare)
+    candidates = Candidates(
+        SimpleNamespace(space=OneNet()), SimpleNamespace(example_of=lambda rows: torch.zeros(rows, 96)), bare
+    )
     peak = AppliedLimit(nas.Limit(MEMORY, 1.0), candidates)
     assert COSTS["memory_mib"].estimate(candidates, "a").high == pytest.approx(
         candidates.cost("a").memory_bytes / 2**20

@@ -57,17 +57,6 @@ def test_metric_sorts(metric: str) -> None:
     assert table[metric].is_monotonic_decreasing if metric == "tau" else table[metric].is_monotonic_increasing
 
 
-def test_groups_are_left_out_whole() -> None:
-    """A group's own level cannot be known from the others, and the table says so."""
-    groups = [str(n["mixer"]) for n in NETS]
-    level = np.array([{"softmax": 1.0, "linear": 5.0, "none": 20.0}[g] for g in groups])
-    apart, mixed = (
-        choose(FEATURES, NETS, level * Y, groups=g, scale="log", methods=["ridge"]).table.loc["ridge", "mape"]
-        for g in (groups, None)
-    )
-    assert apart > 4 * mixed
-
-
 def test_stds_are_those_of_points_left_out() -> None:
     choice = choose(FEATURES, NETS[:50], Y[:50], scale="log", methods=["ridge"])
     mean, std = choice.fitted.predict_target(NETS[50:])
@@ -108,8 +97,6 @@ def test_choice_predicts_with_its_interval() -> None:
     [
         ({"metric": "mse"}, "unknown metric 'mse'; valid: rmse"),
         ({"methods": ["products"]}, "none of these predictors can be used at scale 'linear'"),
-        ({"groups": ["a"] * 80}, "two different ones"),
-        ({"groups": ["a", "b"]}, "one label for each of 80"),
         ({"baselines": {"FLOPs": [0.0] * 80}}, "baseline 'FLOPs' needs one positive number"),
     ],
 )

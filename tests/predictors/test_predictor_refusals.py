@@ -1,12 +1,10 @@
-"""What a predictor refuses, and its file format."""
-
-import json
+"""What a predictor refuses."""
 
 import numpy as np
 import pytest
 
 from nas.errors import UserError
-from nas.predictors import Features, FittedPredictor, Predictor, fitted_from_json
+from nas.predictors import Features, FittedPredictor, Predictor
 from nas.search_space.gene_space import GeneSpace
 
 SPACE = GeneSpace({"width": [32, 64, 96, 128], "depth": [2, 4, 6], "mixer": ["softmax", "linear"]})
@@ -55,25 +53,4 @@ def test_other_spaces_are_refused() -> None:
     with pytest.raises(UserError, match="other columns"):
         fitted().predict(Features(other).table(other.first(3)))
     with pytest.raises(UserError, match=r"differ: .*depth"):
-        fitted_from_json(fitted().to_json(), Features(other))
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("{", "not a stored predictor"),
-        ("[]", "not a stored predictor of format 1"),
-        ('{"format": 99}', "not a stored predictor of format 1"),
-        ('{"format": 1}', "field 'gene_names' is missing or wrong"),
-    ],
-)
-def test_broken_files_are_refused(text: str, sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
-        fitted_from_json(text, FEATURES)
-
-
-def test_settings_are_checked_on_reading() -> None:
-    stored = json.loads(fitted().to_json())
-    stored["settings"]["colour"] = "red"
-    with pytest.raises(UserError, match="colour"):
-        fitted_from_json(json.dumps(stored), FEATURES)
+        fitted().predict(Features(other).table(other.first(3)))
