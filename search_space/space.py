@@ -1,6 +1,6 @@
 """SearchSpace: a function from a trial to an ordinary `nn.Module`, and what can be learnt by running it."""
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from .architecture import Architecture, GeneValue
 from .buffers import buffer_layouts
 from .check import Finding, check
 from .construction import Created, bytes_of, construct, materialised
+from .discovery import Discovery, Sizes, discover
 from .gene_space import GeneSpace
 from .inputs import Inputs
 from .layout import Layout, Rule, layouts_of
@@ -62,7 +63,7 @@ class SearchSpace(GeneSpace):
         self.layout_rules = dict(layouts or {})
         self._skeletons: OrderedDict[Architecture, _Skeleton] = OrderedDict()
         self._needs_values = False  # constructors read values, or nets hold constants: the meta device has neither
-        self._sizes: dict[str, dict[GeneValue, tuple[int, ...]]] = {}
+        self._sizes: Sizes = {}
         self.probes = self._discover()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -194,31 +195,18 @@ class SearchSpace(GeneSpace):
         return Probe(trial.architecture, trial.genes, shapes, layouts, policy_of(module), buffers)
 
     def _discover(self) -> tuple[Probe, ...]:
-        base = self.probe({})
-        probes, known = [base], dict(base.genes)
-        conditions: dict[str, dict[str, frozenset[GeneValue]]] = {}
-        queue = deque((gene, base) for gene in base.genes.values())
-        while queue:
-            gene, context = queue.popleft()
-            self._sizes[gene.name] = {context.architecture[gene.name]: context.size}
-            for option in _others(gene, context.architecture[gene.name]):
-                probe = self.probe({**context.architecture, gene.name: option})
-                probes.append(probe)
-                self._sizes[gene.name][option] = probe.size
-                _learn(gene, option, context, probe, conditions)
-                new = [g for name, g in probe.genes.items() if name not in known]
-                known.update({g.name: g for g in new})
-                queue.extend((g, probe) for g in new)
-                if gene.nested and probe.genes.keys() == context.genes.keys():
-                    break  # the smallest number changes no gene: those between will not either (random probes verify)
-        self.genes, self._conditions = known, conditions
-        return (*probes, *self._verify(probes))
-
-    def _verify(self, probes: list[Probe]) -> list[Probe]:
-        """Random runs; if they or the others contradict what was learnt, walk by running the function from now on."""
-        rng = np.random.default_rng(0)
+        found, rng = discover(self.probe), np.random.default_rng(0)
         drawn = [self._probe(lambda g: g.options[int(rng.integers(len(g.options)))]) for _ in range(RANDOM_PROBES)]
-        for probe in (*probes, *drawn):
+        self._learn(found, drawn)
+        if found.copied and not self._ruled:  # the layers may be less alike than they look
+            found = discover(self.probe, copy=False)
+            self._learn(found, drawn)
+        return (*found.probes, *drawn)
+
+    def _learn(self, found: Discovery, drawn: Sequence[Probe]) -> None:
+        """If the probes contradict what was discovered, walk by running the function from now on."""
+        self.genes, self._conditions, self._sizes, self._ruled = found.genes, found.conditions, found.sizes, True
+        for probe in (*found.probes, *drawn):
             foreseen = all(self.genes.get(name) == gene for name, gene in probe.genes.items()) and (
                 super().walk(lambda g, p=probe: p.architecture.get(g.name, g.top)) == probe.architecture  # type: ignore[misc]
             )
@@ -226,30 +214,12 @@ class SearchSpace(GeneSpace):
                 self._ruled, self._conditions = False, {}
                 for gene in probe.genes.values():
                     self.genes[gene.name] = _united(self.genes.get(gene.name, gene), gene)
-        return drawn
 
     def _extreme_option(self, gene: Gene, large: bool) -> GeneValue:
         if gene.nested:
             return gene.options[-1 if large else 0]
         sizes = self._sizes.get(gene.name, {})
         return (max if large else min)(gene.options, key=lambda o: sizes.get(o, ()))
-
-
-def _others(gene: Gene, value: GeneValue) -> list[GeneValue]:
-    """The other options; of a nested gene the smallest first."""
-    return [o for o in gene.options if o != value]
-
-
-def _learn(
-    gene: Gene, option: GeneValue, context: Probe, probe: Probe, conditions: dict[str, dict[str, frozenset[GeneValue]]]
-) -> None:
-    """From one flip of `gene`: the genes that it hid do not go with `option`, those that it showed do."""
-    for hidden in context.genes.keys() - probe.genes.keys():
-        allowed = conditions.setdefault(hidden, {}).get(gene.name, frozenset(gene.options))
-        conditions[hidden][gene.name] = allowed - {option}
-    for shown in probe.genes.keys() - context.genes.keys():
-        allowed = conditions.setdefault(shown, {}).get(gene.name, frozenset())
-        conditions[shown][gene.name] = allowed | {option}
 
 
 def _united(a: Gene, b: Gene) -> Gene:
