@@ -1,5 +1,6 @@
 """Values that every room speaks: a metric, an estimate of it, a limit on it; formatted here and nowhere else."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,6 +90,26 @@ class Estimate:
     def text(self) -> str:
         """`4.5 ms, 4.1 to 5 (calibrated, tier B)`; of what is counted the value alone."""
         return self.metric.text(self.value) + self.spread
+
+    @property
+    def mean_ms(self) -> float:
+        """Deprecated: `value`."""
+        return self._renamed("mean_ms", "value")
+
+    @property
+    def low_ms(self) -> float:
+        """Deprecated: `low`."""
+        return self._renamed("low_ms", "low")
+
+    @property
+    def high_ms(self) -> float:
+        """Deprecated: `high`."""
+        return self._renamed("high_ms", "high")
+
+    def _renamed(self, old: str, new: str) -> float:
+        warnings.warn(f"{old} of an estimate is deprecated; use {new}", DeprecationWarning, stacklevel=3)
+        value: float = getattr(self, new)
+        return value
 
     @property
     def spread(self) -> str:

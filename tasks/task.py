@@ -49,7 +49,7 @@ class Task:
     (torch.Size([1, 1, 8, 8]), 'accuracy')
     """
 
-    name: str
+    name: str = "task"
     train: Data
     validation: Data
     test: Data | None = None
