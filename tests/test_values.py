@@ -62,7 +62,7 @@ def test_values_are_frozen():
 
 
 def test_the_former_names_of_a_latency_still_answer_and_say_the_new_ones() -> None:
-    time = Estimate(LATENCY, 2.0, 1.0, 4.0, "calibrated", "C")
+    time = nas.Estimate(LATENCY, 2.0, 1.0, 4.0, "calibrated", "C")
     for old, new in (("mean_ms", "value"), ("low_ms", "low"), ("high_ms", "high")):
         with pytest.warns(DeprecationWarning, match=f"{old} of an estimate is deprecated; use {new}"):
             assert getattr(time, old) == getattr(time, new)
