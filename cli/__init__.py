@@ -79,10 +79,10 @@ def _is_memory(message: str) -> bool:
 def _misused(error: Exception) -> NoReturn:
     """An option or command that does not exist, or a value that it does not take."""
     context = getattr(error, "ctx", None)
-    said = error.format_message()  # type: ignore[attr-defined]
-    if not said:  # a group without a command: its help was printed
+    message = error.format_message()  # type: ignore[attr-defined]
+    if not message:  # a group without a command: its help was printed
         raise SystemExit(2)
-    _fail(f"{said.rstrip('.')}; see `{context.command_path if context else 'nas'} --help`", 2)
+    _fail(f"{message.rstrip('.')}; see `{context.command_path if context else 'nas'} --help`", 2)
 
 
 def _ended(error: SystemExit) -> NoReturn:

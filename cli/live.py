@@ -1,4 +1,4 @@
-"""What a command shows while it works: a view that refreshes itself on a terminal, a line now and then elsewhere.
+"""What a command shows while it works: a view that refreshes itself on a terminal, else a line now and then.
 
 A state is looked at four times a second at most, so that watching a search does not slow it down.
 """

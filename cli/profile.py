@@ -1,4 +1,4 @@
-"""`nas profile`: nets timed on this machine or elsewhere, and the device profile that follows."""
+"""`nas profile`: nets timed on this machine or another, and the device profile that follows."""
 
 import math
 import re
@@ -100,7 +100,7 @@ def pack_bundle(
     batch: BatchOption = 1,
     threads: ThreadsOption = 1,
 ) -> None:
-    """Make a bundle for a machine elsewhere: ONNX files and one script, run.py, that needs onnxruntime or trtexec.
+    """Make a bundle for another machine: ONNX files and one script, run.py, that needs onnxruntime or trtexec.
 
     **Examples**
 
@@ -122,7 +122,7 @@ def ingest_results(
     like: LikeOption = None,
     spec: SpecOption = None,
 ) -> None:
-    """Make a device profile of what a bundle's script measured elsewhere.
+    """Make a device profile of what a bundle's script measured on another machine.
 
     **Example**
 
@@ -197,7 +197,7 @@ def _spaces(spaces: list[str] | None, task: str) -> list[str]:
 
 @contextmanager
 def _bar(title: str) -> Iterator[Callable[[float, float, str], None]]:
-    """A bar with an ETA, drawn only when it is told to: a thread that draws would disturb what is timed."""
+    """A bar with an ETA, drawn only on request: a thread that draws would disturb what is timed."""
     columns = (
         TextColumn(title),
         BarColumn(),

@@ -120,11 +120,11 @@ def search(
     check_words(task, space, device=device)
     check_algorithm(algorithm)
     if quantize is not None:
-        Quantization.parse(quantize)  # its words; what the devices run of it is said below
+        Quantization.parse(quantize)  # checks the words; `policies_for` checks what the devices run
     devices = [load_device(name) for name in targets]
     policies = None if quantize is None else policies_for(quantize, devices)
 
-    # What follows imports torch; a wrong word has been said by now.
+    # What follows imports torch; wrong words have been refused by now.
     from ..search.job import Job
     from ..search.question import Question
     from ..search.reporting import journal
@@ -137,7 +137,7 @@ def search(
     trusting(trust, run)
 
     def prepared() -> tuple[Run, Job]:
-        """Errors are said here: before anything is written, and before the minutes of training."""
+        """Errors are raised here: before anything is written, and before the minutes of training."""
         chosen_run = prepare_run(run, task, space, stated(steps=steps))
         job = Job(
             chosen_run if policies is None else chosen_run.quantized(policies),

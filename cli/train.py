@@ -71,7 +71,7 @@ def train(
     trusting(trust, run, init)
 
     def prepared() -> Run:
-        """Errors are said here, before anything is written."""
+        """Errors are raised here, before anything is written."""
         chosen_run = prepare_run(run, task, space, knobs, init=init, quantize=policies)
         chosen_run.check()
         return chosen_run

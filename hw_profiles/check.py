@@ -120,7 +120,7 @@ def _macs(device: Device) -> Iterator[str]:
 def _support(device: Device) -> Iterator[str]:
     refused = {kind for net in device.nets for kind in device.supports.refused(net.cost(device.precision))}
     if refused:
-        yield f"its points have operators that it is said not to run: {', '.join(sorted(refused))}"
+        yield f"its points have operators that, by its file, it does not run: {', '.join(sorted(refused))}"
     precisions = device.supports.precisions
     if precisions is not None and device.precision not in precisions:
         yield f"its precision {device.precision} is not among those that it supports: {', '.join(precisions)}"

@@ -166,7 +166,7 @@ class Device(Frozen):
     def of_net(self, net: Point | Rate) -> Estimate:
         """What is predicted for a point of a calibration: latency, or the time between two outputs."""
         # The rows of a point are what the runtime runs: they were fused when they were typed in.
-        return predict(self.model or default_model(self), self.priced(net.cost(self.precision)))
+        return predict(self.model or default_model(self), self.scaled(net.cost(self.precision)))
 
     def with_model(self, model: LatencyModel) -> "Device":
         return self.model_copy(update={"model": model})
@@ -199,21 +199,21 @@ class Device(Frozen):
         return parsed(lambda: cls.model_validate_json(text), "the device's JSON")
 
     def as_run(self, cost: Cost) -> Cost:
-        """The cost as the runtime runs it: fused in its way, fallbacks at their price. Models are fitted to this."""
-        return self.priced(fused(cost, self.runtime.name) if self.fuses else cost)
+        """The cost as the runtime runs it: fused in its way, fallbacks at their cost. Models are fitted to this."""
+        return self.scaled(fused(cost, self.runtime.name) if self.fuses else cost)
 
-    def priced(self, cost: Cost) -> Cost:
-        """The cost with its fallbacks at their price, and products of another precision at their rate."""
+    def scaled(self, cost: Cost) -> Cost:
+        """The cost with its fallbacks at their cost, and products of another precision at their rate."""
         factors = {kind: fallback.cost_factor for kind, fallback in self.supports.fallbacks.items()}
         speed = {p: self.spec.speed(p, self.precision) for p in {op.precision for op in cost.operators}}
         if not factors and speed.keys() <= {""}:
             return cost
-        scaled = [
+        operators = [
             replace(op, flops=f * op.flops / s, bytes_read=f * op.bytes_read, bytes_written=f * op.bytes_written)
             for op in cost.operators
             for f, s in [(factors.get(op.kind, 1.0), speed[op.precision])]
         ]
-        return replace(cost, operators=tuple(scaled))
+        return replace(cost, operators=tuple(operators))
 
     def _traced(self, cost: "Net", example: "Example") -> Cost:
         if isinstance(cost, Cost):
@@ -257,7 +257,7 @@ def default_model(device: Device) -> LatencyModel:
     prior, calibration = device.prior(), device.calibration
     if calibration is None:
         return analytic(prior, device.precision)
-    costs = [device.priced(net.cost(device.precision)) for net in calibration.fitted]
+    costs = [device.scaled(net.cost(device.precision)) for net in calibration.fitted]
     periods = [net.period_ms for net in calibration.fitted]
     groups = [net.group for net in calibration.fitted]
     tier, noise = calibration.tier, calibration.noise or 0.0
@@ -270,7 +270,7 @@ def _other_models(device: Device) -> dict[str, LatencyModel | Tail]:
     measured = [p for p in points if isinstance(p, Point)]
     tier, precision = device.calibration.tier if device.calibration else "D", device.precision
     models: dict[str, LatencyModel | Tail] = {}
-    energies = [(device.priced(p.cost(precision)), p.energy_mj) for p in measured if p.energy_mj is not None]
+    energies = [(device.scaled(p.cost(precision)), p.energy_mj) for p in measured if p.energy_mj is not None]
     if len(energies) >= FEWEST and device.energy_model is None:
         watts = device.spec.power_w.value if device.spec.power_w else None
         costs, values = zip(*energies, strict=True)
@@ -279,7 +279,7 @@ def _other_models(device: Device) -> dict[str, LatencyModel | Tail]:
     if len(peaks) >= FEWEST and device.memory_model is None:
         costs, values = zip(*peaks, strict=True)
         models["memory_model"] = fit_memory(costs, values, tier, precision)
-    tails = [(device.priced(p.cost(precision)), (p.latency_ms, p.p95_ms)) for p in measured if p.p95_ms is not None]
+    tails = [(device.scaled(p.cost(precision)), (p.latency_ms, p.p95_ms)) for p in measured if p.p95_ms is not None]
     if len(tails) >= FEWEST_TAILS and device.p95_model is None and device.model is not None:
         noise = device.calibration.noise if device.calibration else None
         costs, times = zip(*tails, strict=True)

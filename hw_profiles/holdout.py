@@ -75,7 +75,7 @@ def _missed(device: Device, nets: Sequence[Point | Rate], fold: NDArray[np.intp]
 
     `default_model` would leave nets out once more, for the interval of each part: that costs ten times as much.
     """
-    costs = [device.priced(net.cost(device.precision)) for net in nets]
+    costs = [device.scaled(net.cost(device.precision)) for net in nets]
     return missed(device.model or default_model(device), costs, [net.period_ms for net in nets], device.prior(), fold)
 
 

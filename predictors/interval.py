@@ -1,4 +1,4 @@
-"""90 % intervals of a predictor, from what it said of points that it had not seen."""
+"""90 % intervals of a predictor, from its predictions of points that it had not seen."""
 
 from dataclasses import dataclass
 

@@ -64,7 +64,7 @@ def unusable(storage: object, cause: str) -> UserError:
 
 
 def cause_of(error: BaseException) -> str:
-    """What the database said, in one line."""
+    """The error of the database, in one line."""
     cause = str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error)
     return cause.splitlines()[0]
 

@@ -31,7 +31,7 @@ the study of a search, else None."""
 
 @dataclass(frozen=True)
 class Found:
-    """An answer, what can be said of it, the facts about its net, and the folder of its files."""
+    """An answer, its analysis, the facts about its net, and the folder of its files."""
 
     answer: Answer
     analysis: Analysis

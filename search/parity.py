@@ -77,13 +77,13 @@ def codes_in_file(net: Quantized, target: Device | None) -> dict[str, str]:
     if not any((scheme.weights, scheme.activations) == (8, 8) for scheme in schemes):
         return {}
     if target is None or unsigned_weights(target):
-        said = "unsigned: sums are exact on every processor"
+        codes = "unsigned: sums are exact on every processor"
     else:
-        said = (
+        codes = (
             f"signed, for {target.name}: on an x86 processor without VNNI sums saturate, and outputs are not those "
             "that were evaluated; `nas extract` without --target writes a file for any processor"
         )
-    return {"weights of 8 bits in model.onnx": said}
+    return {"weights of 8 bits in model.onnx": codes}
 
 
 def write_parity(found: Parity, folder: Path) -> None:

@@ -166,15 +166,15 @@ def _front(study: Study, chosen: Architecture) -> list[int]:
 def _about(candidates: Candidates, study: Study, evaluations: int) -> list[str]:
     """How the nets of the study were evaluated."""
     begun = len(study) - evaluations
-    said = [*_direction_notes(candidates), *failure_notes(study)]
+    notes = [*_direction_notes(candidates), *failure_notes(study)]
     if study.dropped:
-        said.append(
+        notes.append(
             f"{study.dropped} stored evaluations were not what these nets evaluate to, or had changed since they were "
             "stored; they were dropped and made again."
         )
     if begun > 0:
-        said.append(f"{begun} nets are known from earlier searches of this run; they were not evaluated again.")
-    return said
+        notes.append(f"{begun} nets are known from earlier searches of this run; they were not evaluated again.")
+    return notes
 
 
 def _direction_notes(candidates: Candidates) -> list[str]:
@@ -245,4 +245,4 @@ def _bounded_by(study: Study, metric: Metric, quality: float, bounds: Sequence[A
     if not names:
         return "nothing: no net that was evaluated is better"
     best = metric.sign * min(map(loss, exceeding))
-    return f"{', '.join(names)}; better nets that exceed it: {len(exceeding)}, up to {metric.text(best)}"
+    return f"{', '.join(names)}; better nets that exceed it: {len(exceeding)}, the best {metric.text(best)}"

@@ -23,7 +23,7 @@ class Sampler(BaseSampler):
 
     space: of the parameters that the objective asks for; others are drawn at random. Values, bounds (where trials
     carry Optuna's `constraints`) and failures are those of the study's trials, a pruned one counts as failed; trials
-    that run elsewhere are not asked for again.
+    that run in other processes are not asked for again.
 
     >>> study = optuna.create_study(sampler=nas.Sampler(space))
     >>> study.optimize(lambda trial: sum(p.numel() for p in function(trial).parameters()), n_trials=3)

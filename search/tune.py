@@ -108,13 +108,13 @@ def _trainable(
         torch.set_num_threads(1)
         recipe = Recipe(**config["recipe"], steps=steps)
         supernet = Supernet(space, seed=recipe.seed)
-        told = 0
+        reported = 0
 
         def progress(done: int, total: int, row: Mapping[str, float]) -> None:
-            nonlocal told
+            nonlocal reported
             del row
-            if done * RUNGS // total > told:  # not again after a rollback
-                told = done * RUNGS // total
+            if done * RUNGS // total > reported:  # not again after a rollback
+                reported = done * RUNGS // total
                 report({QUALITY: float(np.mean([evaluate_subnet(supernet, task, net) for net in nets])), "steps": done})
 
         train(supernet, task, recipe, progress=progress)

@@ -109,7 +109,7 @@ class GeneSpace:
         """Keep only architectures for which `predicate` is true. `message` says what is required, for errors."""
         self._requirements.append(Requirement(predicate, message))
         self._extremes.clear()
-        self.sample(np.random.default_rng(0))  # a requirement that nothing meets is said now
+        self.sample(np.random.default_rng(0))  # a requirement that nothing meets is refused now
 
     def allows(self, architecture: Architecture) -> bool:
         """Whether every requirement holds."""

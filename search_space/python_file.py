@@ -1,6 +1,6 @@
 """Spaces and tasks in Python files: whose code runs, and what can be wrong with it.
 
-A file runs where the user named it (`--space FILE.py:FUNCTION`) or said that it may (`--trust`, `trust=True`). Both
+A file runs where the user named it (`--space FILE.py:FUNCTION`) or allowed it (`--trust`, `trust=True`). Both
 leave a record in the user's cache, by path and content, so that a run goes on working and a stranger's folder does not.
 """
 
@@ -155,5 +155,5 @@ def _place(path: Path, error: BaseException) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it calls sys.exit({error.code!r}); a space file defines functions and returns"
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {shorten(said, 200)}"
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {shorten(message, 200)}"

@@ -29,7 +29,7 @@ WRITTEN = re.compile(r"w([2-8]|16)a([2-8]|16)(?:g([0-9]{1,9}))?(t?)(z?)(s?)")
 SHIPPED_ACTIVATIONS = (8, 16)
 """What runtimes have kernels for."""
 GROUP = 32
-"""Weights of 4 bits or less that share a scale, where nothing else is said."""
+"""Weights of 4 bits or less that share a scale, by default."""
 Format = Literal["bf16", "fp8"]
 FLOATS = ("fp32", "tf32", "fp16", "bf16")
 """Precisions that activations of 16 bits may have on a device."""
@@ -59,7 +59,7 @@ class Scheme:
 
         Behind the bits: g64 for groups of 64 weights that share a scale, t for one scale of the whole weight, z for
         weights with a zero point, s for activations without one. Weights of 4 bits beside activations of 16 have groups
-        of 32 if nothing is said. `fp16` is `w16a16`.
+        of 32 by default. `fp16` is `w16a16`.
         """
         plain = text.strip().lower()
         if plain in FORMATS:
@@ -105,16 +105,16 @@ FORMATS = {"fp16": Scheme(), "bf16": Scheme(format="bf16"), "fp8": Scheme(8, 8, 
 
 def _check_details(text: str, scheme: Scheme) -> None:
     """Error: groups, letters that the bits do not have."""
-    said = f"quantization {quoted(text)}: "
+    what = f"quantization {quoted(text)}: "
     groups = scheme.group is None or 8 <= scheme.group <= MOST_GROUP
     if not groups or (scheme.group is not None and (scheme.weights > 8 or scheme.activations < 16)):
-        raise UserError(f"{said}groups of 8 to {MOST_GROUP} are right, for weights beside activations of 16")
+        raise UserError(f"{what}groups of 8 to {MOST_GROUP} are right, for weights beside activations of 16")
     if scheme.group is not None and scheme.whole:
-        raise UserError(f"{said}a weight has one scale (t) or one for each group (g{scheme.group}); leave one out")
+        raise UserError(f"{what}a weight has one scale (t) or one for each group (g{scheme.group}); leave one out")
     if scheme.weights == 16 and (scheme.whole or scheme.zeros):
-        raise UserError(f"{said}t and z are right for weights of 8 bits or fewer; of 16 bits they have no scales")
+        raise UserError(f"{what}t and z are right for weights of 8 bits or fewer; of 16 bits they have no scales")
     if scheme.activations == 16 and scheme.signed:
-        raise UserError(f"{said}s is right for activations of 8 bits or fewer; of 16 bits they are floats")
+        raise UserError(f"{what}s is right for activations of 8 bits or fewer; of 16 bits they are floats")
 
 
 def schemes_of(weights: Sequence[int], activations: Sequence[int]) -> tuple[Scheme, ...]:

@@ -15,7 +15,7 @@ from .tracer import Tracer, tensors_of
 
 
 class Whole(TorchFunctionMode):
-    """Keeps them in one piece; the tracer beside it is told what they cost."""
+    """Keeps them in one piece; the tracer beside it gets their cost."""
 
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()

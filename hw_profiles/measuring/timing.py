@@ -33,7 +33,7 @@ GROUP = 8
 """Turns between two turns of the reference."""
 FEWEST_KEPT = 5
 FAST = 0.1
-"""Share of the readings: a phase that is shorter cannot be told from luck."""
+"""Share of the readings: a phase that is shorter cannot be distinguished from chance."""
 
 
 @dataclass(frozen=True)

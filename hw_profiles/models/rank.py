@@ -16,7 +16,7 @@ UNSTATED = 0.05
 """Repeat noise where none is stated."""
 MOST = 2000
 """Nets that are looked at, evenly spread over the latencies: the pairs of more would fill the memory."""
-TOLD = 0.2
+DISTINCT = 0.2
 """Share of the pairs that must be apart; of nets that all take as long, the order says nothing."""
 
 
@@ -32,8 +32,8 @@ def rank_of(log_truth: Array, log_predicted: Array, noise: float) -> float | Non
         log_truth, log_predicted = log_truth[some], log_predicted[some]
     first, second = np.triu_indices(len(log_truth), 1)
     apart = log_truth[first] - log_truth[second]
-    told = np.abs(apart) > 2 * log(1 + (noise or UNSTATED))
-    if told.mean() < TOLD:
+    distinct = np.abs(apart) > 2 * log(1 + (noise or UNSTATED))
+    if distinct.mean() < DISTINCT:
         return None
     predicted = np.sign(log_predicted[first] - log_predicted[second])
-    return float(np.mean(np.sign(apart[told]) * predicted[told]))
+    return float(np.mean(np.sign(apart[distinct]) * predicted[distinct]))

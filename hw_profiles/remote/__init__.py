@@ -1,4 +1,4 @@
-"""Devices elsewhere: a bundle of nets and one script go there, a file of results comes back."""
+"""Devices on other machines: a bundle of nets and one script go there, a file of results comes back."""
 
 from .ingest import ingest, read_spec
 from .pack import pack

@@ -22,7 +22,7 @@ from .bundle import Manifest, PackedNet, read_bundle
 
 PHYSICAL_FLOPS_PER_S = {"cpu": 3e13, "npu": 5e14, "embedded-gpu": 5e14, "server-gpu": 1e16}
 """No chip of the kind computes faster, densely and at any precision: a bound where no datasheet is at hand."""
-MOST_TOLD = 64 * 1024
+MOST_CONTENT = 64 * 1024
 """Characters of all that the script saw of the machine."""
 SHORTEST_MS = 1e-3
 """No runtime takes less for a call."""
@@ -44,10 +44,10 @@ class Results(Frozen):
 
     @field_validator("environment")
     @classmethod
-    def _short(cls, told: dict[str, Any]) -> dict[str, Any]:
-        if len(json.dumps(told)) > MOST_TOLD:
-            raise ValueError(f"it is longer than {MOST_TOLD:,} characters, which run.py does not write")
-        return told
+    def _short(cls, content: dict[str, Any]) -> dict[str, Any]:
+        if len(json.dumps(content)) > MOST_CONTENT:
+            raise ValueError(f"it is longer than {MOST_CONTENT:,} characters, which run.py does not write")
+        return content
 
 
 def ingest(

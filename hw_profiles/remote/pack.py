@@ -1,4 +1,4 @@
-"""A bundle for a target elsewhere: ONNX files of informative nets, a manifest, and the one script that times them."""
+"""A bundle for another machine: ONNX files of informative nets, a manifest, and the one script that times them."""
 
 import json
 import os

@@ -76,8 +76,8 @@ class TrtExec:
         self.flags = {"fp16": ["--fp16"], "int8": ["--int8", "--fp16"]}.get(manifest["precision"], ["--noTF32"])
 
     def version(self) -> str:
-        said = subprocess.run(["trtexec", "--help"], capture_output=True, text=True).stdout
-        found = re.search(r"TensorRT v([0-9.]+)", said)
+        output = subprocess.run(["trtexec", "--help"], capture_output=True, text=True).stdout
+        found = re.search(r"TensorRT v([0-9.]+)", output)
         return "v" + found.group(1) if found else "not stated by trtexec"
 
     def time(

@@ -17,7 +17,7 @@ Unit = tuple[tuple[int, ...], float | None]
 Block = list[Unit]
 """Features that matter together or not at all."""
 LEVELS = 12
-"""Values of a gene that are told apart one by one, at most."""
+"""The most values of a gene that are distinguished one by one."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What is said of a search: analysis, report, pictures, terminal, log and files."""
+"""What reports say of a search: analysis, report, pictures, terminal, log and files."""

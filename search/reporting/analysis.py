@@ -1,4 +1,4 @@
-"""What can be said of a finished search: which genes mattered, what its front shares, how it got there, why its net."""
+"""What a report says of a search: which genes mattered, what its front shares, how it got there, why its net."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

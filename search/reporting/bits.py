@@ -36,8 +36,8 @@ DETAILS: Mapping[str, Callable[[Scheme], bool]] = {
 def in_words(architecture: Mapping[str, GeneValue]) -> str:
     """`w8a8 in 3 of 6 parts, w4a16g32 in 2, float in 1`: the most frequent first; nothing without a policy."""
     schemes = Counter(str(architecture[name]) for name in policy_genes(architecture)).most_common()
-    told = [f"{_said(scheme)} in {times}" for scheme, times in schemes]
-    return ", ".join([f"{told[0]} of {sum(n for _, n in schemes)} parts", *told[1:]]) if told else ""
+    parts = [f"{_name(scheme)} in {times}" for scheme, times in schemes]
+    return ", ".join([f"{parts[0]} of {sum(n for _, n in schemes)} parts", *parts[1:]]) if parts else ""
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ def _legend(net: Mapping[str, GeneValue]) -> list[tuple[str, list[tuple[str, str
 def _parts_by_scheme(net: Mapping[str, GeneValue]) -> dict[str, list[str]]:
     parts: dict[str, list[str]] = {}
     for name in policy_genes(net):
-        parts.setdefault(_said(str(net[name])), []).append(name.removeprefix(GENE))
+        parts.setdefault(_name(str(net[name])), []).append(name.removeprefix(GENE))
     return parts
 
 
-def _said(scheme: str) -> str:
+def _name(scheme: str) -> str:
     return "float" if scheme == FLOAT else scheme

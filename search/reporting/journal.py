@@ -68,8 +68,8 @@ class FrontLog:
         newest = study.evaluations[-1]
         if self._see(newest):
             words = ", ".join(f"{name} {text}" for name, text in study.problem.texts(newest).items())
-            told = (done, total, newest.architecture.id, words, len(self._front), hypervolume_now(study))
-            LOG.info("%d/%d: net %s joins the front (%s); %d nets, hypervolume so far %.4f", *told)
+            values = (done, total, newest.architecture.id, words, len(self._front), hypervolume_now(study))
+            LOG.info("%d/%d: net %s joins the front (%s); %d nets, hypervolume so far %.4f", *values)
 
     def _see(self, evaluation: Evaluation) -> bool:
         """Whether it improves the front, which is kept up to date: to ask the study each time would cost more."""

@@ -40,14 +40,14 @@ def pareto_figure(
     """
     known = trials.dropna(subset=[metric.name, "latency_ms"])
     front = front.sort_values("latency_ms")
-    fits, told = known["feasible"].astype(bool), genes if len(known) <= HOVERED_GENES else ()
+    fits, named = known["feasible"].astype(bool), genes if len(known) <= HOVERED_GENES else ()
     figure = go.Figure()
     outline = {"color": "rgba(0,0,0,0)", "line": {"color": GREY, "width": 1.2}, "size": 7}
     for name, rows, marker in (
         ("breaks a limit", known[~fits], outline),
         ("keeps the limits", known[fits], {"color": GREY, "size": 7, "opacity": 0.75}),
     ):
-        figure.add_trace(_points(rows, metric, told, name=name, marker=marker))
+        figure.add_trace(_points(rows, metric, named, name=name, marker=marker))
     line = {"color": FRONT, "width": 2, "shape": "hv"}
     marks = {"color": FRONT, "size": 8}
     stairs = _stairs(front, metric)
@@ -119,8 +119,8 @@ def _hover(row: Mapping[Any, Any], metric: Metric, genes: Sequence[str]) -> str:
     others = {c: m for c in row if c not in ("latency_ms", "params", "flops") and (m := metric_of(str(c)))}
     lines += [escape(f"{m.title}{str(c).removeprefix(m.name)} {m.text(row[c])}") for c, m in others.items()]
     for group, names in groups(n for n in genes if n in row and row[n] is not None and not pd.isna(row[n])).items():
-        told = [f"{name.removeprefix(group).removeprefix('.') or name} {shown(row[name])}" for name in names]
-        lines.append(escape(f"{group + ': ' if group else ''}{', '.join(told)}"))
+        values = [f"{name.removeprefix(group).removeprefix('.') or name} {shown(row[name])}" for name in names]
+        lines.append(escape(f"{group + ': ' if group else ''}{', '.join(values)}"))
     return "<br>".join(lines)
 
 

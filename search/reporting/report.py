@@ -41,7 +41,7 @@ class Report:
         `latency_high_ms`, `measured_ms` and the costs of `costs.COSTS` are shown where they are there.
     chosen: id of the net that is the answer, whose genes are `architecture`. space_genes: those of the space, by name.
     cost_by_kind: kind of kernel -> (FLOPs, bytes, number of kernels). history, events: of the training.
-    analysis: what can be said of the search; without it the page has no such sections.
+    analysis: of the search; without it the page has no such sections.
     """
 
     title: str

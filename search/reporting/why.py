@@ -78,8 +78,8 @@ def _shared(answer: Answer) -> str:
     bits = policy_genes(same)
     named = [f"{n}={shown(answer.architecture[n])}" for n in same if n not in bits or len(bits) == 1]
     named += [f"the bits of {len(bits)} parts"] if len(bits) > 1 else []
-    told = f" ({_listed(named)})" if named else ""
-    return f"it shares {len(same)} of its {len(open_genes)} open genes with all {len(front)} nets of the front{told}"
+    names = f" ({_listed(named)})" if named else ""
+    return f"it shares {len(same)} of its {len(open_genes)} open genes with all {len(front)} nets of the front{names}"
 
 
 def _faster(answer: Answer) -> Evaluation | None:
@@ -114,13 +114,13 @@ def differences(own: Architecture, other: Architecture) -> str:
     """`has width=64 (here 32) and no layers.2.mixer (here softmax)`; of policies in how many parts the bits differ."""
     names = unlike(own, other)
     of_policy = policy_genes(names)
-    told = [_difference(n, own, other) for n in names if n not in of_policy]
+    parts = [_difference(n, own, other) for n in names if n not in of_policy]
     changed = [n for n in of_policy if n in own and n in other]  # else the part itself is new, or left out
-    if len(changed) == 1 or not (told or changed):
-        told += [_difference(n, own, other) for n in changed or of_policy]
+    if len(changed) == 1 or not (parts or changed):
+        parts += [_difference(n, own, other) for n in changed or of_policy]
     elif changed:
-        told = [*_few(told, MOST_NAMED - 1), f"other bits in {len(changed)} parts"]
-    return f"has {_listed(told)}"
+        parts = [*_few(parts, MOST_NAMED - 1), f"other bits in {len(changed)} parts"]
+    return f"has {_listed(parts)}"
 
 
 def _difference(name: str, own: Mapping[str, object], other: Mapping[str, object]) -> str:

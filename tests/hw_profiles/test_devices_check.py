@@ -60,7 +60,7 @@ def test_what_follows_no_roofline_has_a_wide_interval() -> None:
         ([*GOOD[1:], net(1, latency_ms=0.49)], {}, r"0.49 ms beats the roofline bound of 0.5 ms"),
         ([*GOOD[1:], net(1, gmacs=0.5)], {}, "operators are 0.05 GMACs, 0.5 are stated"),
         ([], {}, "no note says 'Datasheet only'"),
-        (GOOD, {"supports": {"operators": ["convolution"]}}, "said not to run: matmul"),
+        (GOOD, {"supports": {"operators": ["convolution"]}}, "by its file, it does not run: matmul"),
         (GOOD, {"supports": {"precisions": ["int8"]}}, "its precision fp32 is not among"),
         (GOOD, {"validity": {"families": ["a"], "gflops": [1, 2]}}, "is not that of its points"),
         (GOOD, {"error": {"tier": "B", "leave_one_out": 0.5, "quantile_90": 2}}, "it states tier B"),
