@@ -1,4 +1,5 @@
 __version__: str
+from . import register as register
 from .errors import Infeasible as Infeasible
 from .errors import UncalibratedWarning as UncalibratedWarning
 from .errors import UserError as UserError

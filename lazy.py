@@ -21,7 +21,8 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]],
     def getattribute(name: str) -> Any:
         if name not in sources:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(sources[name], package), name)
+        value = import_module(sources[name], package)
+        value = value if sources[name] == f".{name}" else getattr(value, name)
         vars(module)[name] = value
         return value
 
@@ -36,7 +37,7 @@ class _Package(ModuleType):
 
 
 def _sources(stub: Path) -> dict[str, str]:
-    """Name -> relative module, of `from .module import name as name` in a stub."""
+    """Name -> relative module, of `from .module import name as name` or `from . import module as module` in a stub."""
     nodes = ast.parse(stub.read_text(encoding="utf-8")).body
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.level]
-    return {alias.name: f".{node.module}" for node in imports for alias in node.names}
+    return {alias.name: f".{node.module or alias.name}" for node in imports for alias in node.names}

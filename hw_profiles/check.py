@@ -6,8 +6,8 @@ from math import log
 from os import PathLike, fspath
 from pathlib import Path
 
-from ..errors import UserError, unknown
-from .catalog import DEVICES, device_names, read_device
+from ..errors import UserError
+from .catalog import device_names, read_device, read_named
 from .device import Device, default_model
 from .holdout import error_of, left_out
 from .points import Net, Point, Rate, Validity
@@ -61,9 +61,7 @@ def bound_ms(device: Device, net: Net) -> float:
 def _read(name: str) -> Device:
     if Path(name).suffix in (".yaml", ".yml", ".json"):
         return read_device(Path(name))
-    if name not in device_names():
-        raise unknown("device", name, device_names())
-    device = read_device(DEVICES / f"{name}.yaml")
+    device = read_named(name)
     if device.name != name:
         raise UserError(f"the file {name}.yaml is of device {device.name!r}: a device has the name of its file")
     return device

@@ -21,7 +21,7 @@ from ..errors import UserError, unknown
 from .architecture import GeneValue
 from .blocks import Block, Transformer
 from .operators.activations import activation_function
-from .operators.base import NONE, TOKEN_STD, Kind, Operator, check_placement, operator, operators
+from .operators.base import NONE, TOKEN_STD, Kind, Operator, check_placement, is_foreign, operator, operators, register
 from .options import HeadSize, HeadSizes, Integers, Layers, Names, Numbers, Values, check_gene, user_error
 from .trial import Trial
 
@@ -136,6 +136,18 @@ class TransformerFunction:
 
     def __call__(self, trial: Trial) -> Transformer:
         return _Assembly(self, trial).build()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Operators from outside the package travel along: who unpickles it may not have registered them."""
+        entries = [entry for kind in SLOTS for entry in self.space._entries(kind) if is_foreign(entry)]
+        foreign = [(e.kind, e.name, e.capabilities, dict(e.genes), e.cls) for e in entries]
+        return _unpickled, (foreign, self.space, self.input_shape, self.classes, self.vocabulary)
+
+
+def _unpickled(foreign: Sequence[tuple[Any, ...]], *fields: Any) -> TransformerFunction:
+    for *entry, cls in foreign:
+        register(*entry)(cls)
+    return TransformerFunction(*fields)
 
 
 class _Assembly:

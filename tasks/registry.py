@@ -5,7 +5,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ..errors import unknown
+from ..errors import UserError, unknown
+from ..plugins import load_plugins
 
 if TYPE_CHECKING:
     from .task import Task
@@ -23,19 +24,22 @@ def register(name: str) -> Callable[[Loader], Loader]:
     """Offer the decorated loader as task `name`."""
 
     def add(loader: Loader) -> Loader:
-        if _loaders.setdefault(name, loader) is not loader:
-            raise ValueError(f"task {name!r} is registered twice: {_loaders[name].__module__}, {loader.__module__}")
+        old = _loaders.get(name, loader)
+        if (old.__module__, old.__qualname__) != (loader.__module__, loader.__qualname__):
+            raise UserError(f"task {name!r} is registered twice: {old.__module__}, {loader.__module__}; rename one")
+        _loaders[name] = loader
         return loader
 
     return add
 
 
 def task_names() -> list[str]:
-    """Names of all tasks, in order, without their arguments.
+    """Names of all tasks, those of plug-ins too, in order, without their arguments.
 
     >>> "digits" in nas.task_names()
     True
     """
+    load_plugins()
     return sorted({*MODULES, *_loaders})
 
 

@@ -18,6 +18,7 @@ from typing import Literal, TypeVar, get_args
 from torch import Tensor, nn
 
 from ...errors import UserError, unknown
+from ...plugins import load_plugins
 from ..architecture import GeneValue
 
 Kind = Literal["mixer", "ffn", "norm", "position", "stem", "readout"]
@@ -115,18 +116,23 @@ def register(
     capabilities: Capabilities = Capabilities(),
     genes: Mapping[str, Sequence[GeneValue]] = MappingProxyType({}),
 ) -> Callable[[type[Module]], type[Module]]:
-    """Make the decorated module an operator. Errors: no such kind, a name twice, a parameter that nobody fills."""
+    """Make the decorated module an operator. Errors: see `nas.register.operator`.
+
+    A class of the same module and name replaces the one before it, as when a cell of a notebook runs again.
+    """
     if kind not in get_args(Kind):
         raise unknown("kind of operator", kind, get_args(Kind))
 
     def enter(cls: type[Module]) -> type[Module]:
-        if (kind, name) in _REGISTRY:
-            raise UserError(f"{kind} {name!r} is registered twice: {_REGISTRY[kind, name].cls} and {cls}; rename one")
+        old = _REGISTRY.get((kind, name))
+        if old and (old.cls.__module__, old.cls.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise UserError(f"{kind} {name!r} is registered twice: {old.cls} and {cls}; rename one")
         parameters = tuple(inspect.signature(cls).parameters)[1:]
         for parameter in parameters:
             if parameter not in genes and parameter not in GIVEN:
                 raise UserError(f"{kind} {name!r}: nobody fills parameter {parameter!r}; give it options in `genes`")
         options = MappingProxyType({gene: tuple(values) for gene, values in genes.items()})
+        _check_genes(kind, name, options)
         summary = (cls.__doc__ or "").strip().split("\n")[0]
         _REGISTRY[kind, name] = Operator(kind, name, cls, capabilities, options, parameters, summary)
         return cls
@@ -134,8 +140,21 @@ def register(
     return enter
 
 
+def _check_genes(kind: Kind, name: str, genes: Mapping[str, tuple[GeneValue, ...]]) -> None:
+    """A gene has the same options wherever it is named in a slot: operators of one layer share it."""
+    for gene, options in genes.items():
+        if not options:
+            raise UserError(f"{kind} {name!r}: gene {gene!r} has no options; give at least one")
+        for other in _REGISTRY.values():
+            if other.kind == kind and other.name != name and other.genes.get(gene, options) != options:
+                raise UserError(
+                    f"{kind} {name!r}: gene {gene!r} has the options {list(other.genes[gene])} in {other.name!r}; "
+                    "give the same options, or another name to the gene"
+                )
+
+
 @cache
-def _discover() -> None:
+def discover() -> None:
     """Import every module below this package once; importing a file registers its operators."""
     package = __name__.rpartition(".")[0]
     for module in walk_packages(import_module(package).__path__, f"{package}."):
@@ -143,17 +162,24 @@ def _discover() -> None:
 
 
 def operators(kind: Kind | None = None) -> list[Operator]:
-    """All operators (of one kind), sorted by kind and name."""
-    _discover()
+    """All operators (of one kind), those of plug-ins too, sorted by kind and name."""
+    discover()
+    load_plugins()
     return [entry for key, entry in sorted(_REGISTRY.items()) if kind in (None, key[0])]
 
 
 def operator(kind: Kind, name: str) -> Operator:
     """The operator of that name. Error: unknown, with the valid names, nearest first."""
-    _discover()
+    discover()
+    load_plugins()
     if (kind, name) not in _REGISTRY:
         raise unknown(kind, name, (entry.name for entry in operators(kind)))
     return _REGISTRY[kind, name]
+
+
+def is_foreign(entry: Operator) -> bool:
+    """Whether it was registered from outside the package."""
+    return not entry.cls.__module__.startswith(f"{__name__.rpartition('.')[0]}.")
 
 
 def check_placement(entry: Operator, layout: TokenLayout, causal: bool) -> None:
