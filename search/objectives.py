@@ -8,38 +8,37 @@ from typing import Any, Literal
 from ..errors import UserError, check_least
 from ..values import Metric, number_text
 
-Direction = Literal["minimize", "maximize"]
 Function = Callable[..., Any]
 """One architecture to a number; or, where `batched` is stated, a list of them to as many numbers.
 
 A generator of numbers is best: each is stored as it comes."""
 
-PLAIN = Metric("")
+SMALL, LARGE = Metric(""), Metric("", better="max")
+"""What is known of a number of which only the direction is stated."""
 
 
 @dataclass(frozen=True)
 class Objective:
     """A number to be made small or large. NaN or infinity says that the architecture failed; the search goes on.
 
+    metric: which way is better, and how values are written.
     key: says what is measured, of which weights, on which data. Studies of one storage share the values of a key.
     repeats: how often a noisy function is called for each architecture; the value is the mean.
-    metric: how values are written.
     """
 
     function: Function
-    direction: Direction
+    metric: Metric
     batched: bool = False
     key: str | None = None
     repeats: int = 1
-    metric: Metric = PLAIN
 
     def __post_init__(self) -> None:
         check_least(1, repeats=self.repeats)
 
     @property
-    def sign(self) -> int:
-        """What turns the number into a loss."""
-        return 1 if self.direction == "minimize" else -1
+    def direction(self) -> Literal["minimize", "maximize"]:
+        """In Optuna's words."""
+        return "minimize" if self.metric.better == "min" else "maximize"
 
     def text(self, value: float) -> str:
         """A value without the unit, which the name of an objective ends with."""
@@ -53,7 +52,7 @@ def minimize(function: Function, *, batched: bool = False, key: str | None = Non
 
     >>> latency = nas.minimize(lambda a: device.latency(cost(a)).high)
     """
-    return Objective(function, "minimize", batched, key, repeats)
+    return Objective(function, SMALL, batched, key, repeats)
 
 
 def maximize(function: Function, *, batched: bool = False, key: str | None = None, repeats: int = 1) -> Objective:
@@ -63,7 +62,7 @@ def maximize(function: Function, *, batched: bool = False, key: str | None = Non
 
     >>> quality = nas.maximize(lambda a: nas.evaluate_subnet(supernet, task, a))
     """
-    return Objective(function, "maximize", batched, key, repeats)
+    return Objective(function, LARGE, batched, key, repeats)
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def as_objective(name: str, given: object) -> Objective:
         case (function, "minimize" | "maximize" as direction) | ("minimize" | "maximize" as direction, function) if (
             callable(function)
         ):
-            return Objective(function, direction)
+            return Objective(function, SMALL if direction == "minimize" else LARGE)
     raise UserError(
         f"objective {name!r} states no direction; write minimize(f), maximize(f) or the pair (f, 'minimize'|'maximize')"
     )

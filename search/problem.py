@@ -9,7 +9,7 @@ from ..errors import UserError, unknown
 from ..search_space.architecture import Architecture
 from ..search_space.gene_space import GeneSpace
 from .evaluation import Evaluation
-from .objectives import Constraint, Objective, as_objectives
+from .objectives import SMALL, Constraint, Objective, as_objectives
 
 RESERVED = ("number", "id", "feasible", "architecture", "asked_after", "place")
 
@@ -24,13 +24,13 @@ class Problem:
     @property
     def metrics(self) -> dict[str, Objective]:
         """Everything that is evaluated, by name; the function of a constraint as an objective (that nobody pursues)."""
-        own = {c.name: Objective(c.function, "minimize", c.batched) for c in self.constraints if c.function is not None}
+        own = {c.name: Objective(c.function, SMALL, c.batched) for c in self.constraints if c.function is not None}
         return dict(self.objectives) | own
 
     def judge(self, architecture: Architecture, metrics: Mapping[str, float]) -> Evaluation:
         """The evaluation that these metrics make. One that is missing or not finite becomes NaN: a failure."""
         known = {n: metrics[n] if math.isfinite(metrics.get(n, math.nan)) else math.nan for n in self.metrics}
-        losses = tuple(o.sign * known[name] for name, o in self.objectives.items())
+        losses = tuple(o.metric.sign * known[name] for name, o in self.objectives.items())
         violations = tuple(v for c in self.constraints for v in c.violations(known[c.name]))
         return Evaluation(architecture, known, losses, violations, any(map(math.isnan, known.values())))
 

@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..errors import check_least
 from ..search_space.quantization import GENE
 from ..values import Limit
 from .candidates import Candidates
 from .costs import CostMetric, cost_named, on_device
-from .objectives import Objective, maximize, minimize
+from .objectives import Objective
 from .storage import space_id
 
 
@@ -35,9 +35,7 @@ class Question:
         """Quality; the latency on each device, and likewise the costs that are named."""
         candidates, *others = served
         metric = candidates.task.metric
-        better = maximize if metric.better == "max" else minimize
-        quality = better(candidates.quality, key=candidates.quality_key)
-        found = {metric.name: replace(quality, metric=metric)}
+        found = {metric.name: Objective(candidates.quality, metric, key=candidates.quality_key)}
         for cost in map(cost_named, ("latency_ms", *self.objectives)):
             found[cost.metric.name] = _small(cost, candidates)
             for other in others if cost.per_device else ():
@@ -57,4 +55,4 @@ class Question:
 
 
 def _small(cost: CostMetric, candidates: Candidates) -> Objective:
-    return replace(minimize(lambda net: cost.estimate(candidates, net).value), metric=cost.metric)
+    return Objective(lambda net: cost.estimate(candidates, net).value, cost.metric)

@@ -179,7 +179,7 @@ class Study:
         values = [reference.get(n, math.nan) for n in names] if isinstance(reference, Mapping) else list(reference)
         if len(values) != len(names) or not np.isfinite(values).all():
             raise UserError(f"a reference point needs one finite value per objective: {', '.join(names)}")
-        return np.array([o.sign * v for o, v in zip(names.values(), values, strict=True)], dtype=np.float64)
+        return np.array([o.metric.sign * v for o, v in zip(names.values(), values, strict=True)], dtype=np.float64)
 
     def _some(self, rows: list[int]) -> list[int]:
         if rows:
