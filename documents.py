@@ -27,11 +27,11 @@ def read_text(path: str | PathLike[str], what: str) -> str:
     except OSError as error:
         raise UserError(f"{what} {path} cannot be read: {error.strerror}") from None
     if len(content) > MOST_BYTES:
-        raise UserError(f"{what} {path} is larger than {MOST_BYTES >> 20} MiB, which is no such file")
+        raise UserError(f"{what} {path} is larger than {MOST_BYTES >> 20} MiB, the most that is read")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{what} {path} is no text in UTF-8 (byte {error.start + 1})") from None
+        raise UserError(f"{what} {path} is not text in UTF-8 (byte {error.start + 1})") from None
 
 
 def read_yaml(path: str | PathLike[str], what: str) -> Any:
@@ -47,9 +47,9 @@ def parse_yaml(text: str, what: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise UserError(f"{what} is no valid YAML: {error.problem}{line}") from None
+        raise UserError(f"{what} is not valid YAML: {error.problem}{line}") from None
     except (yaml.YAMLError, ValueError) as error:  # a date that does not exist, a number of 5,000 digits
-        raise UserError(f"{what} is no valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{what} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What a user can get wrong, said in one sentence."""
+"""What a user can get wrong, in one sentence."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher

@@ -101,16 +101,16 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read as {what}: {error.strerror}") from None
     if len(data) > MOST_BYTES:
-        raise UserError(f"{path} is no description of {what}: it is larger than {MOST_BYTES >> 20} MiB")
+        raise UserError(f"{path} is not a description of {what}: it is larger than {MOST_BYTES >> 20} MiB")
     try:
         content = json.loads(data, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
         _check_depth(content)
     except (ValueError, RecursionError) as error:
         cut = " (cut off on its way?)" if isinstance(error, json.JSONDecodeError) else ""
         reason = "nested too deeply" if isinstance(error, RecursionError) else f"{error}{cut}"
-        raise UserError(f"{path} is no description of {what}: {reason}; restore the file") from None
+        raise UserError(f"{path} is not a description of {what}: {reason}; restore the file") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} is no description of {what}: it holds no mapping; restore the file")
+        raise UserError(f"{path} is not a description of {what}: it does not hold a mapping; restore the file")
     return content
 
 
@@ -124,7 +124,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is no finite number")
+        raise ValueError(f"{text} is not a finite number")
     return number
 
 
@@ -154,7 +154,7 @@ def read_tensors(path: str | os.PathLike[str], infinite: Collection[str] = ()) -
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (SafetensorError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise UserError(f"{path} is no safetensors file, or a damaged one: {error}; restore the file") from None
+        raise UserError(f"{path} is not a safetensors file, or a damaged one: {error}; restore the file") from None
     check_finite(tensors, path, infinite)
     return tensors
 
@@ -169,5 +169,5 @@ def check_finite(
             odd = int((numbers.isnan() if name in infinite else ~numbers.isfinite()).sum())
             if odd:
                 raise UserError(
-                    f"{where}: {odd} of {tensor.numel()} numbers of {name} are not finite; it is no net to use"
+                    f"{where}: {odd} of {tensor.numel()} numbers of {name} are not finite; the net is of no use"
                 )

@@ -1,4 +1,4 @@
-"""Values that every room speaks: a metric, an estimate of it, a limit on it; formatted here and nowhere else."""
+"""Values that all rooms share: a metric, an estimate of it, a limit on it; formatted here and nowhere else."""
 
 import warnings
 from dataclasses import dataclass

@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _explain(error: BaseException) -> NoReturn:
-    """Say in one sentence what is wrong, if a user can mend it."""
+    """Say in one sentence what is wrong, if a user can fix it."""
     match error:
         case UserError():
             _fail(str(error), 2)

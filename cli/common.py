@@ -33,7 +33,7 @@ MOST_STEPS = 10**9
 StepsOption = Annotated[
     int | None, typer.Option("--steps", max=MOST_STEPS, help="Optimizer steps of the supernet's training.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of all that is random.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Random seed.")]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Where to train and evaluate: auto (a GPU if there is one), cpu, cuda, mps.")
 ]

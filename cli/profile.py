@@ -180,7 +180,7 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
     shape = tuple(int(part) for part in parts if re.fullmatch("[0-9]{1,9}", part))
     if len(shape) < len(parts) or not 0 < math.prod(shape) <= MOST_NUMBERS:
         raise UserError(
-            f"--input {quoted(text)} is no shape; give sizes without the batch, as in 3x224x224, of at most "
+            f"--input {quoted(text)} is not a shape; give sizes without the batch, as in 3x224x224, of at most "
             f"{MOST_NUMBERS:,} numbers in all"
         )
     return shape

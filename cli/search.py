@@ -42,7 +42,7 @@ def search(
         list[str] | None,
         typer.Option("--budget", help="Latency: 5ms, 800us, 0.1s or 60%; for all targets, or for each."),
     ] = None,
-    each: Annotated[bool, typer.Option("--each", help="A net for each target, not one for all of them.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="One net for each target, instead of one for all.")] = False,
     run: RunOption = None,
     task: TaskOption = None,
     space: SpaceOption = None,
@@ -60,7 +60,7 @@ def search(
     max_params: Annotated[list[str] | None, typer.Option(help="Largest number of parameters: 2M.")] = None,
     max_flops: Annotated[list[str] | None, typer.Option(help="FLOPs (2 x multiply-adds) at most: 1G.")] = None,
     objective: Annotated[
-        list[str] | None, typer.Option("--objective", help="To be small, too: energy_mj, params ...; may be repeated.")
+        list[str] | None, typer.Option("--objective", help="Also minimize: energy_mj, params ...; may be repeated.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Batch size of the deployed net.")] = 1,
     evaluations: Annotated[int, typer.Option(min=1, max=MOST_NETS, help="Architectures to evaluate.")] = 200,

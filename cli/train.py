@@ -39,7 +39,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
     seed: SeedOption = 0,
     init: Annotated[Path | None, typer.Option("--init", help="Run to start from, with its weights and knobs.")] = None,
-    quantize: Annotated[str | None, typer.Option(help="With --init: train with rounding, as in `nas search`.")] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="With --init: quantization-aware training, schemes as in `nas search`.")
+    ] = None,
     device: DeviceOption = "auto",
     workers: Annotated[
         int, typer.Option(min=1, max=MOST_PROCESSES, help="Processes that share the batches, by Ray Train.")

@@ -115,7 +115,7 @@ class Device(Frozen):
         """
         if self.batch_mode == "throughput":
             raise UserError(
-                f"{self.name} is profiled by throughput only, and 1000 / throughput is no latency on a pipelined chip; "
+                f"{self.name} is profiled by throughput only, and 1000 / throughput is not the latency of a pipeline; "
                 "use device.throughput(), or measure latencies with `nas profile`"
             )
         return self._period(self._traced(cost, example))
@@ -135,7 +135,7 @@ class Device(Frozen):
         """
         if self.p95_model is None:
             raise UserError(
-                f"the 95th percentile of {self.name} is not known: state `p95_ms` of {FEWEST_TAILS} of its points or "
+                f"the 95th percentile of {self.name} is unknown: state `p95_ms` of {FEWEST_TAILS} of its points or "
                 "more, or measure it with `nas profile`"
             )
         known = time or self.latency(cost, example)
@@ -153,7 +153,7 @@ class Device(Frozen):
             return energy_of(self.energy_model, self.as_run(traced))
         if self.spec.power_w is None:
             raise UserError(
-                f"the power of {self.name} is not known: state `power_w` in its `spec`, or `energy_mj` of its points"
+                f"the power of {self.name} is unknown: state `power_w` in its `spec`, or `energy_mj` of its points"
             )
         return drawn(time or self.latency(traced), self.spec.power_w.value)
 

@@ -36,7 +36,7 @@ NOT_STATED = "not stated by the authors"
 
 
 class Frozen(BaseModel):
-    """A record of a device file: immutable; a field that does not exist is an error, and so is no finite number."""
+    """A record of a device file: immutable; a field that does not exist is an error, and so is not a finite number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -107,7 +107,7 @@ def accuracy(task: nas.Task, floats: nas.Supernet, quantized: nas.Supernet, args
 
 def drawn(module: Any, task: nas.Task, settings: PostTraining, seed: int) -> float:
     inputs, _ = task.batch(0, SAMPLES, seed=seed, augment=False)
-    return nas.evaluate(quantize(module, inputs, settings).twin, task)
+    return nas.evaluate(quantize(module, inputs, settings).module, task)
 
 
 def agreement(task: nas.Task, quantized: nas.Supernet, nets: int) -> None:
@@ -119,7 +119,7 @@ def agreement(task: nas.Task, quantized: nas.Supernet, nets: int) -> None:
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         with torch.no_grad():
-            ours = shipped.twin(task.test.inputs)
+            ours = shipped.module(task.test.inputs)
         theirs = [session.run(None, {name: x.numpy()})[0] for x, _ in task.test.batches(256)]
         found.append(100 * float((ours.argmax(1).numpy() == np.concatenate(theirs).argmax(1)).mean()))
         print(f"  policy {seed}: {found[-1]:.2f} % of {len(ours)} test images have the same top-1", flush=True)

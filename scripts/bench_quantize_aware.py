@@ -1,4 +1,4 @@
-"""Does training with rounding pay? From one trained supernet of floats: more float steps, or as many with rounding.
+"""Does quantization-aware training pay? From one trained supernet of floats: more float steps, or as many with it.
 
     python scripts/bench_quantize_aware.py [--floats 1800] [--steps 400] [--seeds 0 1 2] [--schemes w8a8 ...]
 
@@ -23,7 +23,7 @@ from nas.supernet.shipped import as_shipped
 RANDOM_NETS = 5
 GROUPS = {"largest": slice(0, 1), "smallest": slice(1, 2), "random": slice(2, None), "all": slice(None)}
 SCHEMES = ["w8a8", "w4a8", "w4a4", "w3a3", "w2a8", "w2a4"]
-WAYS = {"floats": False, "rounding": True}
+WAYS = {"floats": False, "qat": True}
 Found = dict[str, NDArray[np.float64]]
 """By what nets are evaluated with: (nets, splits)."""
 
@@ -56,7 +56,7 @@ def evaluated(task: nas.Task, supernet: nas.Supernet, floats: nas.SearchSpace, s
 
 
 def print_table(found: Mapping[str, Sequence[Found]]) -> None:
-    print(f"{'':18}{'validation: floats, rounding':>38}{'test: floats, rounding':>30}")
+    print(f"{'':18}{'validation: floats, qat':>38}{'test: floats, qat':>30}")
     for name in found["floats"][0]:
         before, after = (np.array([one[name] for one in found[way]]) for way in WAYS)
         for group, part in GROUPS.items():
@@ -83,7 +83,7 @@ def main() -> None:
         first = trained(nas.Supernet(floats, seed=seed), task, steps=args.floats, seed=seed)
         for way, rounds in WAYS.items():
             supernet = copy.deepcopy(first).serving(space if rounds else floats)
-            trained(supernet, task, steps=args.steps, seed=seed + 10, rounding=rounds)
+            trained(supernet, task, steps=args.steps, seed=seed + 10, qat=rounds)
             found[way].append(evaluated(task, supernet.serving(space).eval(), floats, schemes))
     print_table(found)
 

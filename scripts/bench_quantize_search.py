@@ -56,7 +56,7 @@ class Bench:
             module = supernet.extract(a).eval()
             net = quantized_for(module, self.task) if supernet is self.joint else Quantized(module)
             start.append(time.perf_counter())
-            error = 1 - nas.evaluate(net.twin, self.part)
+            error = 1 - nas.evaluate(net.module, self.part)
             start.append(time.perf_counter())
             pairs: list[Any] = [(self.reference, self.task.example), (module, self.task.example)]
             how = Protocol(seconds=0.1, least_repeats=10, least_turns=4)
@@ -84,7 +84,7 @@ class Bench:
         return np.array([self.facts(self.joint, net) for net in nets])
 
     def tested(self, net: nas.Architecture) -> float:
-        return nas.evaluate(quantized_for(self.joint.extract(net).eval(), self.task).twin, self.task, "test")
+        return nas.evaluate(quantized_for(self.joint.extract(net).eval(), self.task).module, self.task, "test")
 
     def gains(self, nets: list[nas.Architecture], limit: np.ndarray) -> str:
         """What nets with no larger error than `limit` gain over it: in speed, in size, and one net in both."""

@@ -39,7 +39,7 @@ def evaluated(title: str, space: nas.SearchSpace, steps: int, folder: Path) -> N
     net = nas.quantize(supernet.extract(quantized.largest), task.train.inputs[:32])
     images, targets = task.test.inputs, task.test.targets
     with torch.no_grad():
-        expected = net.twin.eval()(images)
+        expected = net.module.eval()(images)
     print(f"{title}: evaluated {accuracy(expected, targets):.2%}")
     for name, target in TARGETS.items():
         path = nas.export(net, task.example, folder / title / name, ["onnx"], target=target)["onnx"]

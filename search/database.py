@@ -44,7 +44,7 @@ def check_file(path: Path) -> None:
     if not path.exists():
         return
     if not path.is_file():
-        raise UserError(f"{path} is no file; a study needs a SQLite file, or the name of a new one")
+        raise UserError(f"{path} is not a file; a study needs a SQLite file, or the name of a new one")
     try:  # rw: what a killed process left half-written is rolled back
         with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=rw", uri=True, timeout=WAIT)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -59,7 +59,7 @@ def check_file(path: Path) -> None:
 
 def unusable(storage: object, cause: str) -> UserError:
     """The error for a storage that cannot be read as a study, and what to do."""
-    advice = "try again when no other program has it open" if "locked" in cause else "move it away to begin anew"
+    advice = "try again when no other program has it open" if "locked" in cause else "move it away to start again"
     return UserError(f"{storage} cannot be used as a study database: {' '.join(cause.split())}; {advice}")
 
 

@@ -91,7 +91,7 @@ class AppliedLimit:
             most = f"{ceil(100 * self.bounded(net) / self.estimate(space.largest).value)}%"
         return (
             f"no net of the space keeps {self.limit.text}. The least, of net {net.id}, is {found.text}{bounds}. "
-            f"It is held up by {blames}. The nearest feasible limit is {most}."
+            f"What holds it up: {blames}. The nearest feasible limit is {most}."
         )
 
     @property
@@ -114,7 +114,7 @@ def applied(served: Sequence[Candidates], limits: Sequence[Limit]) -> list[Appli
     for limit in limits:
         if limit.device not in ("", *names):
             raise UserError(
-                f"there is a limit on {limit.device}, which is no target; the targets are {', '.join(names)}"
+                f"there is a limit on {limit.device}, which is not a target; the targets are {', '.join(names)}"
             )
     found: dict[str, AppliedLimit] = {}
     for candidates, device in zip(served, names, strict=True):

@@ -18,7 +18,7 @@ def check_manifest(path: Path) -> None:
     check_seal(content, path)
     files = content.get("files")
     if not isinstance(files, dict):
-        raise UserError(f"{path} is no list of files; restore the file")
+        raise UserError(f"{path} is not a list of files; restore the file")
     for name, sha256 in files.items():
         check_sha256(path.parent / name, sha256)
 

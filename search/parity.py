@@ -24,9 +24,9 @@ NAME = "parity.json"
 
 @dataclass(frozen=True)
 class Parity:
-    """The task's metric of the net in floats, of its twin and of `model.onnx`, on the same samples of one split.
+    """The task's metric of the net in floats, of the quantized one and of `model.onnx`, on one split.
 
-    calibrated: training inputs that the scales come from. agreement: of the file with the twin, the share of equal
+    calibrated: training inputs that the scales come from. agreement: of file and quantized net, the share of equal
     answers (of values R squared). It and `file`: None without an ONNX file.
     """
 
@@ -35,13 +35,13 @@ class Parity:
     samples: int | None
     calibrated: int
     floats: float
-    twin: float
+    quantized: float
     file: float | None = None
     agreement: float | None = None
 
     @property
     def text(self) -> str:
-        found = f"in floats {self.metric.text(self.floats)}, quantized {self.metric.text(self.twin)}"
+        found = f"in floats {self.metric.text(self.floats)}, quantized {self.metric.text(self.quantized)}"
         if self.file is not None and self.agreement is not None:
             file = self.metric.text(self.file)
             found += f", as model.onnx {file}, agreeing with the quantized net by {self.agreement:.2%}"
@@ -55,7 +55,7 @@ def parity(floats: nn.Module, net: Quantized, task: Task, split: str, folder: Pa
 
     The test split is looked at once, for the chosen net: this is the same look, at the same net in its other forms.
     """
-    data, twin = split_of(task, split), predictor(net.twin.eval(), task)
+    data, module = split_of(task, split), predictor(net.module.eval(), task)
     calibrated = len(tree_leaves(task.calibration_inputs(SAMPLES))[0])
     result = Parity(
         task.metric,
@@ -63,12 +63,12 @@ def parity(floats: nn.Module, net: Quantized, task: Task, split: str, folder: Pa
         data.size,
         calibrated,
         measured(predictor(floats.eval(), task), task, data),
-        measured(twin, task, data),
+        measured(module, task, data),
     )
     if not (folder / FILES["onnx"]).exists():
         return result
     file = predictor(load(folder, format="onnx"), task)
-    return replace(result, file=measured(file, task, data), agreement=agreement(file, twin, task, data))
+    return replace(result, file=measured(file, task, data), agreement=agreement(file, module, task, data))
 
 
 def codes_in_file(net: Quantized, target: Device | None) -> dict[str, str]:

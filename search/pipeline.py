@@ -173,7 +173,7 @@ def _about(candidates: Candidates, study: Study, evaluations: int) -> list[str]:
             "stored; they were dropped and made again."
         )
     if begun > 0:
-        notes.append(f"{begun} nets are known from earlier searches of this run; they were not evaluated again.")
+        notes.append(f"{begun} nets were evaluated by earlier searches of this run, and not again.")
     return notes
 
 

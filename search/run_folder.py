@@ -2,7 +2,7 @@
 
 run.json              task, space, recipe and the run whose weights it starts from: enough to open the run again
 checkpoints/          an unfinished (or the last) training state
-supernet.safetensors  the trained shared weights, and the learned steps of rounding, if any
+supernet.safetensors  the trained shared weights, and the learned quantization steps, if any
 history.json          training curve and events
 manifest.json         SHA-256 of these files: what does not fit together is refused
 study.db, front.csv, report.html, best/   of the newest search; answer.json lists the SHA-256 of the last three
@@ -145,7 +145,7 @@ class Run:
         try:
             return History(**json.loads(path.read_text())) if path.exists() else History()
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path} is no training curve: {error}; restore the file") from None
+            raise UserError(f"{path} is not a training curve: {error}; restore the file") from None
 
     def save(self) -> None:
         """Write run.json, and remember that the user named the space file, if there is one."""
@@ -168,7 +168,7 @@ def open_run(folder: Path) -> Run:
 def _described(folder: Path, content: Mapping[str, Any]) -> Run:
     task, space, recipe, init = (content.get(name) for name in ("task", "space", "recipe", "init"))
     if not isinstance(task, str) or not isinstance(space, dict) or not isinstance(recipe, dict):
-        raise UserError(f"{folder / DESCRIPTION} is no description of a run: it needs task, space and recipe")
+        raise UserError(f"{folder / DESCRIPTION} is not a description of a run: it needs task, space and recipe")
     try:
         return Run(folder, task, space, make_recipe(None, recipe), None if init is None else str(init))
     except UserError as error:
@@ -199,8 +199,8 @@ def prepare_run(
         _agree_on_start(run, init, quantize)
         return run
     if quantize is not None:
-        _check_rounding(init, quantize)
-        knobs = {**knobs, "rounding": True}
+        _check_qat(init, quantize)
+        knobs = {**knobs, "qat": True}
     run = (
         _new("digits" if task is None else task, space, knobs)
         if init is None
@@ -210,13 +210,15 @@ def prepare_run(
     return replace(run, folder=_in_cache(run, run.task.space if space is None else space) if folder is None else folder)
 
 
-def _check_rounding(init: Path | None, quantize: Quantization) -> None:
+def _check_qat(init: Path | None, quantize: Quantization) -> None:
     if init is None:
-        raise UserError("rounding is trained after floats; train a run without --quantize, then name it by --init")
+        raise UserError(
+            "quantization-aware training starts from floats; train a run without --quantize and name it by --init"
+        )
     if not any(map(is_few, quantize.schemes)):
         raise UserError(
-            f"training to round to {', '.join(quantize.texts)} gains nothing: of 8 bits and more `nas search "
-            "--quantize` does as well without; name schemes of fewer, as in w8a8,w2a8"
+            f"quantization-aware training with {', '.join(quantize.texts)} gains nothing: at 8 bits and more "
+            "`nas search --quantize` does as well without it; name schemes of fewer bits, as in w8a8,w2a8"
         )
 
 

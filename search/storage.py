@@ -104,7 +104,9 @@ class Store:
     def _net(self, trial: FrozenTrial) -> Architecture:
         architecture = self._space.architecture(trial.params)
         if architecture.id != trial.user_attrs[ARCHITECTURE]:
-            raise UserError(f"trial {trial.number} of study {self.study.study_name!r} is no architecture of this space")
+            raise UserError(
+                f"trial {trial.number} of study {self.study.study_name!r} is not an architecture of this space"
+            )
         return architecture
 
 

@@ -214,7 +214,7 @@ class _Trial:
         fastest = min(ranked, key=lambda net: self.measured[net.id].median_ms)
         return (
             f"every net of the front missed the budget when it was measured; the fastest, {fastest.id}, was "
-            f"{self._why(fastest)}.{self._off(ranked)} Loosen the limit, or calibrate anew"
+            f"{self._why(fastest)}.{self._off(ranked)} Loosen the limit, or calibrate again"
         )
 
 
@@ -246,7 +246,7 @@ def _unmeasured(candidates: Candidates, latency: Estimate, bound: float | None) 
     if latency.tier != "D" or bound is None:
         return f"Latency is {latency.source}, not measured: {device.title} is not at hand."
     return (
-        f"Nobody can promise {bound:.3g} ms here: of {device.title} with this kind of net only the datasheet speaks "
-        f"(tier D, {latency.low:.3g} to {latency.high:.3g} ms). The nets are ranked by it; "
+        f"{bound:.3g} ms cannot be promised: for {device.title} with this kind of net only the datasheet is available "
+        f"(tier D, {latency.low:.3g} to {latency.high:.3g} ms). The ranking of nets follows it; "
         "`nas profile pack` makes a bundle that measures them on the device."
     )

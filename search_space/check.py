@@ -19,7 +19,7 @@ MOST_NAMED = 4
 class Finding:
     """A doubt about weight sharing: the gene, and one sentence that says what was seen and what to do.
 
-    parameter: where it shows, if one could be named. layouts: rules for `SearchSpace(..., layouts=...)` that mend it,
+    parameter: where it shows, if one could be named. layouts: rules for `SearchSpace(..., layouts=...)` that fix it,
     tried on the nets; empty where none of those tried does.
     """
 
@@ -104,7 +104,7 @@ def _sentence(fault: Fault) -> str:
 
 def _advice(fault: Fault, rules: Mapping[str, Mapping[int, DimRule]] | None) -> str:
     if rules:
-        return f"; layouts={written(rules)} mends it"
+        return f"; layouts={written(rules)} fixes it"
     if fault.what == "moved":
         return "; its units are not one axis: declare a layout, or let the gene not move them"
     return "; layers behind those that it lacks play another part" if fault.what == "absent" else ""

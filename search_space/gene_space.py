@@ -62,7 +62,7 @@ class GeneSpace:
         return self._ruled and not self._requirements
 
     @property
-    def dear(self) -> bool:
+    def walk_is_slow(self) -> bool:
         """Whether a walk runs the space function, which takes milliseconds."""
         return not self._ruled
 

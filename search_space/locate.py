@@ -115,7 +115,9 @@ def _described(description: Description) -> SearchSpace | SpaceFunction:
 def _python_path(text: str) -> Path:
     """Error: a relative path, which would name another file in every working directory."""
     if not Path(text).is_absolute():
-        raise UserError(f"the space names the Python file {text!r}, which is no absolute path; pass the space yourself")
+        raise UserError(
+            f"the space names the Python file {text!r}, which is not an absolute path; pass the space yourself"
+        )
     return Path(text)
 
 

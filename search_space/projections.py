@@ -1,4 +1,4 @@
-"""torch's `MultiheadAttention` with its projections as modules that are called, so that a policy can speak of them."""
+"""torch's `MultiheadAttention` with its projections as modules that are called, so that a policy can cover them."""
 
 from copy import deepcopy
 from typing import Any

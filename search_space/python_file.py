@@ -130,7 +130,7 @@ def _line(path: Path, thing: Any) -> str:
 def _import(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"{USER_MODULE}{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path} is no Python file")
+        raise UserError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look themselves up there
     sys.path.insert(0, str(path.parent))  # as `python FILE` does: the file may import its neighbours

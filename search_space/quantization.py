@@ -2,7 +2,7 @@
 
 `space.quantized(...)` is the same space with a gene more for each group of linear layers, convolutions and embeddings.
 The user's modules are not changed (but torch's `MultiheadAttention` calls its projections, see `projections`): one that
-the policy speaks of carries its `Scheme` as an attribute, and what to do about it is decided where nets are evaluated
+the policy covers carries its `Scheme` as an attribute, and what to do about it is decided where nets are evaluated
 and shipped. Parameters keep names and shapes, so a supernet that was trained for the space serves the quantized one
 (SimQ-NAS, Rao et al. 2023: architecture and policy in one search).
 """
@@ -105,16 +105,18 @@ FORMATS = {"fp16": Scheme(), "bf16": Scheme(format="bf16"), "fp8": Scheme(8, 8, 
 
 def _check_details(text: str, scheme: Scheme) -> None:
     """Error: groups, letters that the bits do not have."""
-    what = f"quantization {quoted(text)}: "
+    start = f"quantization {quoted(text)}: "
     groups = scheme.group is None or 8 <= scheme.group <= MOST_GROUP
     if not groups or (scheme.group is not None and (scheme.weights > 8 or scheme.activations < 16)):
-        raise UserError(f"{what}groups of 8 to {MOST_GROUP} are right, for weights beside activations of 16")
+        raise UserError(
+            f"{start}a group must have 8 to {MOST_GROUP} weights of 8 bits or fewer, beside activations of 16 bits"
+        )
     if scheme.group is not None and scheme.whole:
-        raise UserError(f"{what}a weight has one scale (t) or one for each group (g{scheme.group}); leave one out")
+        raise UserError(f"{start}a weight has one scale (t) or one for each group (g{scheme.group}); leave one out")
     if scheme.weights == 16 and (scheme.whole or scheme.zeros):
-        raise UserError(f"{what}t and z are right for weights of 8 bits or fewer; of 16 bits they have no scales")
+        raise UserError(f"{start}t and z need weights of 8 bits or fewer; weights of 16 bits have no scales")
     if scheme.activations == 16 and scheme.signed:
-        raise UserError(f"{what}s is right for activations of 8 bits or fewer; of 16 bits they are floats")
+        raise UserError(f"{start}s needs activations of 8 bits or fewer; activations of 16 bits are floats")
 
 
 def schemes_of(weights: Sequence[int], activations: Sequence[int]) -> tuple[Scheme, ...]:
@@ -160,7 +162,7 @@ class Quantization:
             if scheme.activations not in SHIPPED_ACTIVATIONS:
                 raise UserError(
                     f"{scheme.text} can be evaluated and not shipped: no runtime here has kernels for activations of "
-                    f"{scheme.activations} bits; 8 or 16 are right, as in w{scheme.weights}a8"
+                    f"{scheme.activations} bits; use 8 or 16, as in w{scheme.weights}a8"
                 )
         return cls(schemes)
 
@@ -244,7 +246,7 @@ def group_of(name: str, granularity: Granularity) -> str:
 
 
 def quantizable(root: "nn.Module") -> "dict[str, nn.Module]":
-    """The parts that a policy can speak of, by name."""
+    """The parts that a policy can cover, by name."""
     from torch import nn
 
     from .projections import is_called

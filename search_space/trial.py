@@ -62,7 +62,7 @@ def make_gene(name: str, options: Sequence[GeneValue]) -> Gene:
     plain = [option.item() if isinstance(option, np.generic) else option for option in options]
     for option in plain:
         if not isinstance(option, GeneValue):
-            raise UserError(f"gene {name!r}: option {option!r} is no number, string, boolean or None")
+            raise UserError(f"gene {name!r}: option {option!r} is not a number, string, boolean or None")
         if isinstance(option, float) and not isfinite(option):
             raise UserError(f"gene {name!r}: option {option!r} is not finite")
     _check_distinct(name, plain)
@@ -118,10 +118,14 @@ class RecordingTrial:
     def _ask(self, gene: Gene) -> GeneValue:
         self._asked += 1
         if len(self.genes) > MOST_GENES or self._asked > MOST_ASKED:
-            raise UserError(f"the space function asks without end: {self._asked} times until gene {gene.name!r}")
+            raise UserError(
+                f"the space function suggests genes without end: {self._asked} so far, the last {gene.name!r}"
+            )
         known = self.genes.setdefault(gene.name, gene)
         if known != gene:
-            raise UserError(f"gene {gene.name!r} is asked twice with other options: {known.options}, {gene.options}")
+            raise UserError(
+                f"gene {gene.name!r} is suggested twice with different options: {known.options}, {gene.options}"
+            )
         if gene.name not in self.values:
             value = self._choose(gene)
             self.values[gene.name] = gene.options[position(gene, value)]

@@ -1,4 +1,4 @@
-"""What a training with rounding (`quantize.learned`) asks of a supernet: first steps, and nets of all policies."""
+"""What quantization-aware training (`quantize.learned`) needs of a supernet: first steps, and nets of all policies."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from .sampling import Pass
 from .store import Supernet
 
 
-def start_rounding(supernet: Supernet, task: Task | None) -> None:
+def start_qat(supernet: Supernet, task: Task | None) -> None:
     """Give the supernet a step for every way to round a part of its nets; known ones stay. No task: take all away.
 
     Error: its nets have nothing that is rounded to few bits.
@@ -34,8 +34,8 @@ def start_rounding(supernet: Supernet, task: Task | None) -> None:
         found |= first_steps(supernet.extract(net, task), inputs, schemes, found)
     if not found:
         raise UserError(
-            "rounding has nothing to learn: no net of the space has weights or activations of fewer than 8 bits; "
-            "quantize the space to some, as in space.quantized(schemes=['w8a8', 'w2a8']), or leave rounding out"
+            "qat has nothing to learn: no net of the space has weights or activations of fewer than 8 bits; "
+            "quantize the space to some, as in space.quantized(schemes=['w8a8', 'w2a8']), or leave qat out"
         )
     supernet.steps = nn.ParameterDict({key: nn.Parameter(step.to(device, copy=True)) for key, step in found.items()})
 

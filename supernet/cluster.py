@@ -20,11 +20,9 @@ def check_workers(workers: int | None, address: str | None) -> None:
     """Errors: a number below 1; Ray is wanted and not installed, or no cluster is at `address`."""
     most = MOST_EACH * (os.cpu_count() or 1)
     if workers is not None and workers < 1:
-        raise UserError(f"workers={workers} cannot be; at least 1 is right")
+        raise UserError(f"workers must be at least 1, got {workers}")
     if workers is not None and address is None and workers > most:
-        raise UserError(
-            f"workers={workers} cannot be on this machine; at most {most} are right, {MOST_EACH} for each core"
-        )
+        raise UserError(f"workers must be at most {most} on this machine, {MOST_EACH} for each core, got {workers}")
     if not wants_ray(workers, address):
         return
     if find_spec("ray") is None:

@@ -64,23 +64,23 @@ def export(
             "a quantized net has no format 'torch': torch.export would write floats; use safetensors or onnx "
             "(torchao's kernels read safetensors: nas.load(folder, kernels='torchao'))"
         )
-    twin, folder, unsigned = quantized.twin, Path(folder), unsigned_weights(target)
-    buffers = dict(twin.named_buffers())
-    check_finite(named_tensors(twin), f"the weights of {type(twin).__name__}", infinite=buffers)
-    was_training = twin.training
-    twin.eval()
+    module, folder, unsigned = quantized.module, Path(folder), unsigned_weights(target)
+    buffers = dict(module.named_buffers())
+    check_finite(named_tensors(module), f"the weights of {type(module).__name__}", infinite=buffers)
+    was_training = module.training
+    module.eval()
     try:
         with torch.no_grad():
-            outputs = run(twin, example)
+            outputs = run(module, example)
             if {"onnx", "torch"}.intersection(formats):
-                check_free_batch(twin, example, ROWS)
+                check_free_batch(module, example, ROWS)
         paths = {name: WRITERS[name](quantized, example, folder, unsigned) for name in formats}
         facts: dict[str, Any] = {"unsigned": unsigned} if quantized.parts else {}
-        if (architecture := architecture_of(twin)) is not None:
+        if (architecture := architecture_of(module)) is not None:
             facts["architecture"] = dict(architecture)
-        write_json(folder / "model.json", facts | _facts(twin, example, outputs, paths.values()))
+        write_json(folder / "model.json", facts | _facts(module, example, outputs, paths.values()))
     finally:
-        twin.train(was_training)
+        module.train(was_training)
     return paths
 
 
@@ -110,7 +110,7 @@ def stored(net: Quantized) -> dict[str, Tensor]:
     """What `model.safetensors` holds: tensors by name, ties once; of a quantized net codes and scales."""
     if net.parts:
         return to_tensors(net)
-    return {name: t.detach().contiguous().cpu().clone() for name, t in named_tensors(net.twin).items()}
+    return {name: t.detach().contiguous().cpu().clone() for name, t in named_tensors(net.module).items()}
 
 
 def _write_onnx(net: Quantized, example: Inputs, folder: Path, unsigned: bool, *, free_batch: bool = True) -> Path:
@@ -118,7 +118,7 @@ def _write_onnx(net: Quantized, example: Inputs, folder: Path, unsigned: bool, *
         floats, codes = net.floats(), net.integers()
         content = quantized_onnx(floats, example, codes, free_batch=free_batch, unsigned=unsigned)
     else:
-        content = to_onnx(net.twin, example, free_batch=free_batch)
+        content = to_onnx(net.module, example, free_batch=free_batch)
     generator = Generator().manual_seed(0)
     like = with_rows(example, ROWS) if free_batch else example
     _check_onnx(content, net, (example, random_like(like, generator)), unsigned)
@@ -129,7 +129,7 @@ def _write_torch(net: Quantized, example: Inputs, folder: Path, unsigned: bool) 
     del unsigned
     buffer = io.BytesIO()
     with quiet():
-        torch.export.save(exported(Plain(net.twin), example), buffer)
+        torch.export.save(exported(Plain(net.module), example), buffer)
     return write_atomic(folder / FILES["torch"], buffer.getvalue())
 
 
@@ -150,10 +150,10 @@ WRITERS: Mapping[str, Callable[[Quantized, Inputs, Path, bool], Path]] = {
 def _check_onnx(content: bytes, net: Quantized, cases: Sequence[Inputs], unsigned: bool) -> None:
     """Error: an output of the file differs from the net's on one of these inputs."""
     session = exact_session(content, unsigned=unsigned)
-    names, tolerance = input_names(net.twin, cases[0]), CODES_TOLERANCE if net.parts else ONNX_TOLERANCE
+    names, tolerance = input_names(net.module, cases[0]), CODES_TOLERANCE if net.parts else ONNX_TOLERANCE
     for case, what in zip(cases, ("the example", "random inputs like the example"), strict=True):
         with torch.no_grad():
-            expected = [(name, t.detach().cpu()) for name, t in named_tensors_in(run(net.twin, case))]
+            expected = [(name, t.detach().cpu()) for name, t in named_tensors_in(run(net.module, case))]
         given = dict(zip(names, tensors_of(case), strict=True))
         outputs = session.run(None, {node.name: given[node.name].cpu().numpy() for node in session.get_inputs()})
         for (name, wanted), output in zip(expected, outputs, strict=True):

@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Health:
-    """What `check_health` found.
+    """The result of `check_health`.
 
     table: a row for each net: id, params, inherited (validation metric with shared weights), alone (trained by itself),
         agreement (with the largest net on validation inputs: the share of equal answers, of values R squared).

@@ -54,8 +54,8 @@ def load(
     net: instead, a module of the same kind, which is filled in place.
     format: "safetensors"; or "onnx", "onnx-fixed": a module that runs the file in ONNX Runtime and needs no code of its
         author; or "torch", the torch.export program.
-    kernels: of a quantized net, what computes with its codes (see `with_kernels`); None: the twin, floats that are what
-        integer kernels compute.
+    kernels: of a quantized net, what computes with its codes (see `with_kernels`); None: floats that
+        compute what integer kernels compute.
     trust: run the code of the author: the Python file of the space, or what a torch.export program unpickles. A file
         that you have named before (`--space FILE.py:FUNCTION`) needs no more trust.
     Errors: files that are missing, damaged or of another model; code that is not trusted.
@@ -86,7 +86,7 @@ def _described(folder: Path) -> dict[str, Any]:
     check_seal(content, path)
     kinds = {"sha256": dict, "inputs": list, "outputs": dict}
     if not all(isinstance(content.get(name), kind) for name, kind in kinds.items()):
-        raise UserError(f"{path} is no description of a model: it lacks {', '.join(kinds)}; export the net anew")
+        raise UserError(f"{path} is not a description of a model: it lacks {', '.join(kinds)}; export the net again")
     return content
 
 
@@ -108,7 +108,7 @@ def _empty(
             "fill, or load its ONNX form: format='onnx'"
         )
     if not isinstance(genes, Mapping):
-        raise UserError(f"{folder}/model.json is damaged: its architecture is no mapping of genes")
+        raise UserError(f"{folder}/model.json is damaged: its architecture is not a mapping of genes")
     if space is not None:
         return space.build(genes)
     if trusted:
@@ -123,7 +123,7 @@ def _filled(module: nn.Module, path: Path, kernels: str | None) -> nn.Module:
     if policy_of(module):
         _check_alike(expected, {name: t for name, t in tensors.items() if name in expected}, path, kinds=False)
         found = from_tensors(module, tensors)
-        return found.twin.eval() if kernels is None else with_kernels(found, kernels)
+        return found.module.eval() if kernels is None else with_kernels(found, kernels)
     if kernels is not None:
         return with_kernels(Quantized(module), kernels)
     if odd := sorted(expected.keys() ^ tensors.keys()):
@@ -160,7 +160,7 @@ def _program(path: Path, trusted: bool) -> nn.Module:
     try:
         return torch.export.load(path).module()
     except Exception as error:
-        raise UserError(f"{path} is no torch.export program of this torch {torch.__version__}: {error}") from error
+        raise UserError(f"{path} is not a torch.export program of this torch {torch.__version__}: {error}") from error
 
 
 class _Outputs(dict[str, Tensor]):
@@ -182,7 +182,7 @@ class OnnxModule(nn.Module):
         try:
             self._session = exact_session(path.read_bytes(), unsigned=unsigned)
         except Exception as error:
-            raise UserError(f"{path} is no file that ONNX Runtime loads: {error}") from None
+            raise UserError(f"{path} is not a file that ONNX Runtime loads: {error}") from None
         self._inputs, self._outputs = inputs, outputs
 
     def forward(self, *args: Any, **keywords: Any) -> Any:

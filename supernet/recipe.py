@@ -37,8 +37,9 @@ class Recipe(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the averaged weights that are kept; 0: none")
     precision: Literal["fp32", "bf16", "auto"] = "auto"
-    rounding: bool = Field(
-        default=False, description="nets round to few bits by their policies, and the steps are learned"
+    qat: bool = Field(
+        default=False,
+        description="quantization-aware: weights and inputs of few bits are fake-quantized, and steps learned",
     )
     checkpoint_every: int = Field(default=100, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -54,7 +55,7 @@ class Recipe(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What a training is known by."""
-        return self.model_dump(exclude=set() if self.rounding else {"rounding"})  # which older trainings have not
+        return self.model_dump(exclude=set() if self.qat else {"qat"})  # which older trainings have not
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017)."""

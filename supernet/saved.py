@@ -87,9 +87,9 @@ def _facts(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except SafetensorError as error:
-        raise UserError(f"{path} is no safetensors file, or a damaged one: {error}; restore the file") from None
+        raise UserError(f"{path} is not a safetensors file, or a damaged one: {error}; restore the file") from None
     except (TypeError, KeyError, AttributeError, json.JSONDecodeError):
-        raise UserError(f"{path} is no file of `Supernet.save`, or a damaged one; restore the file") from None
+        raise UserError(f"{path} is not a file of `Supernet.save`, or a damaged one; restore the file") from None
 
 
 def _sha256(tensors: Mapping[str, Tensor]) -> str:

@@ -26,7 +26,7 @@ def as_shipped(supernet: Supernet, task: Task, architecture: Mapping[str, GeneVa
     """
     module = supernet.extract(architecture, task)
     try:
-        return quantized_for(module, task, steps=supernet.steps).twin if policy_of(module) else module
+        return quantized_for(module, task, steps=supernet.steps).module if policy_of(module) else module
     except NotFinite:
         return AllNaN(module)
 

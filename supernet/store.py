@@ -43,7 +43,7 @@ class Supernet(nn.Module):
     Running statistics (BatchNorm) in `store` are the largest net's: its forward in training mode moves them. That of
     another net moves those of layers that the largest has not, and all before any net has run. A smaller net needs its
     own, which `extract` measures.
-    `steps`: how nets with a quantization policy are rounded, as far as that was learned (`Recipe.rounding`).
+    `steps`: how nets with a quantization policy are rounded, as far as that was learned (`Recipe.qat`).
     Errors: a parameter whose shapes have no largest one among them cannot be nested and is refused.
 
     >>> supernet = nas.Supernet(space)
@@ -231,7 +231,7 @@ class Supernet(nn.Module):
     def _corner(self, name: str, layout: Layout) -> Corner:
         if name not in self.layouts:
             raise UserError(
-                f"parameter {name} was in none of the probed nets; its existence hangs on several genes at once"
+                f"parameter {name} was in none of the probed nets; its existence depends on several genes at once"
             )
         if not fits(layout, self.layouts[name]):
             raise not_nested(name, layout, self.layouts[name])

@@ -19,12 +19,12 @@ from ..search_space.inputs import arguments, map_tensors
 from ..search_space.terms import collected_terms
 from ..tasks import Task
 from .alarm import Alarm
-from .aware import every_policy, start_rounding
+from .aware import every_policy, start_qat
 from .checkpoint import newest, save_checkpoint
 from .distill import distilled
 from .group import Group, part_of
 from .optimizer import CornerAdamW
-from .quantize.learned import keys_of, rounding
+from .quantize.learned import fake_quantized, keys_of
 from .recipe import Recipe
 from .sampling import Pass, sampling
 from .saved import STEPS
@@ -62,7 +62,7 @@ class Trainer:
         self.supernet, self.task, self.recipe, self.folder = supernet, task, recipe, folder
         self.group = group or Group()
         self.parameters: dict[str, nn.Parameter] = dict(supernet.store.named_parameters())
-        start_rounding(supernet, task if recipe.rounding else None)
+        start_qat(supernet, task if recipe.qat else None)
         self.parameters |= {f"{STEPS}{key}": step for key, step in supernet.steps.items()}
         self.device = next(iter(self.parameters.values())).device
         self.optimizer = CornerAdamW(self.parameters, recipe.weight_decay)
@@ -104,7 +104,7 @@ class Trainer:
             p.grad = None
         rng = np.random.default_rng([self.recipe.seed, self.step, self.rollbacks])
         passes = self.sampling(self.supernet.space, rng, self.recipe.random_nets)
-        if self.recipe.rounding:
+        if self.recipe.qat:
             passes = every_policy(passes, self.supernet.space, rng)
         self._used = self._corners(passes)
         batch = self.task.batch(self.step, self.batch_size, self.recipe.seed)
@@ -138,11 +138,11 @@ class Trainer:
         half = self.recipe.precision == "bf16" or (self.recipe.precision == "auto" and self.device.type == "cuda")
         args, keywords = arguments(placed(inputs, self.supernet))
         with torch.autocast(self.device.type, dtype=torch.bfloat16) if half else nullcontext():
-            if not self.recipe.rounding:
+            if not self.recipe.qat:
                 outputs = self.supernet(*args, architecture=one.architecture, **keywords)
             else:
                 net = self.supernet.skeleton(one.architecture)
-                with self.supernet.filled(net, one.architecture), rounding(net, self.supernet.steps):
+                with self.supernet.filled(net, one.architecture), fake_quantized(net, self.supernet.steps):
                     outputs = net(*args, **keywords)
         prediction = self.task.prediction(outputs)
         return map_tensors(lambda t: t.float() if t.dtype == torch.bfloat16 else t, prediction) if half else prediction
@@ -214,7 +214,7 @@ class Trainer:
         event = f"step {self.step + 1}: {reason}; back to step {back}, rate x{self.lr_scale:g}"
         self.history.events.append(event)
         if self.rollbacks > MOST_ROLLBACKS:
-            raise UserError(f"the training diverges again and again ({event}); lower lr (now {self.recipe.lr:g})")
+            raise UserError(f"the training keeps diverging ({event}); lower lr (now {self.recipe.lr:g})")
         self._restore(*self.good)
 
     def resume(self) -> None:

@@ -56,5 +56,5 @@ def python_task(text: str) -> Task:
 def _parts(text: str) -> tuple[str, str, str | None]:
     match = FILE.fullmatch(text)
     if match is None:
-        raise UserError(f"{text!r} is no task of a Python file; write FILE.py:FUNCTION")
+        raise UserError(f"{text!r} is not a task of a Python file; write FILE.py:FUNCTION")
     return match["file"], match["name"], match["sha256"]

@@ -29,7 +29,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_yaml_that_is_refused(case: str) -> None:
     text, said = REFUSED[case]
-    with pytest.raises(UserError, match=f"^the file x is no valid YAML: .*{said}"):
+    with pytest.raises(UserError, match=f"^the file x is not valid YAML: .*{said}"):
         parse_yaml(text, "the file x")
 
 

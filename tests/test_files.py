@@ -21,7 +21,7 @@ DEEP = b"[" * 300_000 + b"]" * 300_000
 def test_json_that_is_no_description_is_refused_by_name(tmp_path, content):
     path = tmp_path / "run.json"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"run\.json is no description of a run: .+") as error:
+    with pytest.raises(UserError, match=r"run\.json is not a description of a run: .+") as error:
         read_json(path, "a run")
     assert len(str(error.value)) < 400 + len(str(tmp_path))
 

@@ -33,7 +33,7 @@ def test_the_forms_of_a_quantized_net_are_compared_on_the_split_that_is_looked_a
     found, task = json.loads((run / "best" / "parity.json").read_text()), nas.load_task("digits")
     assert found == answer["parity"]
     assert (found["split"], found["samples"]) == ("test", len(task.test))
-    assert found["twin"] == answer["test"] == nas.evaluate(twin, task, "test")
+    assert found["quantized"] == answer["test"] == nas.evaluate(twin, task, "test")
     outputs = nas.load(run / "best", format="onnx")(task.test.inputs).numpy()  # as the target computes it
     assert found["file"] == pytest.approx((outputs.argmax(-1) == task.test.targets.numpy()).mean())
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_the_forms_of_a_quantized_net_are_compared_on_the_split_that_is_looked_a
     plain = opened.supernet().extract(opened.space.architecture(genes))
     assert found["floats"] == pytest.approx(nas.evaluate(plain, task, "test"))
     said = [(run / "best" / "README.md").read_text(), answer["facts"]["parity"]]
-    assert all(f"in floats {found['floats']:.2%}, quantized {found['twin']:.2%}" in text for text in said)
+    assert all(f"in floats {found['floats']:.2%}, quantized {found['quantized']:.2%}" in text for text in said)
 
 
 def test_the_policy_of_each_part_is_written_in_words(quantized):

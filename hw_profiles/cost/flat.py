@@ -1,4 +1,4 @@
-"""A module as a function from named tensors to named tensors: the form that exporters, files and runtimes speak."""
+"""A module as a function from named tensors to named tensors: the form that exporters, files and runtimes use."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -88,7 +88,7 @@ def _values(name: str, scheme: Scheme, module: nn.Module, given: Mapping[str, In
     if scheme.activations not in (8, 16):
         raise UserError(
             f"{name or 'the net'} is to run as {scheme.text}, and no runtime here has kernels for activations of "
-            f"{scheme.activations} bits; 8 or 16 are right"
+            f"{scheme.activations} bits; use 8 or 16"
         )
     if scheme.weights == 16:
         return None

@@ -23,7 +23,7 @@ def trace_cost(module: nn.Module, example: Inputs, precision: str = "fp32") -> C
 
     example: a tensor is the one argument, a sequence all arguments, a mapping all keywords.
     module: is left as it was: its tensors may be real, on the meta device, or some of each.
-    A part that a quantization policy speaks of reads its weights, and its input, at the bits of its scheme.
+    A part that a quantization policy covers reads its weights, and its input, at the bits of its scheme.
     precision: of the other activations and weights; "w8a16": weights of 8 bits and activations of 16.
     Error: a forward that cannot run without data.
 

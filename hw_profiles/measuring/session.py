@@ -128,7 +128,7 @@ def open_session(path: Path | None, key: Mapping[str, Any], slow: float) -> Sess
     try:
         found = Session.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError):
-        raise UserError(f"{path} is no progress file of a profile; delete it or name another --out") from None
+        raise UserError(f"{path} is not a progress file of a profile; delete it or name another --out") from None
     if found.key != plain:
         odd = sorted(name for name in {*found.key, *plain} if found.key.get(name) != plain.get(name))
         raise UserError(f"{path} holds a profile begun with another {', '.join(odd)}; delete it or name another --out")

@@ -115,11 +115,11 @@ def read_bundle(path: Path) -> tuple[Manifest, str]:
     except OSError as error:
         raise UserError(f"the bundle {path} cannot be read: {error.strerror or error}") from None
     except ValidationError as error:
-        raise UserError(f"{path} is no bundle of `nas profile pack`: {MANIFEST}: {first_error(error)}") from None
+        raise UserError(f"{path} is not a bundle of `nas profile pack`: {MANIFEST}: {first_error(error)}") from None
     except KeyError as error:
-        raise UserError(f"{path} is no bundle of `nas profile pack`: {error.args[0]}") from None
+        raise UserError(f"{path} is not a bundle of `nas profile pack`: {error.args[0]}") from None
     except UNREADABLE as error:
-        raise UserError(f"{path} is no bundle of `nas profile pack`: {error or type(error).__name__}") from None
+        raise UserError(f"{path} is not a bundle of `nas profile pack`: {error or type(error).__name__}") from None
     return manifest, sha256(raw).hexdigest()
 
 
@@ -141,4 +141,6 @@ def _check_file(path: Path, bundle: ZipFile, net: PackedNet) -> None:
 def _check_size(bundle: ZipFile, name: str, most: int) -> None:
     size = bundle.getinfo(name).file_size
     if size > most:
-        raise UserError(f"{bundle.filename} is no bundle of `nas profile pack`: {name} would be {size / 2**30:.1f} GiB")
+        raise UserError(
+            f"{bundle.filename} is not a bundle of `nas profile pack`: {name} would be {size / 2**30:.1f} GiB"
+        )

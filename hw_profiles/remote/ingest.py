@@ -133,7 +133,7 @@ def read_spec(path: str | os.PathLike[str] | None) -> Spec | None:
     try:
         return Spec.model_validate(content.get("spec", content) if isinstance(content, dict) else content)
     except ValidationError as error:
-        raise UserError(f"{path} is no datasheet (the fields of a device's `spec`): {first_error(error)}") from None
+        raise UserError(f"{path} is not a datasheet (the fields of a device's `spec`): {first_error(error)}") from None
 
 
 def _base(found: Results, name: str, like: Device | None, spec: Spec | None) -> Device:

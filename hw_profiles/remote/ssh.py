@@ -16,7 +16,7 @@ PATIENCE = 60.0
 def check_host(host: str) -> None:
     """Errors: no name of a host; ssh is not installed; the host cannot be reached. Nothing is done there."""
     if not HOST.fullmatch(host):
-        raise UserError(f"--host {quoted(host)} is no host; give user@box")
+        raise UserError(f"--host {quoted(host)} is not a host; give user@box")
     _run(["ssh", host, "true"], f"the host {host} cannot be reached", timeout=PATIENCE)
 
 

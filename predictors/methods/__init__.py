@@ -1,4 +1,4 @@
-"""Methods of regression, one a file. A file that defines `METHOD` here is found and tested by the contract."""
+"""Methods of regression, one a file. A file that defines `METHOD` here is registered, and tested by the contract."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""Search algorithms, one a file, whose name is the algorithm's. A file here that defines `ALGORITHM` is found."""
+"""Search algorithms, one a file, whose name is the algorithm's. A file here that defines `ALGORITHM` is registered."""
 
 from collections.abc import Sequence
 from importlib import import_module

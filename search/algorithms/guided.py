@@ -86,7 +86,7 @@ class Guided:
         alive = ~known.failed[kept]
         best = fittest(known.losses[kept][alive], known.excess[kept][alive], self.breeding.population)
         parents = rows[alive][best]
-        if not codes.space.dear:  # else nobody would take absent genes away again
+        if not codes.space.walk_is_slow:  # else nobody would take absent genes away again
             drawn = np.floor(rng.random(parents.shape) * codes.sizes).astype(np.int64)
             parents = np.where(parents < 0, drawn, parents)
         found = self._breeding(codes).run(model, parents, _membership(codes, rng), rng)
@@ -195,7 +195,7 @@ def _feasibility(model: Model, hot: NDArray[np.float32]) -> Array:
 
 def _membership(codes: Codes, rng: np.random.Generator) -> Callable[[Rows], NDArray[np.bool_]] | None:
     """Which rows keep the requirements, each asked for once. None: all do, or asking would take too long."""
-    if codes.space.rows_suffice or codes.space.dear:
+    if codes.space.rows_suffice or codes.space.walk_is_slow:
         return None
     known: dict[bytes, bool] = {}
 

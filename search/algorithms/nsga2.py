@@ -31,7 +31,7 @@ BREEDINGS = 10
 class NSGA2:
     """Evolve the best `population` of all that was evaluated, `batch` children at a time.
 
-    What differs from the textbook, because evaluations are few and dear and spaces hold conditional genes:
+    What differs from the textbook, because evaluations are few and costly and spaces hold conditional genes:
     the first `initial` evaluations are the largest and the smallest net of the space, the ends of most fronts, and
     sizes between them, of which each is nearly the same everywhere in a net: mixtures of large and small parts are what
     breeding finds, while a net that is as good as its weakest part is rarely found among them;
@@ -121,7 +121,7 @@ class _Mutate(Mutation):  # type: ignore[misc]
 
 
 class _Unseen(DuplicateElimination):  # type: ignore[misc]
-    """Marks children that were evaluated before, and twins."""
+    """Marks children that were evaluated before, and duplicates."""
 
     def __init__(self, seen: set[Architecture]) -> None:
         super().__init__()

@@ -61,7 +61,7 @@ class FrontLog:
 
     def __call__(self, done: int, total: int, study: Study) -> None:
         if self._front is None:
-            LOG.info("start: %d of %d nets are known already", done - 1, total)
+            LOG.info("start: %d of %d nets were evaluated before", done - 1, total)
             self._front = []
             for known in study.evaluations[:-1]:
                 self._see(known)

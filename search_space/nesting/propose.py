@@ -1,4 +1,4 @@
-"""A layout rule that mends a pair of nets: guesses, each tried by the mask test before it is proposed."""
+"""A layout rule that fixes a pair of nets: guesses, each tried by the mask test before it is proposed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase

@@ -130,7 +130,7 @@ def register(
         parameters = tuple(inspect.signature(cls).parameters)[1:]
         for parameter in parameters:
             if parameter not in genes and parameter not in GIVEN:
-                raise UserError(f"{kind} {name!r}: nobody fills parameter {parameter!r}; give it options in `genes`")
+                raise UserError(f"{kind} {name!r}: no value for parameter {parameter!r}; give it options in `genes`")
         options = MappingProxyType({gene: tuple(values) for gene, values in genes.items()})
         _check_genes(kind, name, options)
         summary = (cls.__doc__ or "").strip().split("\n")[0]

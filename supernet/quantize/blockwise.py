@@ -160,7 +160,7 @@ def _hooked(net: nn.Module, hooks: Mapping[str, Callable[..., Any]]) -> Iterator
 
 
 def choose(options: Sequence[Option], given: Option, error: Callable[[Option], float], slack: float = 0.0) -> Option:
-    """The first option, they go from cheap to dear, whose error is at most (1 + slack) times the least of all, and not
+    """The first option, they go cheapest first, whose error is at most (1 + slack) times the least of all, and not
     above that of `given`; `given` is one more option, the last."""
     errors = [(option, error(option)) for option in (*options, given)]
     limit = min((1 + slack) * min(e for _, e in errors), errors[-1][1])

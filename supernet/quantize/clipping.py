@@ -1,4 +1,4 @@
-"""Ranges found by trying: the clip of the least squared error."""
+"""Ranges by search: the clip with the least squared error."""
 
 import torch
 from torch import Tensor

@@ -26,7 +26,7 @@ from .traffic import observe
 
 Steps = Mapping[str, Tensor] | nn.ParameterDict
 FEW = 8
-"""Of fewer bits than this the rounding is learned."""
+"""Of fewer bits than this the quantization step is learned."""
 PACE = 10
 """A step is exp(PACE * what is learned): Adam then moves it by 10 times the learning rate, relative to itself."""
 START = PostTraining(weights="lsq")
@@ -123,7 +123,7 @@ def learned_part(name: str, module: Any, scheme: Scheme, steps: Steps) -> Part:
 
 
 @contextmanager
-def rounding(subnet: nn.Module, steps: Steps) -> Iterator[None]:
+def fake_quantized(subnet: nn.Module, steps: Steps) -> Iterator[None]:
     """A subnet of floats (with its values in place) rounds as it will be evaluated; afterwards it is as it was."""
     with ExitStack() as stack:
         for name, scheme in policy_of(subnet).items():

@@ -37,7 +37,7 @@ def to_tensors(quantized: Quantized) -> dict[str, Tensor]:
 
 
 def _tensors(quantized: Quantized) -> dict[str, Tensor]:
-    net, found = quantized.twin, dict[str, Tensor]()
+    net, found = quantized.module, dict[str, Tensor]()
     named = {**dict(net.named_parameters(remove_duplicate=False)), **dict(net.named_buffers())}
     for name, part in quantized.parts.items():
         weight = named.pop(_inside(name, "weight"))

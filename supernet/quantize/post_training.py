@@ -51,7 +51,7 @@ def quantize(
     settings, steps = settings or PostTraining(), steps or {}
     tensors = tensors_in(inputs)
     if not tensors or any(x.numel() == 0 or not x.isfinite().all() for x in tensors):
-        raise UserError("the calibration data are empty or not finite; some inputs of the training split are right")
+        raise UserError("the calibration data are empty or not finite; pass inputs of the training split")
     net = deepcopy(module).eval()
     check_finite(net)
     policy = policy_of(net)

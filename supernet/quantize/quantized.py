@@ -1,4 +1,4 @@
-"""A net with its policy applied: the codes to ship, and the twin that computes what integer kernels compute."""
+"""A net with its policy applied: the codes to ship, and the module that computes what integer kernels compute."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -41,19 +41,19 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """twin: the net in floats, its weights decoded, the inputs of its parts rounded; an ordinary module, to evaluate.
+    """module: the net in floats, its weights decoded, the inputs of its parts rounded; an ordinary module, to evaluate.
 
-    parts: by the names of the modules in the twin. What is in no part is as it was. softmax: how softmax outputs are
+    parts: by the names of the modules in it. What is in no part is as it was. softmax: how softmax outputs are
     rounded, by the names of the modules that compute them.
     """
 
-    twin: nn.Module
+    module: nn.Module
     parts: Mapping[str, Part] = field(default_factory=dict)
     softmax: Mapping[str, Rounding] = field(default_factory=dict)
 
     def floats(self) -> nn.Module:
-        """The twin without the rounding of inputs, a copy: what an exporter translates before it adds the parts."""
-        net = deepcopy(self.twin)
+        """A copy without fake-quantized inputs: what an exporter translates before it adds the parts."""
+        net = deepcopy(self.module)
         for name in self.parts:
             net.get_submodule(name)._forward_pre_hooks.clear()
         for name in self.softmax:

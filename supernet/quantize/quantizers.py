@@ -34,7 +34,7 @@ class Affine:
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= MOST_BITS:
-            raise UserError(f"{self.bits} bits cannot be quantized to; valid: 2 to {MOST_BITS}")
+            raise UserError(f"bits must be between 2 and {MOST_BITS}, got {self.bits}")
         if self.axis is not None and self.group is not None:
             raise UserError("scales go along an axis or over groups of columns, not both; leave one of them None")
         if self.scale.shape != self.zero.shape:
@@ -127,7 +127,7 @@ class LogSqrt2:
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= MOST_BITS:
-            raise UserError(f"{self.bits} bits cannot be quantized to; valid: 2 to {MOST_BITS}")
+            raise UserError(f"bits must be between 2 and {MOST_BITS}, got {self.bits}")
 
     @property
     def zero_code(self) -> int:

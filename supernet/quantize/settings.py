@@ -1,4 +1,4 @@
-"""How scales and codes are found, and the ranges of inputs and weights by it."""
+"""How scales and codes are chosen, and the ranges of inputs and weights by it."""
 
 from dataclasses import dataclass, replace
 
@@ -18,7 +18,7 @@ CLIPPED = 6
 
 @dataclass(frozen=True)
 class PostTraining:
-    """How scales and codes are found.
+    """How scales and codes are chosen.
 
     activations, weights: observers (`observers.OBSERVERS`) of fewer than 6 and 8 bits; others have the whole range.
     compensated: weights of so many bits or fewer are rounded so that they make up for each other's errors (GPTQ);

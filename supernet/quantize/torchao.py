@@ -3,7 +3,7 @@
     linear layers beside activations of 8 bits     products of integers; the scale of the input is the calibrated one
     (weights without zero points)
     other linear layers, embeddings, convolutions  codes in a byte each, decoded to floats at each call
-    floats of 8 and 16 bits, 1-d convolutions,     floats, as in the twin
+    floats of 8 and 16 bits, 1-d convolutions,     floats, as in the module
     modules with a forward of their own
 
 Sums of products of 8 bits may saturate on x86 processors without VNNI (as torchao says of `reduce_range`).
@@ -29,12 +29,12 @@ KINDS = (nn.Linear, nn.Conv2d, nn.Embedding)
 
 @torch.no_grad()
 def held_by_torchao(quantized: Quantized) -> nn.Module:
-    """A copy of the twin whose parts hold codes. It warns of parts with codes that have to stay floats.
+    """A copy of the module whose parts hold codes. It warns of parts with codes that have to stay floats.
 
     Weights decode to the bit. Where integers are multiplied, a number between two codes may go either way.
     Error: torchao is missing or too old.
     """
-    library, net = _library(), deepcopy(quantized.twin)
+    library, net = _library(), deepcopy(quantized.module)
     coded = {name: part for name, part in quantized.parts.items() if part.weight and part.codes is not None}
     known = {kind.forward for kind in KINDS}
     floats = [name for name, part in coded.items() if not _hold(net.get_submodule(name), part, library, known)]

@@ -196,7 +196,7 @@ def test_another_question_does_not_go_on_with_the_answers_of_this_one(tmp_path: 
     ):
         profile("local-cpu", TINY, 6, setting=QUICK, out=path)
     progress.write_text("{")
-    with pytest.raises(UserError, match="is no progress file"):
+    with pytest.raises(UserError, match="is not a progress file"):
         profile("local-cpu", TINY, 6, setting=QUICK, out=path)
 
 
@@ -260,8 +260,8 @@ def test_peak_memory_is_measured_once_for_each_net(tmp_path: Path, monkeypatch: 
     [
         (("--target", "t4"), "t4 is not this machine"),
         (("--runtime", "tensorflow"), "unknown runtime 'tensorflow'; valid: tensorrt"),
-        (("--input", "3x"), "is no shape; give sizes without the batch, as in 3x224x224"),
-        (("--host", "-oProxyCommand=x"), "is no host; give user@box"),
+        (("--input", "3x"), "is not a shape; give sizes without the batch, as in 3x224x224"),
+        (("--host", "-oProxyCommand=x"), "is not a host; give user@box"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(tmp_path: Path, monkeypatch, arguments, said) -> None:

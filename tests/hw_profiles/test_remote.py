@@ -156,8 +156,8 @@ REFUSED = {
     "other files": (changed(another_net), "are not those of the bundle"),
     "duplicate": (changed(duplicate), "timed twice or was not asked for"),
     "too few": (changed(lambda c: c["batches"][0]["nets"].pop()), "results are of 5 of 6 nets; let run.py finish"),
-    "infinite": (changed(lambda c: first_net(c).update(median_ms=float("inf"))), "Infinity is no finite number"),
-    "no number": (changed(lambda c: first_net(c).update(p95_ms=float("nan"))), "NaN is no finite number"),
+    "infinite": (changed(lambda c: first_net(c).update(median_ms=float("inf"))), "Infinity is not a finite number"),
+    "no number": (changed(lambda c: first_net(c).update(p95_ms=float("nan"))), "NaN is not a finite number"),
     "negative": (changed(lambda c: first_net(c).update(median_ms=-1.0)), "greater than 0"),
     "another format": (changed(lambda c: c.update(format=2)), "format: Input should be 1"),
 }
@@ -183,7 +183,7 @@ def test_a_damaged_bundle_is_refused(far: tuple[Path, Path], tmp_path: Path) -> 
     with pytest.raises(UserError, match="is not the file that was packed"):
         ingest(folder / "results.json", damaged, tmp_path / "board.yaml")
     damaged.write_text("no zip")
-    with pytest.raises(UserError, match="is no bundle"):
+    with pytest.raises(UserError, match="is not a bundle"):
         ingest(folder / "results.json", damaged, tmp_path / "board.yaml")
 
 

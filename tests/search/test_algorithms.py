@@ -169,7 +169,7 @@ def test_a_space_that_runs_its_function_for_every_net() -> None:
         return torch.nn.Linear(a + 1, b + 1)
 
     space = nas.SearchSpace(function)
-    assert space.dear
+    assert space.walk_is_slow
     objectives = {"f": nas.minimize(lambda a: a["a"] + (a.get("c") == "x")), "g": nas.minimize(lambda a: -a["b"])}
     study = nas.search(space, objectives, algorithm="guided", evaluations=70)
     assert len(set(study.architectures)) == 70

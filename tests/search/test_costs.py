@@ -144,7 +144,7 @@ def test_what_is_not_known_of_a_device_or_does_not_exist_is_refused(candidates):
         find([candidates], [], Question(("energy",)))
     with pytest.raises(nas.UserError, match="unknown objective 'energy'; valid: energy_mj"):
         find([candidates], [nas.Limit(nas.Metric("energy"), 5.0)])
-    with pytest.raises(nas.UserError, match="a limit on t4, which is no target; the targets are jetson-orin"):
+    with pytest.raises(nas.UserError, match="a limit on t4, which is not a target; the targets are jetson-orin"):
         find([candidates], [nas.Limit(LATENCY, 5.0, "t4")])
 
 

@@ -68,7 +68,7 @@ def test_the_log_grows_and_leaves_logging_as_it_was(tmp_path: Path) -> None:
     half = len(said) // 2
     assert said[:half] == said[half:]
     assert said[0] == "command: nas search --x"
-    assert said[1] == "start: 0 of 20 nets are known already"
+    assert said[1] == "start: 0 of 20 nets were evaluated before"
     assert re.match(r"1/20: net \w+ joins the front \(accuracy 60.00%, latency_ms 36\); 1 nets", said[2])
     assert said[-1] == "end"
     assert (LOG.handlers, LOG.level) == ([], logging.NOTSET)

@@ -16,7 +16,7 @@ def gain(a):
 
 
 class Counting:
-    """A dear objective that remembers what it was asked for, and stops after `most`."""
+    """A costly objective that remembers what it was asked for, and stops after `most`."""
 
     def __init__(self, most=10**9):
         self.asked, self.most = [], most

@@ -53,7 +53,7 @@ def test_what_is_no_study_is_one_sentence(tmp_path, copy, monkeypatch):
     with closing(sqlite3.connect(tmp_path / "other")) as other:
         other.execute("CREATE TABLE books (title)")
     for name, said in [
-        ("folder", "is no file"),
+        ("folder", "is not a file"),
         ("words", "file is not a database"),
         ("other", "a database of another program"),
     ]:

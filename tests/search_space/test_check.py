@@ -1,4 +1,4 @@
-"""`space.check` judges spaces whose weight sharing is known, in both directions, and says what mends them."""
+"""`space.check` judges spaces whose weight sharing is known, in both directions, and says what fixes them."""
 
 import pytest
 import torch
@@ -61,11 +61,11 @@ MENDED = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MENDED)
-def test_the_proposed_rule_mends_the_space(name: str):
+def test_the_proposed_rule_fixes_the_space(name: str):
     case = NAMED[name]
     (finding,) = findings(case)
     assert finding.layouts is not None
-    assert "mends it" in finding.message
+    assert "fixes it" in finding.message
     assert SearchSpace(case.function, layouts=finding.layouts).check(case.example) == []
 
 
@@ -73,7 +73,7 @@ def test_the_finding_names_parameter_and_rule():
     (finding,) = findings(NAMED["concat_of_equals"])
     assert (finding.gene, finding.parameter) == ("width", "o.weight")
     assert finding.layouts == {"o.weight": {1: (2, -1)}}
-    assert 'layouts={"o.weight": {1: (2, -1)}} mends it' in finding.message
+    assert 'layouts={"o.weight": {1: (2, -1)}} fixes it' in finding.message
 
 
 def test_what_cannot_be_evaluated_is_said():

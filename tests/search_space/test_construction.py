@@ -129,7 +129,7 @@ def test_questions_without_end_are_refused() -> None:
             i += 1
         return nn.Linear(1, 1)
 
-    with pytest.raises(nas.UserError, match="asks without end"):
+    with pytest.raises(nas.UserError, match="suggests genes without end"):
         nas.SearchSpace(function)
 
 

@@ -63,7 +63,7 @@ def test_a_file_reads_as_a_preset_does(tmp_path: Path) -> None:
         ("widht: 3", "unknown field 'widht'; valid: width"),
         ("width: wide", "field 'width.0': input should be a valid integer"),
         ("- width", "must be a mapping of field: options"),
-        ("width: [", "is no valid YAML: did not find expected node content (line 2"),
+        ("width: [", "is not valid YAML: did not find expected node content (line 2"),
     ],
 )
 def test_errors_name_the_file_and_the_field(tmp_path: Path, text: str, sentence: str) -> None:

@@ -89,7 +89,7 @@ def test_a_layer_of_torchs_runs_in_integers():
     session = onnxruntime.InferenceSession(quantized_onnx(quantized.floats(), x, quantized.integers()))
     (outputs,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(outputs), quantized.twin(x), atol=2e-2, rtol=1e-2)
+        torch.testing.assert_close(torch.from_numpy(outputs), quantized.module(x), atol=2e-2, rtol=1e-2)
 
 
 @pytest.mark.slow
@@ -113,4 +113,4 @@ def test_a_space_of_torch_layers_is_searched_stored_and_run_in_integers(scheme, 
     session = onnxruntime.InferenceSession(files["onnx"])
     (outputs,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(outputs), quantized.twin(x), atol=2e-2, rtol=1e-2)
+        torch.testing.assert_close(torch.from_numpy(outputs), quantized.module(x), atol=2e-2, rtol=1e-2)

@@ -102,5 +102,5 @@ def test_what_is_wrong_with_a_file_names_its_line(tmp_path, code, message):
 def test_a_function_that_asks_endlessly_is_stopped(tmp_path, names):
     path = tmp_path / "space.py"
     path.write_text(f"def net(trial):\n    i = 0\n    {names}\n")
-    with pytest.raises(UserError, match="asks without end"):
+    with pytest.raises(UserError, match="suggests genes without end"):
         SearchSpace(python_space(path, "net", (4,), 3))

@@ -24,7 +24,7 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
     "one is 1.0": (lambda t: t.suggest_categorical("w", [1, 1.0]), "1 and 1.0 are equal"),
     "True is 1": (lambda t: t.suggest_categorical("w", [True, 1, 2]), "True and 1 are equal"),
     "infinite option": (lambda t: t.suggest_categorical("w", [1.0, float("inf")]), "inf is not finite"),
-    "a list": (lambda t: t.suggest_categorical("w", [[1], [2]]), "is no number, string"),
+    "a list": (lambda t: t.suggest_categorical("w", [[1], [2]]), "is not a number, string"),
     "no options": (lambda t: t.suggest_categorical("w", []), "has no options"),
     "a number as name": (lambda t: t.suggest_int(5, 8, 16), "name of a gene must be a string, got 5"),
 }

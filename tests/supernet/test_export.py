@@ -302,6 +302,6 @@ def test_calibration_takes_keywords_and_nets_that_return_mappings():
     assert len(by_name.parts) == 2
     for name, part in by_name.parts.items():
         assert np.array_equal(part.codes, in_order.parts[name].codes)
-    assert_same(by_name.twin(tokens(), mask()), in_order.twin(tokens(), mask()))
+    assert_same(by_name.module(tokens(), mask()), in_order.module(tokens(), mask()))
     with pytest.raises(UserError, match=r"does not take calibration data of shape \(2, 9\)"):
         nas.quantize(module, torch.rand(2, 9))

@@ -42,7 +42,7 @@ def test_a_file_computes_what_was_evaluated_where_it_runs(scheme: str, exact: bo
         session = exact_session(path, unsigned=False)
     (outputs,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
-        assert np.allclose(outputs, found.twin(x).numpy(), rtol=1e-5, atol=1e-5)
+        assert np.allclose(outputs, found.module(x).numpy(), rtol=1e-5, atol=1e-5)
     assert np.allclose(outputs, 64 * x[:, :8].numpy(), atol=1)
 
 

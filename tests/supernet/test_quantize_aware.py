@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import nas
 from nas.search_space.quantization import Scheme
-from nas.supernet.aware import every_policy, start_rounding
-from nas.supernet.quantize.learned import PACE, Learned, rounding, weight_affine
+from nas.supernet.aware import every_policy, start_qat
+from nas.supernet.quantize.learned import PACE, Learned, fake_quantized, weight_affine
 from nas.supernet.quantize.post_training import quantize
 from nas.supernet.quantize.quantizers import Affine, LogSqrt2
 from nas.supernet.recipe import Recipe
@@ -58,7 +58,7 @@ SPACE = FLOATS.quantized(schemes=["w3a3", "w8a8", "w2a16"])
 def with_steps(space: nas.SearchSpace, moved: float = 0.0) -> nas.Supernet:
     """A supernet that is not trained, its steps moved a little from where they start."""
     supernet = nas.Supernet(space)
-    start_rounding(supernet, TASK)
+    start_qat(supernet, TASK)
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for step in supernet.steps.values():
@@ -136,12 +136,16 @@ def test_a_subnet_computes_what_it_is_evaluated_with(kind: str, schemes: list[st
     supernet = with_steps(space, moved=0.02)
     assert any("/softmax" in key for key in supernet.steps)
     for net in (space.largest, space.sample(1)):
-        with torch.no_grad(), supernet.filled(supernet.skeleton(net), net) as subnet, rounding(subnet, supernet.steps):
+        with (
+            torch.no_grad(),
+            supernet.filled(supernet.skeleton(net), net) as subnet,
+            fake_quantized(subnet, supernet.steps),
+        ):
             found = subnet(TASK.validation.inputs)
         shipped = quantized_for(supernet.extract(net), TASK, steps=supernet.steps)
-        torch.testing.assert_close(found, shipped.twin(TASK.validation.inputs), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found, shipped.module(TASK.validation.inputs), atol=1e-4, rtol=1e-4)
         other = quantized_for(supernet.extract(net), TASK)
-        assert not torch.equal(found, other.twin(TASK.validation.inputs))
+        assert not torch.equal(found, other.module(TASK.validation.inputs))
 
 
 def test_8_bits_and_more_have_no_steps_and_are_quantized_as_ever() -> None:
@@ -150,8 +154,8 @@ def test_8_bits_and_more_have_no_steps_and_are_quantized_as_ever() -> None:
     net = SPACE.architecture({"width": 16, "quantize.inp": "w8a8", "quantize.head": "w8a8"})
     module, x = supernet.extract(net), TASK.validation.inputs
     left, right = (quantize(module, TASK.calibration_inputs(32), None, s) for s in (supernet.steps, None))
-    assert torch.equal(left.twin(x), right.twin(x))
-    with supernet.filled(supernet.skeleton(net), net) as subnet, rounding(subnet, supernet.steps):
+    assert torch.equal(left.module(x), right.module(x))
+    with supernet.filled(supernet.skeleton(net), net) as subnet, fake_quantized(subnet, supernet.steps):
         assert torch.equal(subnet(x), module(x))
 
 
@@ -161,11 +165,11 @@ def test_gradients_reach_the_subnets_corner_and_nothing_stays_behind() -> None:
     skeleton = supernet.skeleton(net)
     with supernet.filled(skeleton, net) as subnet:
         before = dict(subnet.named_parameters())
-        with rounding(subnet, supernet.steps):
+        with fake_quantized(subnet, supernet.steps):
             assert subnet.head.weight is before["head.weight"]
             assert subnet.inp.weight is not before["inp.weight"]
             subnet(TASK.train.inputs[:8]).square().sum().backward()
-        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), rounding(subnet, supernet.steps):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), fake_quantized(subnet, supernet.steps):
             subnet(torch.zeros(2, 3))
         assert all(p is before[n] for n, p in subnet.named_parameters())
     gradient = supernet.store.get_parameter("inp.weight").grad
@@ -199,8 +203,8 @@ def test_policies_are_drawn_for_every_net_but_the_teacher() -> None:
 
 def test_floats_are_trained_as_ever() -> None:
     supernet = with_steps(SPACE)
-    assert "rounding" not in Recipe().identity()
-    assert fingerprint(supernet, TASK, Recipe(rounding=True)) != fingerprint(supernet, TASK, Recipe())
+    assert "qat" not in Recipe().identity()
+    assert fingerprint(supernet, TASK, Recipe(qat=True)) != fingerprint(supernet, TASK, Recipe())
     nas.train(supernet, TASK, steps=2, batch_size=16)
     assert not supernet.steps  # which were of other weights
 
@@ -208,12 +212,12 @@ def test_floats_are_trained_as_ever() -> None:
 def test_steps_go_on_and_are_shared_like_weights() -> None:
     floats = nas.Supernet(FLOATS)
     supernet = floats.serving(SPACE)
-    nas.train(supernet, TASK, steps=4, batch_size=16, rounding=True, lr=1e-2)
+    nas.train(supernet, TASK, steps=4, batch_size=16, qat=True, lr=1e-2)
     assert len({float(step.detach()[0]) for step in supernet.steps.values()}) > 3
     assert same(supernet, supernet.serving(FLOATS))
     assert same(supernet, _unpack_supernet(_pack_supernet(supernet)))
     before = copy.deepcopy(supernet)
-    start_rounding(supernet, TASK)
+    start_qat(supernet, TASK)
     assert same(supernet, before)
 
 
@@ -223,7 +227,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("dies", [4, 10])
 def test_a_killed_training_ends_with_the_same_weights_and_steps(tmp_path, dies: int) -> None:
-    recipe = Recipe(steps=12, batch_size=32, checkpoint_every=3, rounding=True, ema=0.5)
+    recipe = Recipe(steps=12, batch_size=32, checkpoint_every=3, qat=True, ema=0.5)
     undisturbed, resumed = nas.Supernet(SPACE), nas.Supernet(SPACE, seed=99)
     expected = nas.train(undisturbed, TASK, recipe)
 
@@ -240,7 +244,7 @@ def test_a_killed_training_ends_with_the_same_weights_and_steps(tmp_path, dies: 
 @pytest.mark.parametrize("space", [FLOATS, FLOATS.quantized(schemes=["w8a8", "w16a16"])], ids=["floats", "8 bits"])
 def test_without_few_bits_there_is_nothing_to_learn(space: nas.SearchSpace) -> None:
     with pytest.raises(nas.UserError, match="no net of the space has weights or activations of fewer than 8 bits"):
-        nas.train(nas.Supernet(space), TASK, steps=2, rounding=True)
+        nas.train(nas.Supernet(space), TASK, steps=2, qat=True)
 
 
 @pytest.mark.slow
@@ -254,6 +258,6 @@ def test_weights_of_2_bits_gain() -> None:
     nets = [space.architecture({"width": w, "quantize.inp": "w2a8", "quantize.head": "w2a8"}) for w in (32, 64)]
     for rounds in (False, True):
         supernet = copy.deepcopy(first).serving(space)
-        nas.train(supernet, task, steps=300, lr=2e-3, rounding=rounds)
+        nas.train(supernet, task, steps=300, lr=2e-3, qat=rounds)
         found.append(np.mean([nas.evaluate_subnet(supernet, task, net) for net in nets]))
     assert found[1] > found[0] + 0.01

@@ -147,11 +147,11 @@ def test_what_was_chosen_is_stored_and_shipped(scheme):
     assert {part.scheme for part in found.parts.values()} != {Scheme.parse(scheme)}  # something else was better
     back = from_tensors(net_of(scheme), to_tensors(found))
     x = images(64, seed=2)
-    assert back.twin(x).equal(found.twin(x))
+    assert back.module(x).equal(found.module(x))
     assert {n: p.scheme for n, p in back.parts.items()} == {n: p.scheme for n, p in found.parts.items()}
     assert back.policy().keys() == found.policy().keys()
     if Scheme.parse(scheme).activations >= 8:
         content = quantized_onnx(found.floats(), x, found.integers())
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         (outputs,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        assert (torch.from_numpy(outputs) - found.twin(x)).abs().max() < 0.02 * found.twin(x).abs().max()
+        assert (torch.from_numpy(outputs) - found.module(x)).abs().max() < 0.02 * found.module(x).abs().max()

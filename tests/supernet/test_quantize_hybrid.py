@@ -61,7 +61,7 @@ def test_a_hybrid_net_keeps_its_accuracy_and_loses_less_than_by_min_max():
 
     def lost(scheme: str, settings: PostTraining) -> tuple[float, float]:
         """Share of the validation split, and the error of the answers."""
-        twins = [quantize(with_scheme(net, scheme), x, settings).twin for x in draws]
+        twins = [quantize(with_scheme(net, scheme), x, settings).module for x in draws]
         with torch.no_grad():
             errors = [float((t(task.validation.inputs) - answers).norm() / answers.norm()) for t in twins]
         return whole - float(np.mean([nas.evaluate(t, task) for t in twins])), float(np.mean(errors))

@@ -30,7 +30,7 @@ def inputs(seed: int, samples: int) -> Tensor:
 @torch.no_grad()
 def error(net: nn.Module, settings: PostTraining, x: Tensor) -> tuple[float, bool]:
     """On inputs that are new, and whether the norm was rewritten."""
-    twin = quantize(net, inputs(0, 32), settings).twin
+    twin = quantize(net, inputs(0, 32), settings).module
     return float((twin(x) - net(x)).norm() / net(x).norm()), not torch.equal(twin[0].weight, net[0].weight)  # type: ignore[index]
 
 
@@ -80,14 +80,14 @@ def test_a_convolution_takes_the_scales_of_its_input_channels(options: dict[str,
     net, x = on_maps("w8a4", **options)
     found: Any = quantize(net, x)
     assert found.parts["1"].folded
-    assert not torch.equal(found.twin[0].weight, net[0].weight)  # type: ignore[index]
-    shifts = not torch.allclose(found.twin[0].bias / found.twin[0].weight, net[0].bias / net[0].weight)  # type: ignore[index]
+    assert not torch.equal(found.module[0].weight, net[0].weight)  # type: ignore[index]
+    shifts = not torch.allclose(found.module[0].bias / found.module[0].weight, net[0].bias / net[0].weight)  # type: ignore[index]
     assert shifts == (options.get("padding") not in (1, "same") or "padding_mode" in options)
-    without = quantize(net, x, PostTraining(reparameterized=False)).twin
-    assert (found.twin(x) - net(x)).norm() < 0.9 * (without(x) - net(x)).norm()
+    without = quantize(net, x, PostTraining(reparameterized=False)).module
+    assert (found.module(x) - net(x)).norm() < 0.9 * (without(x) - net(x)).norm()
     monkeypatch.setattr(Affine, "__call__", lambda _, x: x)
     monkeypatch.setattr("nas.supernet.quantize.quantized.decoded", lambda _, weight: weight)
-    unrounded = quantize(net, x).twin
+    unrounded = quantize(net, x).module
     assert torch.allclose(unrounded(x), net(x), atol=1e-5 * float(net(x).abs().max()), rtol=0)
 
 
@@ -106,7 +106,7 @@ class Bare(nn.Module):
 
 def test_norms_over_something_else_are_left_alone() -> None:
     net = Bare()
-    assert torch.equal(quantize(net, inputs(0, 32)).twin.norm.weight, net.norm.weight)  # type: ignore[union-attr,arg-type]
+    assert torch.equal(quantize(net, inputs(0, 32)).module.norm.weight, net.norm.weight)  # type: ignore[union-attr,arg-type]
     plain, x = on_maps("w8a4", kernel_size=3)
     plain[0] = nn.BatchNorm2d(16, affine=False).eval()  # type: ignore[operator]
     assert not quantize(plain, x).parts["1"].folded

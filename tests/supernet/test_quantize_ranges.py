@@ -44,9 +44,9 @@ def test_what_half_precision_does_not_hold_is_named(net: nn.Module, x: Tensor, s
 
 
 def test_the_largest_number_is_held_and_bfloat16_holds_more() -> None:
-    assert nas.quantize(net_of("fp16", first=65504.0), inputs(0.01)).twin[0].weight.max() == 65504  # type: ignore[index]
+    assert nas.quantize(net_of("fp16", first=65504.0), inputs(0.01)).module[0].weight.max() == 65504  # type: ignore[index]
     net = net_of("bf16", weight=1e30)
-    assert nas.quantize(net, inputs()).twin(inputs()).isfinite().all()
+    assert nas.quantize(net, inputs()).module(inputs()).isfinite().all()
 
 
 def test_a_file_does_not_hold_infinity_for_a_weight() -> None:

@@ -91,23 +91,23 @@ def test_a_softmax_of_a_custom_module_is_rounded_once(how):
     found = quantize(net, x, PostTraining(softmax=how))
     assert list(found.softmax) == [""]
     assert found.policy()[""]["softmax"].startswith("4 bits")
-    round_softmax(found.twin.softmax, lambda outputs: seen.append(outputs) or found.softmax[""](outputs))
-    y = found.twin(x)
-    let_softmax(found.twin.softmax)
-    assert torch.equal(y, found.twin(x))  # the innermost acts, and alone
+    round_softmax(found.module.softmax, lambda outputs: seen.append(outputs) or found.softmax[""](outputs))
+    y = found.module(x)
+    let_softmax(found.module.softmax)
+    assert torch.equal(y, found.module(x))  # the innermost acts, and alone
     assert len(found.softmax[""](seen[0]).unique()) <= 16
     assert len(y.unique()) > 16
-    for copied in (copy.deepcopy(found.twin), pickle.loads(pickle.dumps(found.twin))):
+    for copied in (copy.deepcopy(found.module), pickle.loads(pickle.dumps(found.module))):
         assert torch.equal(copied(x), y)
     unrounded = quantize(net, x, PostTraining(softmax="none"))
     assert not unrounded.softmax
-    assert not torch.equal(unrounded.twin(x), y)
+    assert not torch.equal(unrounded.module(x), y)
     assert torch.equal(found.floats()(x), unrounded.floats()(x))
 
 
 def test_a_failing_forward_leaves_no_rounding_behind():
     torch.manual_seed(0)
-    twin = quantize(few(Own(), "w4a4"), normal(8, 6, 16), PostTraining(softmax="uniform")).twin
+    twin = quantize(few(Own(), "w4a4"), normal(8, 6, 16), PostTraining(softmax="uniform")).module
     with pytest.raises(RuntimeError):
         twin(normal(2, 6, 15))
     p = normal(2, 3, 4).softmax(-1)
@@ -128,7 +128,7 @@ def test_where_softmax_outputs_are_rounded():
 @pytest.mark.parametrize("scheme", ["w8a8", "w4a8", "w4a16", "w16a16"])
 def test_nets_that_runtimes_have_kernels_for_stay_as_they_were(scheme):
     x = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    twins = [quantize(vit(scheme), x, PostTraining(compensated=0, softmax=how)).twin for how in ("best", "none")]
+    twins = [quantize(vit(scheme), x, PostTraining(compensated=0, softmax=how)).module for how in ("best", "none")]
     assert torch.equal(*[twin(x) for twin in twins])
     assert not any(m._forward_hooks for twin in twins for m in twin.modules())
     assert "quantize.softmax" not in to_tensors(quantize(vit(scheme), x))
@@ -140,12 +140,12 @@ def test_stored_softmax_scales_give_the_same_twin_to_the_bit(settings):
     found = quantize(vit("w6a4", "w5a3"), x, settings)
     tensors = to_tensors(found)
     again = from_tensors(vit("w6a4", "w5a3"), tensors)
-    assert torch.equal(again.twin(x), found.twin(x))
+    assert torch.equal(again.module(x), found.module(x))
     assert {n: type(q) for n, q in again.softmax.items()} == {n: type(q) for n, q in found.softmax.items()}
     assert settings.per_channel is False or len(save(tensors)) == packed_bytes(vit("w6a4", "w5a3"))
     older = from_tensors(vit("w6a4", "w5a3"), {n: t for n, t in tensors.items() if n != "quantize.softmax"})
     assert not older.softmax
-    assert torch.equal(older.twin(x), again.twin(x)) != bool(found.softmax)
+    assert torch.equal(older.module(x), again.module(x)) != bool(found.softmax)
     with pytest.raises(nas.UserError, match="do not fit"):
         from_tensors(vit("w6a4", "w5a3"), tensors | {"quantize.softmax": torch.zeros(1, 2)})
 
@@ -158,7 +158,7 @@ def test_a_bundle_of_few_bits_computes_what_was_evaluated(tmp_path):
     assert found.softmax
     nas.export(found, task.example, tmp_path, ("safetensors",))
     save_bundle(tmp_path, space.largest, {}, {})
-    assert torch.equal(nas.load(tmp_path, space)(task.test.inputs[:64]), found.twin(task.test.inputs[:64]))
+    assert torch.equal(nas.load(tmp_path, space)(task.test.inputs[:64]), found.module(task.test.inputs[:64]))
 
 
 def test_a_causal_net_with_a_mask_of_its_own():

@@ -49,30 +49,30 @@ def test_the_twin_is_near_the_net_and_has_as_many_values_as_its_bits_allow(schem
     found = quantize(net, images(32))
     assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
     bits = Scheme.parse(scheme)
-    assert error(net, found.twin) < {16: 0.005, 8: 0.05, 6: 0.2, 4: 0.9}[min(bits.weights, bits.activations)]
+    assert error(net, found.module) < {16: 0.005, 8: 0.05, 6: 0.2, 4: 0.9}[min(bits.weights, bits.activations)]
     assert found.parts.keys() == policy_of(net).keys()
     seen = {}
     for name, part in found.parts.items():
-        module = found.twin.get_submodule(name)
+        module = found.module.get_submodule(name)
         if bits.weights < 16:
             codes = part.codes.int()
             assert -codes.min() <= 2 ** (bits.weights - 1) > codes.max()
             assert max(len(row.unique()) for row in codes.flatten(1)) <= 2**bits.weights
         module.register_forward_hook(lambda _, given, __, name=name: seen.update({name: given[0]}))
-    found.twin(images(4, seed=2))
+    found.module(images(4, seed=2))
     for x in seen.values():
         assert bits.activations == 16 or len(x.unique()) <= 2**bits.activations
 
 
 def test_more_bits_are_nearer():
-    errors = [error(net_of(s), quantize(net_of(s), images(32)).twin) for s in ("w4a4", "w6a6", "w8a8", "w16a16")]
+    errors = [error(net_of(s), quantize(net_of(s), images(32)).module) for s in ("w4a4", "w6a6", "w8a8", "w16a16")]
     assert errors == sorted(errors, reverse=True)
 
 
 @pytest.mark.parametrize("scheme", ["w4a4", "w4a8", "w6a6", "w4a16"])
 def test_what_is_learnt_from_data_beats_min_max_of_whole_tensors(scheme):
     nets = [net_of(scheme, seed=seed) for seed in range(3)]
-    ours, plain = ([error(n, quantize(n, images(32), s).twin) for n in nets] for s in (PostTraining(), PLAIN))
+    ours, plain = ([error(n, quantize(n, images(32), s).module) for n in nets] for s in (PostTraining(), PLAIN))
     assert np.mean(ours) < 0.9 * np.mean(plain)
 
 
@@ -88,13 +88,13 @@ def outliers():
 
 def test_norms_are_rewritten_where_channels_differ_by_much(monkeypatch):
     net, x = outliers()
-    rewritten = quantize(net, x).twin
+    rewritten = quantize(net, x).module
     assert not torch.equal(rewritten[0].weight, net[0].weight)
-    one_scale = quantize(net, x, PostTraining(reparameterized=False)).twin
+    one_scale = quantize(net, x, PostTraining(reparameterized=False)).module
     assert torch.equal(one_scale[0].weight, net[0].weight)
     assert error(net, rewritten, x) < 0.7 * error(net, one_scale, x)
     monkeypatch.setattr(norms, "GAIN", 0.0)
-    assert torch.equal(quantize(net, x).twin(x), one_scale(x))
+    assert torch.equal(quantize(net, x).module(x), one_scale(x))
 
 
 class Residual(nn.Module):
@@ -115,7 +115,7 @@ def test_a_norm_that_something_else_reads_stays_as_it_is():
     net = Residual()
     net.fc.quantization = Scheme.parse("w8a4")
     x = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
-    twin = quantize(net, x).twin
+    twin = quantize(net, x).module
     assert torch.equal(twin.norm.weight, net.norm.weight)
     assert error(net, twin, x) < 0.5
 
@@ -169,7 +169,7 @@ def test_stored_tensors_give_the_same_twin_to_the_bit_and_are_as_small_as_their_
     again = from_tensors(net_of(*SCHEMES), tensors)
     x = images(seed=4)
     with torch.no_grad():
-        assert torch.equal(again.twin(x), found.twin(x))
+        assert torch.equal(again.module(x), found.module(x))
     with pytest.raises(nas.UserError, match="do not fit the quantized net"):
         from_tensors(net_of(*SCHEMES), {n: t for n, t in tensors.items() if not n.startswith("stem")})
     sizes = {scheme: len(save(stored(quantize(net_of(scheme), images(8))))) for scheme in ("w16a16", "w8a8", "w4a16")}
@@ -181,7 +181,7 @@ def test_a_quantized_net_is_exported_loaded_and_run_as_its_twin(tmp_path):
     files = nas.export(found, images(2), tmp_path, ("safetensors", "onnx", "onnx-fixed"))
     x = images(256, seed=5)
     with torch.no_grad():
-        expected = found.twin(x).numpy()
+        expected = found.module(x).numpy()
     session = onnxruntime.InferenceSession(files["onnx"])
     (outputs,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     assert np.abs(outputs - expected).max() < 0.1 * np.abs(expected).max()

@@ -18,12 +18,12 @@ class Net(nn.Module):
         super().__init__()
         self.inner, self.norm, self.outer = nn.Linear(8, width), nn.BatchNorm1d(width), nn.Linear(width, 8)
         self.head = nn.Linear(8, 3)
-        self.twin = self.head
+        self.module = self.head
         self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
         self.register_buffer("drawn", torch.randn(4))
 
     def forward(self, x):
-        return self.twin(self.outer(self.norm(self.inner(x)).relu())) + self.mask[0] + self.drawn.sum()
+        return self.module(self.outer(self.norm(self.inner(x)).relu())) + self.mask[0] + self.drawn.sum()
 
 
 def function(trial):
@@ -129,7 +129,7 @@ def test_a_flipped_bit_anywhere_is_found(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"null", bytes(99)])
 def test_other_content_is_refused(tmp_path, content):
     (tmp_path / NAME).write_bytes(content)
-    with pytest.raises(nas.UserError, match="is no safetensors file"):
+    with pytest.raises(nas.UserError, match="is not a safetensors file"):
         nas.Supernet.load(tmp_path, SPACE)
 
 
@@ -142,7 +142,7 @@ def test_what_is_missing_foreign_or_not_finite_is_refused(tmp_path):
     with pytest.raises(nas.UserError, match="checksum"):
         nas.Supernet.load(tmp_path, SPACE)
     save_file(load_file(path), path)
-    with pytest.raises(nas.UserError, match=r"no file of `Supernet\.save`"):
+    with pytest.raises(nas.UserError, match=r"not a file of `Supernet\.save`"):
         nas.Supernet.load(tmp_path, SPACE)
     path.unlink()
     supernet.store.head.weight.data[0, 0] = torch.nan

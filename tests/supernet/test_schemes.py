@@ -79,7 +79,7 @@ def run(content: bytes, x: Tensor, optimized: Path | None = None) -> np.ndarray:
 
 def outputs(net: Quantized, x: Tensor) -> np.ndarray:
     with torch.no_grad():
-        return np.asarray(net.twin(x).numpy())
+        return np.asarray(net.module(x).numpy())
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -41,7 +41,7 @@ def held(found):
 def weights_are_equal(net, found):
     parts = {n: net.get_submodule(n).weight for n, p in found.parts.items() if p.codes is not None}
     assert all(type(w.data) not in (torch.Tensor, nn.Parameter) for w in parts.values())
-    return all(torch.equal(w.dequantize(), found.twin.get_submodule(n).weight) for n, w in parts.items())
+    return all(torch.equal(w.dequantize(), found.module.get_submodule(n).weight) for n, w in parts.items())
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ def test_codes_of_weights_alone_give_the_twin_to_the_bit(scheme):
     found, x = quantized(scheme), images(64, seed=1)
     net = held(found)
     assert weights_are_equal(net, found)
-    assert net(x).equal(found.twin(x))
+    assert net(x).equal(found.module(x))
 
 
 @torch.no_grad()
@@ -61,10 +61,10 @@ def test_integers_are_multiplied_at_the_scales_that_were_calibrated(scheme, sett
     found, x = quantized(scheme, settings=settings), images(1000, seed=1)
     net = held(found)
     assert weights_are_equal(net, found)
-    ours, theirs = found.twin(x), net(x)
+    ours, theirs = found.module(x), net(x)
     assert (ours - theirs).abs().max() < 0.01 * ours.abs().max()
     assert (ours.argmax(1) == theirs.argmax(1)).float().mean() >= 0.995
-    assert (found.twin(100 * x) - net(100 * x)).abs().max() < 0.01 * ours.abs().max()  # clipped alike: static ranges
+    assert (found.module(100 * x) - net(100 * x)).abs().max() < 0.01 * ours.abs().max()  # clipped alike: static ranges
 
 
 @torch.no_grad()
@@ -74,8 +74,8 @@ def test_tables_have_codes_too():
     found = quantized("w4a16", "w8a8", net=net, inputs=x)
     kept = held(found)
     assert weights_are_equal(kept, found)
-    assert kept[0](x).equal(found.twin[0](x))
-    assert torch.allclose(kept(x), found.twin(x), atol=1e-5)
+    assert kept[0](x).equal(found.module[0](x))
+    assert torch.allclose(kept(x), found.module(x), atol=1e-5)
 
 
 @torch.no_grad()
@@ -86,11 +86,11 @@ def test_what_torchao_cannot_hold_stays_floats_and_is_named():
     found = quantized("w8a16", net=net, inputs=x)
     with pytest.warns(UserWarning, match="cannot hold the codes of 0: these stay decoded floats"):
         kept = nas.with_kernels(found, "torchao")
-    assert kept(x).equal(found.twin(x))
+    assert kept(x).equal(found.module(x))
     found = quantized("fp8", net=net, inputs=x)
     with pytest.warns(UserWarning, match="cannot hold the codes of 0, 2: these stay decoded floats"):
         kept = nas.with_kernels(found, "torchao")
-    assert kept(x).equal(found.twin(x))
+    assert kept(x).equal(found.module(x))
 
 
 def small(trial):
@@ -104,7 +104,7 @@ def test_a_bundle_is_loaded_into_these_kernels(tmp_path):
     found = quantize(space.build(architecture).eval(), images(32))
     nas.export(found, images(1), tmp_path, ["safetensors"])
     save_bundle(tmp_path, Architecture(architecture), {}, {})
-    assert nas.load(tmp_path, space)(images(9)).equal(found.twin(images(9)))
+    assert nas.load(tmp_path, space)(images(9)).equal(found.module(images(9)))
     kept, expected = held(found), nas.load(tmp_path, space, kernels="torchao")
     assert kept(images(9)).equal(expected(images(9)))
 

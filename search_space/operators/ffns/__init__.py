@@ -1,1 +1,1 @@
-"""Feed-forward networks: channels of one token exchange information. Every file here is found by itself."""
+"""Feed-forward networks: channels of one token exchange information. Every file here is registered automatically."""

@@ -1,1 +1,1 @@
-"""Mixers: tokens exchange information. Every file here is found by itself."""
+"""Mixers: tokens exchange information. Every file here is registered automatically."""

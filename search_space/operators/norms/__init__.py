@@ -1,1 +1,1 @@
-"""Normalisations. Every file here is found by itself."""
+"""Normalisations. Every file here is registered automatically."""

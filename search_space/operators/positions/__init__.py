@@ -1,1 +1,1 @@
-"""Positions: what tells tokens apart by place. Every file here is found by itself."""
+"""Positions: what tells tokens apart by place. Every file here is registered automatically."""

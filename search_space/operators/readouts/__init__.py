@@ -1,1 +1,1 @@
-"""Readouts: tokens to the answer. Every file here is found by itself."""
+"""Readouts: tokens to the answer. Every file here is registered automatically."""

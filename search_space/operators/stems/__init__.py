@@ -1,1 +1,1 @@
-"""Stems: raw input to tokens. Every file here is found by itself."""
+"""Stems: raw input to tokens. Every file here is registered automatically."""
