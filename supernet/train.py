@@ -3,10 +3,13 @@
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UserError
 from ..lock import locked
+from ..search_space.inputs import arguments
 from ..tasks import Task
 from .compute import compute_device
 from .recipe import Recipe, make_recipe
@@ -63,6 +66,7 @@ def train_in(
     workers: int = 1,
 ) -> History:
     """`train` for a caller that holds the lock of `folder`."""
+    check_call(supernet, task)
     if workers > 1:
         return _together(folder, supernet, task, recipe, progress, workers)
     trainer = Trainer(supernet, task, recipe, folder / CHECKPOINTS if folder else None)
@@ -73,6 +77,24 @@ def train_in(
             progress(trainer.step, recipe.steps, row)
     trainer.finish()
     return trainer.history
+
+
+def check_call(supernet: Supernet, task: Task) -> None:
+    """Errors: no task; inputs that the forward of the largest net does not take."""
+    if not isinstance(task, Task):
+        raise UserError(
+            f"task must be a nas.Task, got {type(task).__name__}; make one: nas.Task.of(train=..., validation=...)"
+        )
+    args, keywords = arguments(task.example)
+    taken = signature(supernet.space.skeleton(supernet.space.largest).forward)
+    try:
+        taken.bind(*args, **keywords)
+    except TypeError as error:
+        given = [*(f"argument {i + 1}" for i in range(len(args))), *keywords]
+        raise UserError(
+            f"a batch gives the net {', '.join(given)}, which its forward{taken} does not take ({error}); say in the "
+            "task inputs='image' (its one argument), several parts, or keywords: inputs={'x': 'image'}"
+        ) from None
 
 
 def _together(

@@ -116,7 +116,8 @@ def class_axis(outputs: Tensor, targets: Any, loss: object = None) -> int | None
 class Agreement:
     """How far predictions agree with a reference, over batches.
 
-    Of classes the share of equal answers; of other values the coefficient of determination, 1 where they are equal.
+    Of classes the share of equal answers; of other values the coefficient of determination (R squared), 1 where they
+    are equal and 0 where the mean of the reference is as near.
     """
 
     answers: int = 0
@@ -142,7 +143,7 @@ class Agreement:
         if self.answers:
             return self.equal / self.answers
         spread = self.total_squares - self.total**2 / self.values if self.values else 0.0
-        return 1.0 - self.squared_error / spread if spread > 0 else float(self.squared_error == 0)
+        return max(0.0, 1.0 - self.squared_error / spread) if spread > 0 else float(self.squared_error == 0)
 
 
 def all_finite(prediction: Any) -> bool:

@@ -354,6 +354,15 @@ def test_what_is_no_task_is_refused_in_one_sentence(changes, sentence):
         of_rows(**changes)
 
 
+def test_inputs_that_a_net_does_not_take_are_named_before_the_first_step():
+    space = nas.SearchSpace(two_inputs)
+    task = of_rows(inputs=None, train={"x": X, "image": Y, "target": TARGET})
+    with pytest.raises(UserError, match=r"gives the net x, image, which its forward\(x: .* does not take .* inputs="):
+        nas.train(nas.Supernet(space), task, steps=1)
+    with pytest.raises(UserError, match=r"task must be a nas\.Task, got DataLoader; make one: nas\.Task\.of"):
+        nas.train(nas.Supernet(space), DataLoader(TensorDataset(X, TARGET)), steps=1)
+
+
 def test_a_loss_or_metric_that_is_no_number_is_refused():
     space = nas.SearchSpace(mlp)
     task = nas.Task.of((X, TARGET), (X, TARGET), loss=nn.MSELoss(reduction="none"), metric="mse")
