@@ -110,8 +110,8 @@ class Device(Frozen):
     def latency(self, cost: "Net", example: "Example" = None) -> Estimate:
         """Latency of a traced cost, or of a module on an example input; beyond `validity` a tier lower.
 
-        Errors: an operator that the device cannot run; a device of which only throughput is known; a profile that does
-        not even order nets.
+        Errors: an operator that the device cannot run; a device that is profiled by throughput only; a profile that
+        does not order nets.
         """
         if self.batch_mode == "throughput":
             raise UserError(
@@ -130,7 +130,7 @@ class Device(Frozen):
     def p95(self, cost: "Net", example: "Example" = None, *, time: Estimate | None = None) -> Estimate:
         """The 95th percentile of single calls: `value` is its expected value, the others its 90 % interval.
 
-        time: the latency, where more is known of it than `latency` says. Errors: those of `latency`; no percentiles
+        time: the latency, if there is a better estimate than `latency`. Errors: those of `latency`; no percentiles
         were measured.
         """
         if self.p95_model is None:
@@ -144,8 +144,8 @@ class Device(Frozen):
     def energy(self, cost: "Net", example: "Example" = None, *, time: Estimate | None = None) -> Estimate:
         """Energy of one call: from measured energies, else from the latency and the rated power.
 
-        time: the latency, where more is known of it than `latency` says. Errors: those of `latency`; neither energies
-        nor the power are known.
+        time: the latency, if there is a better estimate than `latency`. Errors: those of `latency`; the profile states
+        neither energies nor the power.
         """
         traced = self._traced(cost, example)
         if self.energy_model is not None:

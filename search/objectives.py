@@ -46,9 +46,12 @@ class Objective:
 
 
 def minimize(function: Function, *, batched: bool = False, key: str | None = None, repeats: int = 1) -> Objective:
-    """Smaller is better. `batched`: the function takes a list of architectures and returns as many numbers.
+    """An objective to minimize.
 
-    key, repeats: see `Objective`.
+    function: takes an architecture and returns a number; NaN or infinity says that the architecture failed.
+    batched: the function takes a list of n architectures and returns n numbers.
+    key: names what is measured, of which weights, on which data: studies of one storage share the values of a key.
+    repeats: how often a noisy function is called for each architecture; the value is the mean.
 
     >>> latency = nas.minimize(lambda a: device.latency(cost(a)).high)
     """
@@ -56,9 +59,7 @@ def minimize(function: Function, *, batched: bool = False, key: str | None = Non
 
 
 def maximize(function: Function, *, batched: bool = False, key: str | None = None, repeats: int = 1) -> Objective:
-    """Larger is better. `batched`: the function takes a list of architectures and returns as many numbers.
-
-    key, repeats: see `Objective`.
+    """An objective to maximize; the arguments are those of `minimize`.
 
     >>> quality = nas.maximize(lambda a: nas.evaluate_subnet(supernet, task, a))
     """
@@ -67,7 +68,11 @@ def maximize(function: Function, *, batched: bool = False, key: str | None = Non
 
 @dataclass(frozen=True)
 class Constraint:
-    """Bounds, inclusive, on the objective of that name; or on `function`, which is then evaluated beside it.
+    """Inclusive bounds that an architecture must keep.
+
+    name: of the objective that is bounded; or of the column for the values of `function`, which takes an architecture.
+    upper, lower: at least one of them. batched: as of `minimize`.
+    Errors: no bound, or one that is not finite.
 
     >>> small = nas.Constraint("params", upper=10_000, function=lambda a: cost(a).params)
     """

@@ -30,8 +30,9 @@ def ranks(points: ArrayLike) -> NDArray[np.int64]:
 
 
 def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
-    """Volume that the points dominate up to `reference`; a point that does not beat it everywhere adds nothing.
+    """The volume that `points` (n, m) dominate up to `reference` (m,); all m objectives are minimized.
 
+    A point that does not beat the reference in every objective adds nothing.
     Exact: dimension sweep of Fonseca, Paquete and Lopez-Ibanez (2006), by the moocore library.
 
     >>> nas.hypervolume([(0, 1), (1, 0)], reference=(2, 2))

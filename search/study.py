@@ -25,10 +25,9 @@ from .storage import Store, open_store, quiet
 
 
 class Study:
-    """All that a search has evaluated so far, in the order of asking. Numbers have the user's own signs and units.
+    """All evaluations of a search, in the order in which the algorithm asked for them; signs and units are the user's.
 
-    seen: what was evaluated before, in that order. dropped: how many evaluations had changed in the storage since they
-    were stored, and were made again. read: the architectures whose evaluations are those of the storage.
+    `nas.search` returns it: `trials()` and `front()` are tables, `best()` and `knee()` rows of them.
 
     >>> study = nas.search(space, {"params": nas.minimize(lambda a: cost(a).params)}, evaluations=4)
     >>> study.architecture(study.best("params")) == space.smallest

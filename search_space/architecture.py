@@ -49,7 +49,7 @@ class Architecture(Mapping[str, GeneValue]):
         return f"Architecture({self.id}: {self._key})"
 
     def select(self, names: Sequence[str], missing: object) -> list[object]:
-        """The values of those genes, `missing` where it has no such gene: one by one takes ten times as long."""
+        """The values of these genes, in order; `missing` stands for a gene that the architecture does not have."""
         genes = self._genes
         return [genes.get(name, missing) for name in names]
 

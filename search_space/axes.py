@@ -40,7 +40,7 @@ class Axis:
 
 
 def axes_of(space: Probed) -> list[Axis]:
-    """All shared axes of the space: for each nested gene, the dimensions that it moves, grouped by their sizes.
+    """The shared axes of the space: for each nested gene, the dimensions of parameters that it moves, grouped by size.
 
     >>> sorted({axis.gene for axis in nas.axes_of(space)})
     ['hidden', 'width']

@@ -53,7 +53,7 @@ class GeneSpace:
 
     @property
     def conditions(self) -> Conditions:
-        """When a gene exists (see `conditions.Conditions`); empty where only running the space function tells."""
+        """When a gene exists (see `conditions.Conditions`); empty where only running the space function shows it."""
         return self._conditions
 
     @property
@@ -79,7 +79,7 @@ class GeneSpace:
     def architecture(self, choices: Mapping[str, GeneValue]) -> Architecture:
         """The canonical architecture of `choices`: genes that do not exist under them are dropped.
 
-        Errors: a gene that the space does not know, an option that the gene does not have, a missing gene, a violated
+        Errors: a gene that the space does not have, an option that the gene does not have, a missing gene, a violated
         requirement.
         """
         for name in choices:

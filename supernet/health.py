@@ -50,9 +50,11 @@ def check_health(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> Health:
-    """Compare `nets` architectures, spread evenly over size, with the same ones trained alone for `steps` steps.
+    """Whether shared weights rank nets as training each of them alone does.
 
-    recipe: the supernet's, whose rate, batch size and decay the nets alone are trained with.
+    `nets` architectures, spread evenly over size, are evaluated with their inherited weights and after a training of
+    `steps` steps of their own. The result has a table with a row for each, and Kendall's rank correlation.
+    recipe: of the supernet; the nets are trained with its learning rate, batch size and weight decay.
 
     >>> health = nas.check_health(supernet, task, nets=3, steps=2)
     """

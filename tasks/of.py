@@ -57,9 +57,9 @@ def task_of(
         other values, as the targets are.
     metric: a name ("accuracy", "mse", "mae"), a torchmetrics object (updated batch by batch), a function of all
         predictions and targets, or a pair (name, one of these). None: the loss.
-    better: whether the metric is to be made large ("max") or small ("min"). None: what the metric says of itself.
+    better: whether the metric is to be made large ("max") or small ("min"). None: the metric's own direction.
     outputs, labels, terms, distillation, space, batch_size: see `Task`.
-    Errors: data in no form that is known; parts that a batch does not have; a metric that is none.
+    Errors: data in an unsupported form; parts that a batch does not have; a metric that is neither name nor function.
 
     >>> task = nas.Task.of(train=(x, y), validation=(xv, yv), loss=nn.MSELoss(), metric="mse")
     """

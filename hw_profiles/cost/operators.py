@@ -103,7 +103,9 @@ class Total:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one forward pass does, kernel by kernel, in the order of execution.
+    """The operators of one forward pass, in the order of execution, with their FLOPs (2 x multiply-adds) and bytes.
+
+    `flops` and `bytes` are the sums, `params` counts tied parameters once, `table()` has a row for each operator.
 
     >>> cost = nas.trace_cost(net, task.example)
     >>> print(f"{cost.flops / 1e3:.1f} thousand FLOPs, {cost.params} parameters, {len(cost.operators)} kernels")

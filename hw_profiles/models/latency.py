@@ -95,13 +95,15 @@ class LatencyModel:
         tier: Tier = "B",
         noise: float = 0.0,
     ) -> "LatencyModel":
-        """A model of the latencies of known nets; from none at all, the datasheet's.
+        """A model fitted to the latencies of n nets; with none, the model of the datasheet.
 
-        costs: as the runtime runs them (`device.as_run(cost)`), or as traced if `predict` gets them so, too. device:
-        gives prior and precision; None: a prior that knows nothing and the first cost's precision. groups: one label
-        for each net (its family): error and interval are then those of groups left out. form: `auto` starts from
-        `rates` and takes another where it is clearly better on nets left out. like: a profiled device to start from,
-        where that is clearly better than the datasheet (`transfer`). noise: repeat noise, a share.
+        costs: of n nets, as the runtime runs them (`device.as_run(cost)`), or as traced if `predict` gets them so, too.
+        latencies_ms: n numbers above zero.
+        device: gives prior and precision; None: a wide prior and the precision of the first cost.
+        groups: n labels (families of nets): error and interval are then those of groups left out.
+        form: `auto` starts from `rates` and takes another where it is clearly better on nets left out.
+        like: a profiled device to start from, where that is clearly better than the datasheet (`transfer`).
+        noise: repeat noise, a share.
         Errors: lengths that differ; latencies that are not positive.
         """
         _check(costs, latencies_ms, groups, form)

@@ -22,11 +22,14 @@ class PostTraining:
 
     activations, weights: observers (`observers.OBSERVERS`) of fewer than 6 and 8 bits; others have the whole range.
     compensated: weights of so many bits or fewer are rounded so that they make up for each other's errors (GPTQ);
-    others to the nearest. reparameterized: the outputs of norms may have a scale for each channel, which costs nothing
-    when the net runs (RepQ-ViT); they have it where the layers behind gain by it. per_channel: a scale for each row of
-    a weight (or each group); else one for all of it. softmax: its outputs beside activations of fewer than 8 bits, as
-    powers of sqrt(2) (RepQ-ViT), in even steps, whichever errs less, or as floats. choose: take for each part
-    one scale or several, a zero in the middle or not, by the error that the loss feels (Q-HyViT); some seconds.
+        others to the nearest.
+    reparameterized: the outputs of norms may have a scale for each channel, which costs nothing when the net runs
+        (RepQ-ViT); they have it where the layers behind gain by it.
+    per_channel: a scale for each row of a weight (or each group); else one for all of it.
+    softmax: its outputs beside activations of fewer than 8 bits, as powers of sqrt(2) (RepQ-ViT), in even steps,
+        whichever errs less, or as floats.
+    choose: take for each part one scale or several, a zero in the middle or not, by the error that the loss feels
+        (Q-HyViT); some seconds.
 
     >>> settings = nas.PostTraining(choose=True)  # granularity and symmetry of each part by its error
     """
