@@ -145,12 +145,12 @@ class Limit:
 
 def number_text(value: float) -> str:
     """Three digits, or all before the point."""
-    return f"{value:.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.3g}"
+    return f"{value:.0f}" if 999.5 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def count_text(value: float, unit: str = "") -> str:
     """1234567 as 1.23 M."""
     for name, scale in reversed(COUNTS.items()):
-        if value >= scale:
+        if value >= 0.9995 * scale:  # 999,700 is 1 M, as three digits round it
             return f"{value / scale:.3g} {name}{unit}".rstrip()
     return f"{value:.3g} {unit}".rstrip()
