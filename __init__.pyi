@@ -12,6 +12,8 @@ from .hw_profiles import load_device as load_device
 from .hw_profiles import trace_cost as trace_cost
 from .hw_profiles.measuring.profile import profile as profile
 from .search.algorithms import algorithms as algorithms
+from .search.answer import Answer as Answer
+from .search.find import find as find
 from .search.objectives import Constraint as Constraint
 from .search.objectives import maximize as maximize
 from .search.objectives import minimize as minimize

@@ -1,6 +1,7 @@
 """What all commands share: the app, the console and the options and steps that several of them have."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,36 +88,18 @@ def hushed(quiet: bool) -> Iterator[None]:
         console.quiet = before
 
 
-@contextmanager
-def alone(prepare: Callable[[], Any], run_of: Callable[[Any], Any] = lambda run: run) -> Iterator[Any]:
-    """What `prepare` makes; no other process writes into the folder of its run while the block runs.
-
-    It is prepared before anything is written, and again if another process has changed the folder meanwhile.
-    """
-    from ..lock import locked
-
-    prepared = prepare()
-    run = run_of(prepared)
-    existed = run.exists()
-    with locked(run.folder, remark) as waited:
-        yield prepare() if waited or run.exists() != existed else prepared
-
-
 def remark(sentence: str) -> None:
     """Print a sentence that is no part of the command's output, on the error stream."""
     Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
-def trained(run: Any, device: str, workers: int = 1) -> Any:
-    """The run's supernet; it is trained first where that has not been done."""
-    if run.is_trained():
-        return run.supernet(device)
-    from ..tasks.python_task import shown
-    from .live import Display
+class _Printed(logging.Handler):
+    """Prints what is logged of runs: warnings on the error stream, all else as a part of the command's output."""
 
-    say(f"Training the supernet of {shown(run.task_name)} once, kept in {run.folder}")
-    with Display(console) as progress:
-        supernet = run.train(progress.at("Training"), device, workers)
-    for event in run.history().events:
-        say(str(event), "Note:")
-    return supernet
+    def emit(self, record: logging.LogRecord) -> None:
+        (remark if record.levelno >= logging.WARNING else say)(record.getMessage())
+
+
+RUNS = logging.getLogger("nas.run")
+RUNS.setLevel(logging.INFO)
+RUNS.addHandler(_Printed())

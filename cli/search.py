@@ -1,8 +1,6 @@
 """`nas search`: the main job."""
 
 import sys
-from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,19 +15,16 @@ from .common import (
     StepsOption,
     TaskOption,
     TrustOption,
-    alone,
     app,
     check_words,
     console,
     hushed,
     say,
-    stated,
-    trained,
     trusting,
 )
 
 if TYPE_CHECKING:
-    from ..search.job import Found
+    from ..search.answer import Answer
 
 
 @app.command()
@@ -98,8 +93,7 @@ def search(
     `nas search --target jetson-orin --objective energy_mj --max-energy 20mJ --max-size 4MiB`
     """
     from ..hw_profiles import load_device
-    from ..hw_profiles.policies import policies_for
-    from ..search.algorithms import check_algorithm, load_algorithm
+    from ..search.algorithms import check_algorithm
     from ..search.costs import cost_named
     from ..search.units import parse_limits
     from ..search_space.quantization import Quantization
@@ -122,67 +116,55 @@ def search(
     if quantize is not None:
         Quantization.parse(quantize)  # checks the words; `policies_for` checks what the devices run
     devices = [load_device(name) for name in targets]
-    policies = None if quantize is None else policies_for(quantize, devices)
 
     # What follows imports torch; wrong words have been refused by now.
-    from ..search.job import Job
-    from ..search.question import Question
-    from ..search.reporting import journal
-    from ..search.run_folder import Run, prepare_run
-    from ..supernet.cluster import check_workers
+    from ..search.find import find
     from .live import Display
 
-    load_algorithm(algorithm)
-    check_workers(workers, ray)
     trusting(trust, run)
-
-    def prepared() -> tuple[Run, Job]:
-        """Errors are raised here: before anything is written, and before the minutes of training."""
-        chosen_run = prepare_run(run, task, space, stated(steps=steps))
-        job = Job(
-            chosen_run if policies is None else chosen_run.quantized(policies),
-            tuple(devices),
-            Question(tuple(dict.fromkeys(objective or [])), evaluations, algorithm, seed, workers, ray),
-            tuple(limits),
+    with hushed(quiet or as_json), Display(console) as progress:
+        answers = find(
+            space,
+            task,
+            targets=devices,
+            limits=limits,
+            objectives=objective or (),
+            quantize=quantize,
             each=each,
             batch=batch,
+            steps=steps,
+            device=device,
+            evaluations=evaluations,
+            algorithm=algorithm,
+            seed=seed,
+            workers=workers,
+            ray=ray,
             baselines=baselines,
-            command="nas " + " ".join(sys.argv[1:]),
+            run=run or "auto",
+            progress=progress,
+            title="nas " + " ".join(sys.argv[1:]),
         )
-        job.check()
-        return chosen_run, job
-
-    with (
-        alone(prepared, itemgetter(0)) as (chosen_run, job),
-        hushed(quiet or as_json),
-        journal.journal(chosen_run.folder, job.command),
-    ):
-        supernet = trained(chosen_run, device)
-        with Display(console) as progress:
-            found = job.answers(supernet if policies is None else supernet.serving(job.run.space), progress)
-    _print(found, chosen_run.folder, quiet, as_json)
+    _print(list(answers.values()) if isinstance(answers, dict) else [answers], quiet, as_json)
 
 
-def _print(found: "list[Found]", folder: Path, quiet: bool, as_json: bool) -> None:
-    from ..search.reporting import answer_json
+def _print(answers: "list[Answer]", quiet: bool, as_json: bool) -> None:
+    from ..search.reporting.answer_json import answer_json, text_of
     from . import tables
 
     if as_json:
-        answers = [answer_json.answer_json(one.answer, one.analysis, one.facts, one.folder, folder) for one in found]
-        typer.echo(answer_json.text_of(answers[0] if len(answers) == 1 else {"answers": answers}))
-        return
-    for one in found:
-        answer, findings = one.answer, one.analysis
-        if quiet:
-            typer.echo(f"{answer.text}\n{one.folder / 'best'}")
-            continue
-        console.print(tables.facts_table(answer, one.facts), tables.front_table(answer))
-        if len(findings.comparison) > 1:
-            console.print(tables.comparison_table(findings, answer.metric))
-        for sentence in findings.why:
-            say(f"- {sentence}")
-        for note in answer.notes:
-            say(note, "Note:")
-        say(f"Written to {one.folder}: best/, front.csv, report.html")
-    if not quiet:
-        say(f"All evaluations: {folder}/study.db; what was done: search.log")
+        found = [answer_json(answer) for answer in answers]
+        typer.echo(text_of(found[0] if len(found) == 1 else {"answers": found}))
+    elif quiet:
+        for answer in answers:
+            typer.echo(f"{answer}\n{answer.folder}/best")
+    else:
+        for answer in answers:
+            console.print(tables.facts_table(answer), tables.front_table(answer.choice))
+            if len(answer.analysis.comparison) > 1:
+                console.print(tables.comparison_table(answer.analysis))
+            for sentence in answer.analysis.why:
+                say(f"- {sentence}")
+            for note in answer.notes:
+                say(note, "Note:")
+            say(f"Written to {answer.folder}: best/, front.csv, report.html")
+        say(f"All evaluations: {answers[0].run}/study.db; what was done: search.log")

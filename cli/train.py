@@ -15,14 +15,12 @@ from .common import (
     StepsOption,
     TaskOption,
     TrustOption,
-    alone,
     app,
     check_words,
     console,
     remark,
     say,
     stated,
-    trained,
     trusting,
 )
 
@@ -68,7 +66,8 @@ def train(
     knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
     policies = Quantization.parse(quantize) if quantize is not None else None
 
-    from ..search.run_folder import Run, prepare_run
+    from ..search.run_folder import Run, alone, prepare_run
+    from .live import Display
 
     trusting(trust, run, init)
 
@@ -78,8 +77,8 @@ def train(
         chosen_run.check()
         return chosen_run
 
-    with alone(prepared) as chosen_run:
-        trained(chosen_run, device, workers)
+    with alone(prepared, lambda run: run) as chosen_run, Display(console) as progress:
+        chosen_run.trained(progress, device, workers)
     say(f"Trained: {chosen_run.folder}")
 
 

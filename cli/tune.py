@@ -14,7 +14,6 @@ from .common import (
     SpaceOption,
     TaskOption,
     TrustOption,
-    alone,
     app,
     check_words,
     console,
@@ -42,11 +41,11 @@ def tune(
     """
     check_words(task, space)
     from ..files import write_atomic
-    from ..search.run_folder import prepare_run
+    from ..search.run_folder import alone, prepare_run
     from ..search.tune import tune as tune_recipe
 
     trusting(trust, run)
-    with alone(lambda: prepare_run(run, task, space, {})) as chosen:
+    with alone(lambda: prepare_run(run, task, space, {}), lambda run: run) as chosen:
         with console.status("Trying recipes"):
             table = tune_recipe(chosen.space, chosen.task, trials=trials, steps=steps, workers=workers, seed=seed)
         rows = json.loads(table.to_json(orient="records"))

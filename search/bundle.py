@@ -17,6 +17,7 @@ from ..files import read_json, write_atomic
 from ..hw_profiles import Device
 from ..search_space.architecture import Architecture
 from ..search_space.inputs import Inputs, arguments
+from ..search_space.locate import OBJECT
 from ..search_space.quantization import Quantization, policy_genes, policy_of
 from ..supernet.export import export, save_bundle
 from ..supernet.quantize.quantized import Quantized
@@ -24,6 +25,7 @@ from ..supernet.shipped import quantized_for
 from ..supernet.store import Supernet
 from .csv_text import csv_of
 from .manifest import check_manifest
+from .origin import Origin
 from .parity import Parity, codes_in_file, parity, write_parity
 from .run_folder import Run
 
@@ -33,7 +35,7 @@ NAMED = ("best", "largest", "smallest", "front:N")
 
 
 def write_bundle(
-    run: Run,
+    origin: Origin,
     supernet: Supernet,
     architecture: Architecture,
     folder: Path,
@@ -53,20 +55,20 @@ def write_bundle(
     Error: the folder holds something else.
     """
     check_replaceable(folder)
-    module = supernet.extract(architecture, run.task).cpu()
+    module = supernet.extract(architecture, origin.task).cpu()
     steps = supernet.steps
-    shipped, found = quantized_for(module, run.task, steps=steps) if policy_of(module) else Quantized(module), None
+    shipped, found = quantized_for(module, origin.task, steps=steps) if policy_of(module) else Quantized(module), None
     beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     _remove(beside, old)  # what a killed call left
     try:
-        export(shipped, run.task.example_of(batch), beside, formats, target=target)
+        export(shipped, origin.task.example_of(batch), beside, formats, target=target)
         if shipped.parts:
-            found = parity(module, shipped, run.task, split, beside)
+            found = parity(module, shipped, origin.task, split, beside)
             facts = {**facts, "parity": found.text, **codes_in_file(shipped, target)}
             write_parity(found, beside)
             write_atomic(beside / "policy.json", json.dumps(shipped.policy(), indent=1))
-        save_bundle(beside, architecture, run.description, {"task": run.task_name, **facts})
-        write_atomic(beside / "README.md", _readme(run, architecture, facts, formats))
+        save_bundle(beside, architecture, origin.description, {"task": origin.task_name, **facts})
+        write_atomic(beside / "README.md", _readme(origin, architecture, facts, formats))
         if folder.exists():
             folder.rename(old)  # in one stroke: removing it file by file could be cut short
         beside.rename(folder)
@@ -113,8 +115,8 @@ def _remove(*folders: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], formats: Sequence[str]) -> str:
-    task = run.task
+def _readme(origin: Origin, architecture: Architecture, facts: Mapping[str, Any], formats: Sequence[str]) -> str:
+    task = origin.task
     lines = [f"# Net {architecture.id}", "", f"Found by `nas` for the task {task.name}.", ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += [
@@ -128,10 +130,10 @@ def _readme(run: Run, architecture: Architecture, facts: Mapping[str, Any], form
             "## Load it in Python",
             "",
             "    import nas",
-            "    model = nas.load('.')  # this folder; a torch.nn.Module in evaluation mode",
+            f"    model = nas.load('.'{', space' * (OBJECT in origin.description)})  # this folder; in evaluation mode",
             f"    outputs = model({_call(task.example)})",
             *(_KERNELS if "parity" in facts else ()),
-            *(_CODE if "python" in run.description else ()),
+            *(_CODE if "python" in origin.description else ()),
         ]
     if "onnx" in formats:
         lines += [

@@ -40,6 +40,11 @@ class Parity:
     agreement: float | None = None
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """As JSON holds them."""
+        return {**asdict(self), "metric": self.metric.name}
+
+    @property
     def text(self) -> str:
         found = f"in floats {self.metric.text(self.floats)}, quantized {self.metric.text(self.quantized)}"
         if self.file is not None and self.agreement is not None:
@@ -87,10 +92,4 @@ def codes_in_file(net: Quantized, target: Device | None) -> dict[str, str]:
 
 
 def write_parity(found: Parity, folder: Path) -> None:
-    write_atomic(folder / NAME, json.dumps({**asdict(found), "metric": found.metric.name}, indent=1))
-
-
-def read_parity(folder: Path) -> dict[str, Any] | None:
-    """What `write_parity` wrote to a bundle; None: its net is not quantized."""
-    path = folder / NAME
-    return json.loads(path.read_text()) if path.exists() else None
+    write_atomic(folder / NAME, json.dumps(found.fields, indent=1))

@@ -1,4 +1,4 @@
-"""The main job: from a run, a device and a budget to the best net, verified and written to files."""
+"""From trained nets on devices, and limits, to the chosen net, verified."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ from .verify import Verdict, as_estimate, verify
 
 
 @dataclass(frozen=True)
-class Answer:
+class Choice:
     """The chosen net and how it came to be chosen. validation, test: its quality, in the unit of the metric; test is
     None where the task has no test split.
 
@@ -34,7 +34,8 @@ class Answer:
     the front holds the chosen net, and `verdict` says of each net what came of its measurement. notes: what a user
     should know. study: all that was evaluated. fallen: why nets fell out when they were measured, by id. latency: on
     the first device, where it may be measured. costs: of the net beside it, named as objectives are
-    (`energy_mj on t4`): those that were asked for, and those that are stated of every net. limits: the most of each.
+    (`energy_mj on t4`): those that were asked for, and those that are stated of every net. limits: the most of each, as
+    `asked` states it.
     """
 
     architecture: Architecture
@@ -51,6 +52,7 @@ class Answer:
     bounded_by: str = ""
     costs: Mapping[str, Estimate] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
+    asked: tuple[Limit, ...] = ()
     fallen: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -65,14 +67,14 @@ class Answer:
         return f"net {self.architecture.id}: {quality}, {self.latency.text}"
 
 
-def find(
+def choose(
     served: Sequence[Candidates],
     limits: Sequence[Limit] = (),
     question: Question | None = None,
     *,
     storage: str | Path | None = None,
     progress: Progress | None = None,
-) -> Answer:
+) -> Choice:
     """Search, verify, choose. The test split is looked at once, for the chosen net.
 
     served: the nets on each device that the answer has to serve; fronts and reports are of the first.
@@ -105,16 +107,16 @@ def find(
     study.dropped += recheck(study, question.pursued(served))
     if not study.front_evaluations():
         most = question.evaluations
-        raise Infeasible(f"none of {most} nets keeps all limits; raise --evaluations or loosen the limits")
+        raise Infeasible(f"none of {most} nets keeps all limits; raise evaluations or loosen the limits")
     verdict = _verified(candidates, study, bounds)
     slack = [note for bound in bounds for note in bound.notes]
     notes = [*prediction_notes(candidates), *_about(candidates, study, question.evaluations), *slack, *verdict.notes]
-    return _answer(served, bounds, question, study, replace(verdict, notes=notes))
+    return _choice(served, bounds, question, study, replace(verdict, notes=notes))
 
 
-def _answer(
+def _choice(
     served: Sequence[Candidates], bounds: Sequence[AppliedLimit], question: Question, study: Study, verdict: Verdict
-) -> Answer:
+) -> Choice:
     candidates, task, chosen = served[0], served[0].task, verdict.architecture
     quality = candidates.quality(chosen)
     front, trials = _front(study, chosen), study.trials()
@@ -124,7 +126,7 @@ def _answer(
     if (timed := verdict.measured.get(chosen.id)) and "latency_p95_ms" in costs:
         estimates["latency_p95_ms"] = as_estimate(timed, verdict.latency.tier, P95, least=verdict.least)
     limits = {bound.name: bound.upper for bound in bounds}
-    return Answer(
+    return Choice(
         architecture=chosen,
         metric=task.metric,
         validation=quality,
@@ -139,6 +141,7 @@ def _answer(
         bounded_by=_bounded_by(study, task.metric, quality, bounds, verdict),
         costs=estimates,
         limits=limits if verdict.bound_ms is None else {**limits, "latency_ms": verdict.bound_ms},
+        asked=tuple(dict.fromkeys(bound.limit for bound in bounds)),
         fallen=verdict.fallen,
     )
 
@@ -167,6 +170,8 @@ def _about(candidates: Candidates, study: Study, evaluations: int) -> list[str]:
     """How the nets of the study were evaluated."""
     begun = len(study) - evaluations
     notes = [*_direction_notes(candidates), *failure_notes(study)]
+    if candidates.task.test is None:
+        notes.append(f"Task {candidates.task.name!r} has no test split; no test quality is stated.")
     if study.dropped:
         notes.append(
             f"{study.dropped} stored evaluations were not what these nets evaluate to, or had changed since they were "

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from ..errors import check_least
 from ..search_space.quantization import GENE
+from ..supernet.cluster import check_workers
 from ..values import Limit
+from .algorithms import load_algorithm
 from .candidates import Candidates
 from .costs import CostMetric, cost_named, on_device
 from .objectives import Objective
@@ -30,6 +32,10 @@ class Question:
     def __post_init__(self) -> None:
         check_least(1, evaluations=self.evaluations)
         check_least(0, seed=self.seed)
+        for name in self.objectives:
+            cost_named(name)
+        load_algorithm(self.algorithm)
+        check_workers(self.workers, self.ray)
 
     def pursued(self, served: Sequence[Candidates]) -> dict[str, Objective]:
         """Quality; the latency on each device, and likewise the costs that are named."""

@@ -12,59 +12,48 @@ search.log            what every search of the run did, and when
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
+from typing import Any, TypeVar
 
 from ..errors import UserError
 from ..files import cache_folder, read_json, sha256_of, write_atomic
-from ..search_space.locate import Description, describe_space, policies_in, space_from
+from ..lock import locked
 from ..search_space.python_file import keep_approvals
 from ..search_space.quantization import Quantization
 from ..search_space.space import SearchSpace
+from ..search_space.transformer import TransformerSpace
 from ..supernet.checkpoint import checkpoints
 from ..supernet.compute import compute_device
 from ..supernet.quantize.learned import is_few
 from ..supernet.recipe import Recipe, make_recipe
 from ..supernet.saved import NAME, packed
 from ..supernet.store import Supernet
-from ..supernet.train import Progress, train_in
+from ..supernet.train import train_in
 from ..supernet.trainer import History
-from ..tasks import Task, load_task
-from ..tasks.python_task import recorded, shown
-from ..tasks.registry import is_file
+from ..tasks import Task
+from ..tasks.python_task import shown
 from .manifest import check_manifest, write_manifest
+from .origin import BY_NAME, Origin, Progress, description_of, given, name_of, origin_of, silent
 
+LOG = logging.getLogger("nas.run")
+Space = str | TransformerSpace | SearchSpace
+T = TypeVar("T")
 CURVE, MANIFEST, DESCRIPTION = "history.json", "manifest.json", "run.json"
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a run is of. The task, the space and the supernet are loaded when they are first asked for.
-
-    init: the folder of the run whose trained weights the training starts from, if it does not start from nothing.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Run(Origin):
+    """A folder, and what its supernet is trained on."""
 
     folder: Path
-    task_name: str
-    description: Description
-    recipe: Recipe = field(default_factory=Recipe)
-    init: str | None = None
 
-    @cached_property
-    def task(self) -> Task:
-        return load_task(self.task_name)
-
-    @cached_property
-    def space(self) -> SearchSpace:
-        try:
-            return space_from(self.description)
-        except (KeyError, TypeError, ValidationError) as error:  # only who edits run.json can cause them
-            raise UserError(f"{self.folder / DESCRIPTION} describes no space: {error!r}; restore the file") from None
+    def __str__(self) -> str:
+        return str(self.folder)
 
     @property
     def weights(self) -> Path:
@@ -102,25 +91,28 @@ class Run:
         self.check_files()
         return Supernet.load(self.folder, self.space).to(compute_device(device))
 
-    @property
-    def quantization(self) -> Quantization | None:
-        """The policies of the run's own space, if it has any."""
-        return policies_in(self.description)
-
-    def quantized(self, quantization: Quantization) -> "Run":
-        """The same run, whose nets have a quantization policy; the weights are the same."""
-        return replace(self, description={**self.description, "quantize": quantization.fields})
-
-    def train(self, progress: Progress | None = None, device: str = "cpu", workers: int = 1) -> Supernet:
+    def trained(self, progress: Progress = silent, device: str = "cpu", workers: int = 1) -> tuple[Supernet, History]:
         """Train the supernet (or go on) and keep it; the caller holds the folder's lock. A trained one is loaded."""
         if self.is_trained():
-            return self.supernet(device)
+            return self.supernet(device), self.history()
         self.check()
         supernet = self._untrained().to(compute_device(device))  # before anything is written: both may be wrong
+        LOG.info("Training the supernet of %s once, kept in %s", shown(self.task_name), self.folder)
         self.save()
-        history = train_in(self.folder, supernet, self.task, self.recipe, progress, workers)
+        history = train_in(self.folder, supernet, self.task, self.recipe, partial(progress, "Training"), workers)
         self._keep(history, packed(supernet))
-        return supernet
+        for event in history.events:
+            LOG.info("Note: %s", event)
+        return supernet, history
+
+    def keep(self, supernet: Supernet) -> None:
+        """Keep a supernet that was trained elsewhere. Error: the folder holds another."""
+        weights = packed(supernet)
+        if not self.is_trained():
+            self.save()
+            self._keep(History(), weights)
+        elif sha256_of(self.weights) != hashlib.sha256(weights).hexdigest():
+            raise UserError(f"{self.folder} holds another supernet than the given one; name another run")
 
     def _keep(self, history: History, weights: bytes) -> None:
         """Write the curve, what belongs together, and last the weights: their presence says that all else is there."""
@@ -128,11 +120,6 @@ class Run:
         files = {name: sha256_of(self.folder / name) for name in (DESCRIPTION, CURVE)}
         write_manifest(self.folder / MANIFEST, {**files, self.weights.name: hashlib.sha256(weights).hexdigest()})
         write_atomic(self.weights, weights)
-
-    def check(self) -> None:
-        """Errors: a space that cannot be built; a batch that is larger than the data."""
-        _ = self.space
-        self.task.batch_size_for(self.recipe.batch_size)
 
     def _untrained(self) -> Supernet:
         if self.init is None:
@@ -170,15 +157,37 @@ def _described(folder: Path, content: Mapping[str, Any]) -> Run:
     if not isinstance(task, str) or not isinstance(space, dict) or not isinstance(recipe, dict):
         raise UserError(f"{folder / DESCRIPTION} is not a description of a run: it needs task, space and recipe")
     try:
-        return Run(folder, task, space, make_recipe(None, recipe), None if init is None else str(init))
+        return Run(
+            folder=folder,
+            task_name=task,
+            description=space,
+            recipe=make_recipe(None, recipe),
+            init=None if init is None else str(init),
+        )
     except UserError as error:
         raise UserError(f"{folder / DESCRIPTION}: {error}") from None
 
 
+@contextmanager
+def alone(prepare: Callable[[], T], run_of: Callable[[T], Run | None]) -> Iterator[T]:
+    """What `prepare` makes; no other process writes into the folder of its run, if it has one, while the block runs.
+
+    It is prepared before anything is written, and again if another process has changed the folder meanwhile.
+    """
+    prepared = prepare()
+    run = run_of(prepared)
+    if run is None:
+        yield prepared
+        return
+    existed = run.exists()
+    with locked(run.folder, LOG.warning) as waited:
+        yield prepare() if waited or run.exists() != existed else prepared
+
+
 def prepare_run(
     folder: Path | None,
-    task: str | None,
-    space: str | None,
+    task: str | Task | None,
+    space: Space | None,
     knobs: Mapping[str, Any],
     *,
     init: Path | None = None,
@@ -190,9 +199,8 @@ def prepare_run(
     space and knobs that are not stated are its own.
     quantize: the policies that nets are trained with, from the weights of `init`.
     """
-    task = recorded(task) if task is not None and is_file(task) else task
     if folder is not None and (folder / DESCRIPTION).exists():
-        run = open_run(folder)
+        run = replace(open_run(folder), **given(task, space))
         if not run.is_begun():
             run = replace(run, recipe=make_recipe(run.recipe, knobs))
         _agree(run, task, space, make_recipe(run.recipe, knobs))
@@ -201,13 +209,10 @@ def prepare_run(
     if quantize is not None:
         _check_qat(init, quantize)
         knobs = {**knobs, "qat": True}
-    run = (
-        _new("digits" if task is None else task, space, knobs)
-        if init is None
-        else _after(open_run(init), task, space, knobs)
-    )
-    run = run if quantize is None else run.quantized(quantize)
-    return replace(run, folder=_in_cache(run, run.task.space if space is None else space) if folder is None else folder)
+    origin = origin_of(task or "digits", space, knobs) if init is None else _after(init, task, space, knobs)
+    origin = origin if quantize is None else origin.quantized(quantize)
+    own = {each.name: getattr(origin, each.name) for each in fields(Origin)}
+    return Run(folder=_in_cache(origin, space) if folder is None else folder, **own)
 
 
 def _check_qat(init: Path | None, quantize: Quantization) -> None:
@@ -222,39 +227,36 @@ def _check_qat(init: Path | None, quantize: Quantization) -> None:
         )
 
 
-def _new(task: str, space: str | None, knobs: Mapping[str, Any]) -> Run:
-    loaded = load_task(task)
-    if space is None and not loaded.space:
-        raise UserError(
-            f"task {shown(task)} names no default space; give one: --space PRESET, FILE.yaml or FILE.py:FUNCTION"
-        )
-    description = describe_space(loaded.space if space is None else space, loaded.input_shape, loaded.classes)
-    return Run(Path(), task, description, make_recipe(None, knobs))
-
-
-def _after(other: Run, task: str | None, space: str | None, knobs: Mapping[str, Any]) -> Run:
+def _after(init: Path, task: str | Task | None, space: Space | None, knobs: Mapping[str, Any]) -> Run:
     """A run that starts from the weights of another. Errors: it is not trained, or of another task or space."""
+    other = open_run(init)
     _agree(other, task, space, other.recipe, "--init")
     other.check_trained()
     return replace(other, recipe=make_recipe(other.recipe, knobs), init=str(other.folder.resolve()))
 
 
-def _in_cache(run: Run, space: str) -> Path:
-    start = [run.init] if run.init else []
-    key = json.dumps([run.task_name, run.description, run.recipe.identity(), *start], sort_keys=True, default=str)
-    name = f"{Path(run.task_name.split(':')[0]).stem}-{Path(space.split(':')[0]).stem}"
+def _in_cache(origin: Origin, space: Space | None) -> Path:
+    """Error: a task or a space without a name, which the next call could not tell from another."""
+    if not origin.has_names:
+        raise UserError(f"a task or a space that is a Python object needs a run folder; name one, or both {BY_NAME}")
+    start = [origin.init] if origin.init else []
+    key = json.dumps(
+        [origin.task_name, origin.description, origin.recipe.identity(), *start], sort_keys=True, default=str
+    )
+    said = space if isinstance(space, str) else origin.task.space
+    name = f"{Path(origin.task_name.split(':')[0]).stem}-{Path(said.split(':')[0]).stem}"
     return cache_folder() / "runs" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
-def _agree(run: Run, task: str | None, space: str | None, recipe: Recipe, option: str = "--run") -> None:
-    if task is not None and task != run.task_name:
-        raise UserError(
-            f"{run.folder} is a run of task {shown(run.task_name)!r}, not {shown(task)!r}; name another {option}"
-        )
+def _agree(run: Run, task: str | Task | None, space: Space | None, recipe: Recipe, option: str = "--run") -> None:
+    if task is not None and name_of(task) != run.task_name:
+        asked, own = shown(name_of(task)), shown(run.task_name)
+        raise UserError(f"{run.folder} is a run of task {own!r}, not {asked!r}; name another {option}")
     if space is not None:
-        asked = describe_space(space, run.task.input_shape, run.task.classes)
-        if asked != {n: v for n, v in run.description.items() if n != "quantize"}:
-            raise UserError(f"{run.folder} is a run of another space than {space!r}; name another {option}")
+        description = description_of(space, run.task)
+        if description != {n: v for n, v in run.description.items() if n != "quantize"}:
+            asked = repr(space) if isinstance(space, str) else "the given one"
+            raise UserError(f"{run.folder} is a run of another space than {asked}; name another {option}")
     if recipe != run.recipe:
         raise UserError(f"{run.folder} is a run with other training knobs; leave them out or name another --run")
 

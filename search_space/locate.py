@@ -13,31 +13,35 @@ from .architecture import GeneValue
 from .construction import construct
 from .presets import check_space, load_preset, load_space_file
 from .python_file import approve, check_approved, digest_of, keep_approvals, python_space
-from .quantization import Quantization
+from .quantization import Quantization, policy_genes
 from .space import SearchSpace, SpaceFunction
 from .transformer import TransformerSpace
 from .trial import RecordingTrial
 
 Description = Mapping[str, Any]
 """JSON: enough to build the same space function in another process."""
+OBJECT = "object"
+"""The field of the description of a space that only the process has that made it."""
 
 
-def describe_space(text: str, input_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+def describe_space(text: str | TransformerSpace, input_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
     """Description of the space that `text` names, for inputs of `input_shape` (without batch) and `classes` outputs.
 
-    text: a preset, a YAML file of a TransformerSpace, or FILE.py:FUNCTION, which the user thereby trusts.
-    Errors: none of these.
+    text: a preset, a YAML file of a TransformerSpace, or FILE.py:FUNCTION, which the user thereby trusts; or the
+    TransformerSpace itself. Errors: none of these.
     """
-    check_space(text)
+    if isinstance(text, str):
+        check_space(text)
     fit = {"input_shape": list(input_shape), "classes": classes}
+    if isinstance(text, TransformerSpace):
+        return {"transformer": text.model_dump(mode="json"), **fit}
     path, _, name = text.rpartition(":")
     if path.endswith(".py"):
         file, digest = Path(path).resolve(), digest_of(Path(path))
         approve(file, digest)  # kept with the run that it is of
         return {"python": str(file), "function": name, "sha256": digest, **fit}
-    if text.endswith((".yaml", ".yml")):
-        return {"transformer": load_space_file(Path(text)).model_dump(mode="json"), **fit}
-    return {"transformer": load_preset(text).model_dump(mode="json"), **fit}
+    found = load_space_file(Path(text)) if text.endswith((".yaml", ".yml")) else load_preset(text)
+    return describe_space(found, input_shape, classes)
 
 
 def trust(description: Description) -> None:
@@ -54,9 +58,14 @@ def space_from(description: Description) -> SearchSpace:
     A Python space is run from the file it was described with, and only if that file has not changed since and is
     trusted. Errors: it is not; a description that is damaged.
     """
-    found, policy = _described(description), policies_in(description)
+    found = _described(description)
     space = found if isinstance(found, SearchSpace) else SearchSpace(found)
-    return space.quantized(**policy.fields) if policy else space
+    return with_policies(space, policies_in(description))
+
+
+def with_policies(space: SearchSpace, policies: Quantization | None) -> SearchSpace:
+    """The space whose nets have these policies, if any; one that has some already is left alone."""
+    return space.quantized(**policies.fields) if policies and not policy_genes(space.genes) else space
 
 
 def net_from(description: Description, genes: Mapping[str, GeneValue]) -> nn.Module:
@@ -76,12 +85,13 @@ def net_from(description: Description, genes: Mapping[str, GeneValue]) -> nn.Mod
 
 
 class _Fields(BaseModel):
-    """What a description holds: a transformer's options, or a function in a Python file."""
+    """What a description holds: a transformer's options, a function in a file, or a hash of an object's genes."""
 
     input_shape: tuple[Annotated[int, Field(ge=1, le=2**31)], ...]
     classes: Annotated[int, Field(ge=0, le=2**31)]
     transformer: dict[str, Any] | None = None
     python: str | None = None
+    object: str | None = None
     function: str = ""
     sha256: str = ""
     quantize: dict[str, Any] | None = None
@@ -94,7 +104,7 @@ def _checked(description: Description) -> _Fields:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"
         raise UserError(f"the description of the space is damaged: {where}: {first['msg']}; restore the file") from None
-    if (fields.transformer is None) == (fields.python is None):
+    if sum(each is not None for each in (fields.transformer, fields.python, fields.object)) != 1:
         raise UserError("the description of the space is damaged: it needs 'transformer' or 'python'; restore the file")
     return fields
 
@@ -103,6 +113,8 @@ def _described(description: Description) -> SearchSpace | SpaceFunction:
     fields = _checked(description)
     if fields.transformer is not None:
         return TransformerSpace(**fields.transformer).bind(input_shape=fields.input_shape, classes=fields.classes)
+    if fields.object is not None:
+        raise UserError("the space is a Python object, which files do not hold; pass it as well")
     path = _python_path(fields.python or "")
     if digest_of(path) != fields.sha256:
         raise UserError(

@@ -11,7 +11,7 @@ from ..errors import UserError, unknown
 from ..files import check_seal, check_sha256, read_json, read_tensors
 from ..hw_profiles.runtimes.onnxruntime import exact_session
 from ..search_space.inputs import tensors_in
-from ..search_space.locate import net_from, trust
+from ..search_space.locate import net_from, policies_in, trust, with_policies
 from ..search_space.quantization import policy_of
 from ..search_space.space import SearchSpace, replace_parameters
 from .export import FILES, check_formats, named_tensors
@@ -110,7 +110,7 @@ def _empty(
     if not isinstance(genes, Mapping):
         raise UserError(f"{folder}/model.json is damaged: its architecture is not a mapping of genes")
     if space is not None:
-        return space.build(genes)
+        return with_policies(space, policies_in(content["space"]) if "space" in content else None).build(genes)
     if trusted:
         trust(content["space"])
     return net_from(content["space"], genes)
@@ -132,7 +132,8 @@ def _filled(module: nn.Module, path: Path, kernels: str | None) -> nn.Module:
     if len(widths) == 1:
         module = module.to(widths.pop())  # a net of half precision is stored and computes in it
     _check_alike(named_tensors(module), tensors, path)
-    values = {id(p): tensors[name] for name, p in module.named_parameters()}
+    own = {name: t.clone() for name, t in tensors.items()}  # of the file, numbers lie at any address
+    values = {id(p): own[name] for name, p in module.named_parameters()}
     replace_parameters(module, lambda p: nn.Parameter(values[id(p)], p.requires_grad))
     for name, buffer in module.named_buffers():
         buffer.copy_(tensors[name])

@@ -8,7 +8,7 @@ import pytest
 from nas_command import Result, nas_command, tiny_space
 
 from nas import files
-from nas.search.reporting import answer_files
+from nas.search import answer as answer_files
 
 
 @pytest.fixture(autouse=True)

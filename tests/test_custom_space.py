@@ -13,8 +13,8 @@ from nas_command import nas_command
 
 import nas
 from nas.files import sha256_of
+from nas.search import answer as answer_files
 from nas.search.manifest import write_manifest
-from nas.search.reporting import answer_files
 from nas.search_space import python_file
 from nas.tasks import Split, Task
 

@@ -12,8 +12,8 @@ import torch
 from nas_command import ask, nas_command, nas_process, question, tiny_space, trials
 from safetensors.torch import load_file
 
+from nas.search import answer as answer_files
 from nas.search import run_folder
-from nas.search.reporting import answer_files
 from nas.supernet.train import train_in
 
 INTERRUPTED = "nas: interrupted; the same command goes on where this one stopped\n"

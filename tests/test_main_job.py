@@ -14,9 +14,9 @@ import torch
 from nas_command import EVALUATIONS, STEPS, ask, nas_command, tiny_space, trials
 
 import nas
+from nas.search import answer as answer_files
 from nas.search import calibration, run_folder
 from nas.search.costs import COSTS
-from nas.search.reporting import answer_files
 
 
 @pytest.fixture(scope="module")

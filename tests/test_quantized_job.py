@@ -11,8 +11,8 @@ import torch
 from nas_command import ask, nas_command, tiny_space
 
 import nas
+from nas.search import answer as answer_files
 from nas.search import parity, run_folder
-from nas.search.reporting import answer_files
 from nas.search_space.quantization import policy_of
 from nas.tasks.task import ACCURACY
 

@@ -7,8 +7,8 @@ from unittest import mock
 import pytest
 from nas_command import nas_command, tiny_space
 
+from nas.search import answer as answer_files
 from nas.search import run_folder
-from nas.search.reporting import answer_files
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from ...values import Metric
-from ..pipeline import Answer
+from ..pipeline import Choice
 from ..study import Study
 from .curves import Curve, curve_of, frame_of
 from .importance import importances
@@ -35,7 +35,7 @@ class Analysis:
     fronts: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def analyse(answer: Answer, baselines: Mapping[str, Study] | None = None) -> Analysis:
+def analyse(answer: Choice, baselines: Mapping[str, Study] | None = None) -> Analysis:
     """Look at an answer, and at the studies of the baselines beside it."""
     studies = {OURS: answer.study, **(baselines or {})}
     frame = frame_of(*studies.values())

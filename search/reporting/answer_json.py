@@ -3,15 +3,13 @@
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...values import Estimate
-from ..parity import read_parity
-from ..pipeline import Answer
-from .analysis import Analysis
+from ..answer import Answer
+from ..pipeline import Choice
 
 OWN, SHARED = ("best", "front.csv", "report.html"), ("study.db", "search.log")
 
@@ -21,32 +19,32 @@ def text_of(content: Mapping[str, Any]) -> str:
     return json.dumps(plain(content), allow_nan=False)
 
 
-def answer_json(
-    answer: Answer, analysis: Analysis, facts: Mapping[str, str], folder: Path, run_folder: Path
-) -> dict[str, Any]:
+def answer_json(answer: Answer) -> dict[str, Any]:
     """The answer with its files; an estimate is in the unit that the name of its metric ends with."""
-    paths = {"run": run_folder, **{n: folder / n for n in OWN}, **{n: run_folder / n for n in SHARED}}
+    choice, analysis = answer.choice, answer.analysis
+    places = ((answer.folder, OWN), (answer.run, SHARED))
+    paths = {name: folder / name for folder, names in places if folder for name in names}
     return {
-        "id": answer.architecture.id,
-        "architecture": dict(answer.architecture),
-        "metric": answer.metric.name,
-        "validation": answer.validation,
-        "test": answer.test,
-        "latency": _estimate(answer.latency),
-        "predicted_latency": _estimate(answer.predicted),
-        "budget_ms": answer.bound_ms,
-        **({"parity": found} if (found := read_parity(folder / "best")) else {}),
-        "costs": {n: {**_estimate(x), "allowed": answer.limits.get(n)} for n, x in answer.costs.items()},
-        "bounded_by": answer.bounded_by,
-        "evaluations": len(answer.study),
-        "front": _rows(answer),
+        "id": choice.architecture.id,
+        "architecture": dict(choice.architecture),
+        "metric": choice.metric.name,
+        "validation": choice.validation,
+        "test": choice.test,
+        "latency": _estimate(choice.latency),
+        "predicted_latency": _estimate(choice.predicted),
+        "budget_ms": choice.bound_ms,
+        **({"parity": answer.parity.fields} if answer.parity else {}),
+        "costs": {n: {**_estimate(x), "allowed": choice.limits.get(n)} for n, x in choice.costs.items()},
+        "bounded_by": choice.bounded_by,
+        "evaluations": len(choice.study),
+        "front": _rows(choice),
         "knee": analysis.knee,
         "searches": analysis.comparison.to_dict("records"),
         "importances": analysis.importances,
         "why": analysis.why,
         "notes": answer.notes,
-        "facts": dict(facts),
-        "paths": {name.split(".")[0]: str(path) for name, path in paths.items()},
+        "facts": answer.facts,
+        "paths": {"run": str(answer.run)} | {name.split(".")[0]: str(path) for name, path in paths.items()},
     }
 
 
@@ -54,13 +52,13 @@ def _estimate(found: Estimate) -> dict[str, object]:
     return {**vars(found), "metric": found.metric.name}
 
 
-def _rows(answer: Answer) -> list[dict[str, object]]:
+def _rows(choice: Choice) -> list[dict[str, object]]:
     """The front in the order of front.csv, each net with its genes in an object of their own."""
-    genes = answer.study.space.genes
-    rows = answer.front.drop(columns=[n for n in genes if n in answer.front]).to_dict("records")
+    genes = choice.study.space.genes
+    rows = choice.front.drop(columns=[n for n in genes if n in choice.front]).to_dict("records")
     return [
         {**{str(k): v for k, v in row.items()}, "architecture": dict(a)}
-        for row, a in zip(rows, answer.front_architectures, strict=True)
+        for row, a in zip(rows, choice.front_architectures, strict=True)
     ]
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..evaluation import Evaluation
-from ..pipeline import Answer
+from ..pipeline import Choice
 from ..study import Study
 from .analysis import Analysis
 from .curves import hypervolume_now, joined
@@ -44,13 +44,13 @@ def journal(folder: Path, command: str) -> Iterator[None]:
         handler.close()
 
 
-def log_answer(answer: Answer, analysis: Analysis) -> None:
+def log_choice(choice: Choice, analysis: Analysis) -> None:
     """What was found, beside what, and what a user should know."""
     for row in analysis.comparison.to_dict("records"):
         LOG.info("%(search)s: %(evaluations)d nets, hypervolume %(hypervolume).4f, front %(front)d nets", row)
-    for note in answer.notes:
+    for note in choice.notes:
         LOG.info("note: %s", note)
-    LOG.info("answer: %s", answer.text)
+    LOG.info("answer: %s", choice.text)
 
 
 class FrontLog:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -18,18 +17,8 @@ from ..costs import metric_of
 from . import bits, findings
 from .analysis import Analysis
 from .drawing import draw
+from .facts import Fact
 from .plots import cost_text, latency, pareto_figure, training_figure
-
-
-class Fact(NamedTuple):
-    """value: a number with its unit, which the page shows large; empty: there is none. words: what follows."""
-
-    value: str
-    words: str = ""
-
-    @property
-    def text(self) -> str:
-        return self.value + self.words
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,19 @@ from ...search_space.architecture import Architecture
 from ...search_space.quantization import policy_genes
 from ..costs import metric_of
 from ..evaluation import Evaluation
-from ..pipeline import Answer
+from ..pipeline import Choice
 from .glyphs import shown
 
 MOST_NAMED = 4
 BOUND = "latency_bound_ms"
 
 
-def why(answer: Answer) -> list[str]:
+def why(answer: Choice) -> list[str]:
     """What the net is on the front and under the budget, what bounded it, and what differs in those beside it."""
     return [_place(answer), f"Bounded by {answer.bounded_by}.", _beside(answer)]
 
 
-def _place(answer: Answer) -> str:
+def _place(answer: Choice) -> str:
     metric, study = answer.metric, answer.study
     kept = [e for e in study.evaluations if e.feasible and e.architecture.id not in answer.fallen]
     above, more = sum(_is_better(answer, e) for e in kept), "more" if metric.better == "max" else "less"
@@ -33,7 +33,7 @@ def _place(answer: Answer) -> str:
     return f"{found}{_use(answer)}."
 
 
-def _use(answer: Answer) -> str:
+def _use(answer: Choice) -> str:
     """How much of the latency budget it takes, in the number that the budget bounds."""
     if answer.bound_ms is None:
         return ""
@@ -44,7 +44,7 @@ def _use(answer: Answer) -> str:
     return f", and takes {bounded:.3g} ms of the {answer.bound_ms:.3g} ms that the budget allows"
 
 
-def _beside(answer: Answer) -> str:
+def _beside(answer: Choice) -> str:
     """What the front shares, and what differs in the next faster and the next better net."""
     parts, on_front = [_shared(answer)], answer.study.front_evaluations()
     for words, net in (("next faster", _faster(answer)), ("next better", _better(answer))):
@@ -61,7 +61,7 @@ def _beside(answer: Answer) -> str:
     return f"{text[0].upper()}{text[1:]}." if text else "No other net is on the front."
 
 
-def _costs(answer: Answer, net: Evaluation) -> list[str]:
+def _costs(answer: Choice, net: Evaluation) -> list[str]:
     """What is minimised, of a net, with units."""
     latency, *others = [n for n in answer.study.problem.objectives if n != answer.metric.name]
     metrics = {n: metric for n in others if (metric := metric_of(n))}
@@ -69,7 +69,7 @@ def _costs(answer: Answer, net: Evaluation) -> list[str]:
     return [f"{net.metrics[latency]:.4g} ms", *texts]
 
 
-def _shared(answer: Answer) -> str:
+def _shared(answer: Choice) -> str:
     front = answer.front_architectures
     if len(front) < 2:
         return ""
@@ -82,25 +82,25 @@ def _shared(answer: Answer) -> str:
     return f"it shares {len(same)} of its {len(open_genes)} open genes with all {len(front)} nets of the front{names}"
 
 
-def _faster(answer: Answer) -> Evaluation | None:
+def _faster(answer: Choice) -> Evaluation | None:
     """The slowest net of the front that is predicted to be faster; of equals, the most alike."""
     front = [e for e in answer.study.front_evaluations() if e.metrics["latency_ms"] < answer.predicted.value]
     return max(front, key=lambda e: (e.metrics["latency_ms"], -len(_unlike(answer, e))), default=None)
 
 
-def _better(answer: Answer) -> Evaluation | None:
+def _better(answer: Choice) -> Evaluation | None:
     """The fastest net that is better: of those that keep every limit, else of all; of equals, the most alike."""
     known = [e for e in answer.study.evaluations if not e.failed and _is_better(answer, e)]
     kept = [e for e in known if e.feasible and e.architecture.id not in answer.fallen]
     return min(kept or known, key=lambda e: (e.metrics["latency_ms"], len(_unlike(answer, e))), default=None)
 
 
-def _is_better(answer: Answer, other: Evaluation) -> bool:
+def _is_better(answer: Choice, other: Evaluation) -> bool:
     metric = answer.metric
     return metric.sign * other.metrics[metric.name] < metric.sign * answer.validation
 
 
-def _unlike(answer: Answer, other: Evaluation) -> list[str]:
+def _unlike(answer: Choice, other: Evaluation) -> list[str]:
     return unlike(answer.architecture, other.architecture)
 
 

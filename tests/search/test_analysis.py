@@ -8,7 +8,7 @@ import pytest
 
 import nas
 from nas.search.baselines import compare_baselines
-from nas.search.pipeline import Answer
+from nas.search.pipeline import Choice
 from nas.search.reporting.analysis import OURS, analyse, comparison_notes
 from nas.search.reporting.curves import curve_of, frame_of, worked_seconds
 from nas.search.reporting.importance import importances
@@ -36,13 +36,13 @@ def studied(evaluations: int = 60, upper: float = 6.5) -> nas.Study:
     return nas.search(SPACE, objectives, constraints=[bound], evaluations=evaluations)
 
 
-def answered(study: nas.Study, bound: float = 6.5) -> Answer:
+def answered(study: nas.Study, bound: float = 6.5) -> Choice:
     """The best net of the front, as the pipeline would answer."""
     front = study.front()
     chosen = study.architecture(front.iloc[0])
     ms = latency_ms(chosen)
     latency = Estimate(LATENCY, ms, ms, ms, "analytic", "D")
-    return Answer(
+    return Choice(
         architecture=chosen,
         metric=ACCURACY,
         validation=accuracy(chosen),
@@ -154,7 +154,7 @@ def test_why_without_budget_or_neighbours() -> None:
     net = study.architectures[0]
     latency = Estimate(LATENCY, 1.0, 1.0, 1.0, "analytic", "D")
     front = study.front()
-    answer = Answer(net, ACCURACY, 1.0, 1.0, latency, latency, front, [net], study.trials(), study)
+    answer = Choice(net, ACCURACY, 1.0, 1.0, latency, latency, front, [net], study.trials(), study)
     place, _, beside = analyse(answer).why
     assert place == (
         "100.00% accuracy on validation: none of 1 evaluated nets that keep every limit has more; "

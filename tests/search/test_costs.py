@@ -16,7 +16,7 @@ from nas.hw_profiles.points import Calibration, Point
 from nas.search.candidates import Candidates
 from nas.search.costs import COSTS, TABLE, check_estimates
 from nas.search.limits import AppliedLimit, applied
-from nas.search.pipeline import find
+from nas.search.pipeline import choose
 from nas.search.question import Question
 from nas.search.reporting import why
 from nas.search.units import EXAMPLES, parse_limit, parse_limits
@@ -66,7 +66,7 @@ LIMITED = [name for name in COSTS if name != "latency_ms"]
 @pytest.mark.parametrize("name", LIMITED)
 def test_every_cost_is_an_objective_and_a_limit_that_the_answer_keeps(candidates, name):
     cost, most = COSTS[name], middle(candidates, name)
-    answer = find([candidates], [nas.Limit(cost.metric, most)], Question((name,), 20, "random"))
+    answer = choose([candidates], [nas.Limit(cost.metric, most)], Question((name,), 20, "random"))
     assert list(answer.study.problem.objectives) == ["accuracy", "latency_ms", name]
     assert 0 < len(answer.front) < len(answer.study)
     assert all(limit_on(candidates, name, most).bounded(net) <= most for net in answer.front_architectures)
@@ -81,12 +81,12 @@ def test_every_cost_is_an_objective_and_a_limit_that_the_answer_keeps(candidates
 def test_a_limit_that_no_net_keeps_is_said_with_the_least(candidates, name):
     metric = COSTS[name].metric
     with pytest.raises(nas.Infeasible, match=rf"keeps {metric.title} at most 1e-09.*The least, of net \w+, is [\d.]+"):
-        find([candidates], [nas.Limit(metric, 1e-9)])
+        choose([candidates], [nas.Limit(metric, 1e-9)])
 
 
 def test_a_limit_alone_is_no_objective_and_its_cost_is_shown(candidates):
     limits = [nas.Limit(ENERGY, middle(candidates, "energy_mj"))]
-    answer = find([candidates], limits, Question((), 12, "random"))
+    answer = choose([candidates], limits, Question((), 12, "random"))
     assert list(answer.study.problem.objectives) == ["accuracy", "latency_ms"]
     assert {"energy_mj", "energy_low_mj", "energy_high_mj", "params", "flops", "memory_mib", "size_mib"} <= {
         *answer.front
@@ -104,7 +104,7 @@ def test_objectives_and_limits_hold_on_every_device(candidates):
         nas.Limit(ENERGY, most, "t4"),
         nas.Limit(PARAMS, 15_000.0, "t4"),
     ]
-    answer = find([candidates, there], limits, Question(("energy_mj", "params"), 20, "random"))
+    answer = choose([candidates, there], limits, Question(("energy_mj", "params"), 20, "random"))
     names = ["accuracy", "latency_ms", "latency_ms on t4", "energy_mj", "energy_mj on t4", "params"]
     assert list(answer.study.problem.objectives) == names
     bounds = [c.name for c in answer.study.problem.constraints]
@@ -129,7 +129,7 @@ def test_objectives_and_limits_hold_on_every_device(candidates):
 
 def test_the_same_question_is_the_same_study_and_another_objective_is_not(candidates, tmp_path):
     first, again, other = (
-        find([candidates], [], Question(names, 1, "random"), storage=tmp_path / "study.db").study.optuna.study_name
+        choose([candidates], [], Question(names, 1, "random"), storage=tmp_path / "study.db").study.optuna.study_name
         for names in (("size_mib",), ("size_mib",), ("flops",))
     )
     assert first == again != other
@@ -141,11 +141,11 @@ def test_what_is_not_known_of_a_device_or_does_not_exist_is_refused(candidates):
         with pytest.raises(nas.UserError, match=said):
             check_estimates(bare, [name])
     with pytest.raises(nas.UserError, match="unknown objective 'energy'; valid: energy_mj"):
-        find([candidates], [], Question(("energy",)))
+        choose([candidates], [], Question(("energy",)))
     with pytest.raises(nas.UserError, match="unknown objective 'energy'; valid: energy_mj"):
-        find([candidates], [nas.Limit(nas.Metric("energy"), 5.0)])
+        choose([candidates], [nas.Limit(nas.Metric("energy"), 5.0)])
     with pytest.raises(nas.UserError, match="a limit on t4, which is not a target; the targets are jetson-orin"):
-        find([candidates], [nas.Limit(LATENCY, 5.0, "t4")])
+        choose([candidates], [nas.Limit(LATENCY, 5.0, "t4")])
 
 
 # Known answers
@@ -247,7 +247,7 @@ def test_on_a_machine_at_hand_the_mean_is_bounded_and_the_measurement_is_told(ca
         return [Measurement(self.latency(n).value, 0.9 * self.p95(n).value, 0.0, 9) for n in nets]
 
     monkeypatch.setattr(Candidates, "measure", timed)
-    answer = find([here], [nas.Limit(P95, most)], Question((), 12, "random"))
+    answer = choose([here], [nas.Limit(P95, most)], Question((), 12, "random"))
     found = answer.costs["latency_p95_ms"]
     assert (found.source, answer.limits) == ("measured", {"latency_p95_ms": most})
     assert found.value <= most
@@ -256,7 +256,7 @@ def test_on_a_machine_at_hand_the_mean_is_bounded_and_the_measurement_is_told(ca
 
 
 def test_the_latency_as_a_stated_objective_is_the_objective_that_it_is_anyway(candidates):
-    answer = find([candidates], [], Question(("latency_ms",), 8, "random"))
+    answer = choose([candidates], [], Question(("latency_ms",), 8, "random"))
     assert list(answer.study.problem.objectives) == ["accuracy", "latency_ms"]
 
 
@@ -267,7 +267,7 @@ def perplexity(outputs, targets):
 @pytest.mark.parametrize("better", [None, "min"])
 def test_a_quality_of_which_less_is_better_is_made_small(candidates, better):
     task = replace(candidates.task, metric=perplexity, metric_name="perplexity", better=better)
-    answer = find([Candidates(candidates.supernet, task, candidates.device)], [], Question((), 20, "random"))
+    answer = choose([Candidates(candidates.supernet, task, candidates.device)], [], Question((), 20, "random"))
     known = [e.metrics["perplexity"] for e in answer.study.evaluations]
     assert answer.validation == pytest.approx(min(known))
     assert answer.front["perplexity"].is_monotonic_increasing

@@ -15,10 +15,11 @@ import nas
 from nas.search.reporting.analysis import Analysis
 from nas.search.reporting.curves import Curve
 from nas.search.reporting.drawing import draw, group_of, groups
+from nas.search.reporting.facts import Fact
 from nas.search.reporting.findings import strip
 from nas.search.reporting.marginals import marginals
 from nas.search.reporting.plots import pareto_figure
-from nas.search.reporting.report import Fact, Report, write_report
+from nas.search.reporting.report import Report, write_report
 from nas.search_space.architecture import Architecture, GeneValue
 from nas.search_space.gene_space import GeneSpace
 from nas.search_space.presets import load_preset, preset_names

@@ -25,7 +25,7 @@ def space(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, space):
     folder = tmp_path_factory.mktemp("runs") / "one"
-    prepare_run(folder, "digits", space, KNOBS).train()
+    prepare_run(folder, "digits", space, KNOBS).trained()
     return folder
 
 
@@ -81,9 +81,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_older_one_and_the_weights_are_the
     flip(run / "checkpoints" / "step-000003.safetensors", 0.5)
     flip(run / "checkpoints" / "step-000002.json", 0.5)
     with pytest.raises(UserError, match=r"no checkpoint in .*step-000003.*cannot be read"):
-        open_run(run).train()
+        open_run(run).trained()
     shutil.copy(trained / "checkpoints" / "step-000002.json", run / "checkpoints")
-    open_run(run).train()
+    open_run(run).trained()
     found, expected = (load_file(folder / "supernet.safetensors") for folder in (run, trained))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     (event,) = open_run(run).history().events
@@ -98,7 +98,7 @@ def test_weights_that_are_not_finite_are_never_kept(tmp_path, space, monkeypatch
 
     monkeypatch.setattr(run_folder, "train_in", ruined)
     with pytest.raises(UserError, match=r"numbers of .* are not finite"):
-        prepare_run(tmp_path / "run", "digits", space, KNOBS).train()
+        prepare_run(tmp_path / "run", "digits", space, KNOBS).trained()
     assert not (tmp_path / "run" / "supernet.safetensors").exists()
 
 
@@ -114,7 +114,7 @@ def test_weights_that_are_not_finite_are_never_kept(tmp_path, space, monkeypatch
 )
 def test_a_wrong_knob_is_said_before_anything_is_written(tmp_path, space, knob, value, said):
     with pytest.raises(UserError, match=said):
-        prepare_run(tmp_path / "run", "digits", space, {knob: value}).train()
+        prepare_run(tmp_path / "run", "digits", space, {knob: value}).trained()
     assert not (tmp_path / "run").exists()
 
 

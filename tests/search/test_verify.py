@@ -15,7 +15,7 @@ from nas.errors import Infeasible
 from nas.hw_profiles import Measurement
 from nas.search.candidates import Candidates
 from nas.search.limits import AppliedLimit
-from nas.search.pipeline import find
+from nas.search.pipeline import choose
 from nas.search.question import Question
 from nas.search.verify import Verdict, verify
 from nas.search_space.locate import describe_space, space_from
@@ -159,7 +159,7 @@ def test_the_front_shows_what_was_measured_who_fell_out_and_the_chosen_net(
         return [Measurement(m, m, 0.0, 9) for m in ms]
 
     monkeypatch.setattr(Candidates, "measure", timed)
-    answer = find([here], [nas.Limit(LATENCY, 0.6, relative=True)], Question((), 30, "random"))
+    answer = choose([here], [nas.Limit(LATENCY, 0.6, relative=True)], Question((), 30, "random"))
     chosen = answer.front[answer.front["id"] == answer.architecture.id]
     assert chosen["verdict"].tolist() == ["chosen"]
     assert chosen["measured_ms"].iloc[0] == pytest.approx(answer.latency.value)
