@@ -157,7 +157,7 @@ def test_baselines_are_evaluated_alike_and_shown(searched, space):
 @pytest.mark.usefixtures("light")
 def test_limits_are_kept_and_named(searched, space, limit, column, upper):
     run, _ = searched
-    result = ask(run, space, *limit)
+    result = ask(run, space, *limit, evaluations=12)
     assert result.code == 0, result.err
     assert (pd.read_csv(run / "front.csv")[column] <= upper).all()
     assert re.search(rf"bounded by +│ {COSTS[column].metric.title}; better nets that exceed it: \d", result.out)

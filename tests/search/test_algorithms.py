@@ -1,6 +1,7 @@
 """The contract of every registered algorithm. A new file in search/algorithms is tested by being there."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,16 +86,14 @@ def test_survives_failures_and_infeasible_architectures(name: str) -> None:
 
 @EVERY
 def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(name: str, tmp_path) -> None:
-    def run(evaluations: int, file: str) -> list:
-        path = tmp_path / file
-        return nas.search(
-            conditional_space(), OBJECTIVES, algorithm=name, evaluations=evaluations, storage=path
-        ).evaluations
+    def run(evaluations: int, storage: Path | None = None) -> list:
+        space = conditional_space()
+        return nas.search(space, OBJECTIVES, algorithm=name, evaluations=evaluations, storage=storage).evaluations
 
     batch = load_algorithm(name).batch
-    undisturbed = run(batch + 8, "whole.db")
+    undisturbed = run(batch + 8)
     for evaluations in sorted((batch - 3, batch, batch + 4, batch + 8)):  # within batches, and at the end of one
-        assert run(evaluations, "parts.db") == undisturbed[:evaluations]
+        assert run(evaluations, tmp_path / "parts.db") == undisturbed[:evaluations]
 
 
 def layered_space() -> nas.GeneSpace:

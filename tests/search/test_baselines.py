@@ -55,11 +55,11 @@ def test_budgets_are_equal_and_the_studies_resume(tmp_path: Path) -> None:
     }
     limits = [nas.Constraint("latency_ms", upper=40)]
     storage = tmp_path / "s.db"
-    study = nas.search(SPACE, objectives, constraints=limits, evaluations=25, storage=storage)
+    study = nas.search(SPACE, objectives, constraints=limits, evaluations=12, storage=storage)
     told: list[int] = []
     found = compare_baselines(study, storage=storage, progress=lambda _, total, __: told.append(total))
-    assert {name: len(s) for name, s in found.items()} == {"random search": 25, "uniform scaling": 8}
-    assert set(told) == {25}
+    assert {name: len(s) for name, s in found.items()} == {"random search": 12, "uniform scaling": 8}
+    assert set(told) == {12}
     assert all(s.problem == study.problem for s in found.values())
     assert sum(not e.feasible for e in found["uniform scaling"].evaluations) == 2
     evaluated = len(calls)

@@ -138,7 +138,7 @@ def test_weights_and_data_are_shared_and_other_tensors_are_copied() -> None:
 
 
 def test_half_a_batch_in_any_order_resumes_as_the_same_batch(tmp_path: Path) -> None:
-    whole = search(SPACE, FIRST, evaluations=40, storage=tmp_path / "whole.db")
+    whole = search(SPACE, FIRST, evaluations=40)
     empty = search(SPACE, FIRST, evaluations=1, storage=tmp_path / "half.db")
     store = open_store(tmp_path / "half.db", "nas", SPACE, whole.problem, {})
     order = [*range(9, 0, -1), *range(10, 20), 27, 20, 23]  # the first batch backwards, the third with gaps

@@ -1,6 +1,8 @@
 """Files to ship: any example in, any outputs out, the same numbers back; a changed file is refused in one sentence."""
 
 import json
+import shutil
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,15 +147,24 @@ def test_weights_that_are_not_finite_are_not_shipped(tmp_path):
 # Load
 
 
-@pytest.fixture
-def bundle(tmp_path):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder with a bundle, and its module: written once, for it takes half a second."""
+    folder = tmp_path_factory.mktemp("written")
     space = nas.SearchSpace(nas.load_preset("vit-digits").bind(input_shape=(1, 8, 8), classes=10))
     description = nas.search_space.locate.describe_space("vit-digits", (1, 8, 8), 10)
     torch.manual_seed(0)
     module = space.build(space.smallest).eval()
-    nas.export(module, torch.rand(2, 1, 8, 8), tmp_path, ["safetensors", "onnx-fixed"])
-    save_bundle(tmp_path, space.smallest, description, {"task": "digits"})
-    return tmp_path, module
+    nas.export(module, torch.rand(2, 1, 8, 8), folder, ["safetensors", "onnx-fixed"])
+    save_bundle(folder, space.smallest, description, {"task": "digits"})
+    return folder, module
+
+
+@pytest.fixture
+def bundle(tmp_path, written):
+    """A copy of its own, which a test may damage."""
+    shutil.copytree(written[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path, deepcopy(written[1])
 
 
 def test_a_bundle_and_what_export_wrote_are_loaded(bundle, tmp_path):
