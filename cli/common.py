@@ -38,6 +38,9 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="R
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Where to train and evaluate: auto (a GPU if there is one), cpu, cuda, mps.")
 ]
+CheckOption = Annotated[
+    bool, typer.Option("--check/--no-check", help="Refuse a space whose small nets are no parts of its large ones.")
+]
 TrustOption = Annotated[bool, typer.Option("--trust", help="Run the Python file that the run folder names.")]
 
 

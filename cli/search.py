@@ -9,6 +9,7 @@ from .common import (
     MOST_BATCH,
     MOST_NETS,
     MOST_PROCESSES,
+    CheckOption,
     DeviceOption,
     RunOption,
     SpaceOption,
@@ -76,6 +77,7 @@ def search(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print one line and the path of the answer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     device: DeviceOption = "auto",
+    check: CheckOption = True,
     trust: TrustOption = False,
 ) -> None:
     """Find the best net of a space for a device and a budget, and write it to files.
@@ -140,6 +142,7 @@ def search(
             workers=workers,
             ray=ray,
             baselines=baselines,
+            check=check,
             run=run or "auto",
             progress=progress,
             title="nas " + " ".join(sys.argv[1:]),

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from .common import (
     MOST_PROCESSES,
+    CheckOption,
     DeviceOption,
     RunOption,
     SeedOption,
@@ -41,6 +42,7 @@ def train(
         str | None, typer.Option(help="With --init: quantization-aware training, schemes as in `nas search`.")
     ] = None,
     device: DeviceOption = "auto",
+    check: CheckOption = True,
     workers: Annotated[
         int, typer.Option(min=1, max=MOST_PROCESSES, help="Processes that share the batches, by Ray Train.")
     ] = 1,
@@ -75,6 +77,8 @@ def train(
         """Errors are raised here, before anything is written."""
         chosen_run = prepare_run(run, task, space, knobs, init=init, quantize=policies)
         chosen_run.check()
+        if check:
+            chosen_run.require_nested()
         return chosen_run
 
     with alone(prepared, lambda run: run) as chosen_run, Display(console) as progress:

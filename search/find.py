@@ -50,6 +50,7 @@ def find(
     workers: int | None = None,
     ray: str | None = None,
     baselines: bool = False,
+    check: bool = True,
     run: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
     title: str = "",
@@ -72,6 +73,7 @@ def find(
     supernet: one that is trained already; nothing is trained then.
     steps, recipe, device: of the training (see `Recipe`), and where it and evaluations compute.
     evaluations, algorithm, seed, workers, ray: of the search, as of `nas.search`. baselines: compare it with others.
+    check: refuse a space whose small nets are no parts of its large ones, before it is trained (as `nas.train`).
     run: a folder to keep all in, from which the same call goes on where one was killed and further questions begin;
         "auto": one in ~/.cache/nas; None: nothing is written.
     progress: called as `progress(stage, done, total, state)`, see `search.origin.Progress`.
@@ -109,6 +111,8 @@ def find(
             title=title or "nas.find",
         )
         job.check()
+        if check and supernet is None:
+            origin.require_nested()
         return job
 
     with alone(prepared, lambda job: job.run) as job, journal(job.folder, job.title) if job.folder else nullcontext():

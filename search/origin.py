@@ -87,6 +87,10 @@ class Origin:
         _ = self.space
         self.task.batch_size_for(self.recipe.batch_size)
 
+    def require_nested(self) -> None:
+        """Error: as of `SearchSpace.require_nested`; of a training that has begun it has been checked."""
+        self.space.require_nested(self.task.example_of(2))
+
     def trained(self, progress: Progress = silent, device: str = "cpu") -> tuple[Supernet, History]:
         """The supernet, trained on a compute device, and how that went."""
         self.check()

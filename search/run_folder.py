@@ -85,6 +85,10 @@ class Run(Origin):
             )
         check_manifest(self.folder / MANIFEST)
 
+    def require_nested(self) -> None:
+        if self.init is None and not self.is_begun():
+            super().require_nested()
+
     def supernet(self, device: str = "cpu") -> Supernet:
         """The trained supernet, on a compute device. Errors: it is not trained; files are damaged or of another run."""
         self.check_trained()

@@ -19,6 +19,7 @@ MOST_NAMED = 4
 class Finding:
     """A doubt about weight sharing: the gene, and one sentence that says what was seen and what to do.
 
+    checked: whether the nets were compared; if not, the message says why.
     parameter: where it shows, if one could be named. layouts: rules for `SearchSpace(..., layouts=...)` that fix it,
     tried on the nets; empty where none of those tried does.
     """
@@ -27,6 +28,7 @@ class Finding:
     message: str
     parameter: str | None = None
     layouts: Mapping[str, Mapping[int, DimRule]] | None = None
+    checked: bool = True
 
 
 def check(space: Probed, example: Inputs | None = None, seed: int = 0) -> list[Finding]:
@@ -74,7 +76,7 @@ def _finding(step: Step, fault: Fault) -> Finding:
 
 
 def _unchecked(step: Step, reason: str) -> Finding:
-    return Finding(step.gene.name, f"{_between(step)}: could not be checked, for {reason}")
+    return Finding(step.gene.name, f"{_between(step)}: could not be checked, for {reason}", checked=False)
 
 
 def _between(step: Step) -> str:

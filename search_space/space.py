@@ -64,6 +64,7 @@ class SearchSpace(GeneSpace):
         self._skeletons: OrderedDict[Architecture, _Skeleton] = OrderedDict()
         self._needs_values = False  # constructors read values, or nets hold constants: the meta device has neither
         self._sizes: Sizes = {}
+        self._is_nested = False
         self.probes = self._discover()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -116,6 +117,22 @@ class SearchSpace(GeneSpace):
         example: an input of the nets: a tensor, a tuple of arguments, or a mapping of keywords.
         """
         return check(self, example)
+
+    def require_nested(self, example: Inputs) -> None:
+        """Error: a small net that is no part of a large one (see `check`), with the layout rule that mends it.
+
+        What could not be compared passes. It is computed once for this object.
+        """
+        if self._is_nested:
+            return
+        wrong = [finding for finding in self.check(example) if finding.checked]
+        if wrong:
+            more = f" ({len(wrong) - 1} more: space.check(example))" if len(wrong) > 1 else ""
+            raise UserError(
+                f"the nets of this space cannot share weights as it is: {wrong[0].message}{more}; to train it all the "
+                "same: check=False, --no-check"
+            )
+        self._is_nested = True
 
     # Transforms
 

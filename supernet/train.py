@@ -32,6 +32,7 @@ def train(
     progress: Progress | None = None,
     device: "str | torch.device | None" = None,
     workers: int = 1,
+    check: bool = True,
     **knobs: Any,
 ) -> History:
     """Train the shared weights of `supernet` on `task` and leave it in evaluation mode.
@@ -44,11 +45,14 @@ def train(
     device: where to train ("auto", "cpu", "cuda", "mps"); the supernet is moved there and stays. None: where it is.
     workers: processes that share the batches, by Ray Train (`pip install "nas[ray]"`); the loss curve is that of one
         (see `parallel`).
+    check: refuse a space whose small nets are no parts of its large ones (`SearchSpace.check`; a few seconds).
     Errors: a run folder of another training; a loss that diverges again after five rollbacks.
 
     >>> history = nas.train(supernet, task, steps=2, sampling="sandwich")
     """
     chosen = make_recipe(recipe, knobs)
+    if check:
+        supernet.space.require_nested(task.example_of(2))
     if device is not None:
         supernet.to(compute_device(device))
     if run is None:
