@@ -119,7 +119,7 @@ class SearchSpace(GeneSpace):
         return check(self, example)
 
     def require_nested(self, example: Inputs) -> None:
-        """Error: a small net that is no part of a large one (see `check`), with the layout rule that mends it.
+        """Error: a small net that is no part of a large one (see `check`), with the layout rule that fixes it.
 
         What could not be compared passes. It is computed once for this object.
         """

@@ -1,4 +1,4 @@
-"""A space whose small nets are no parts of its large ones is refused before it is trained, with what mends it."""
+"""A space whose small nets are no parts of its large ones is refused before it is trained, with what fixes it."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_the_command_refuses_it_and_writes_nothing(folder, command):
     result = nas_command(command, "--space", "space.py:halves", "--run", "run", "--steps", "1")
     assert (result.code, result.err.count("\n")) == (2, 1), result.err
     assert "gene 'width', 16 against 8" in result.err
-    assert 'layouts={"gates.weight": (2, -1), "gates.bias": (2, -1)} mends it' in result.err
+    assert 'layouts={"gates.weight": (2, -1), "gates.bias": (2, -1)} fixes it' in result.err
     assert "--no-check" in result.err
     assert not (folder / "run").exists()
 
@@ -67,7 +67,7 @@ def test_training_refuses_it():
     task = nas.load_task("digits")
     supernet = nas.Supernet(nas.SearchSpace(halves))
     before = supernet.store.state_dict()["gates.weight"].clone()
-    with pytest.raises(nas.UserError, match=r"\(2, -1\)} mends it; to train it all the same: check=False"):
+    with pytest.raises(nas.UserError, match=r"\(2, -1\)} fixes it; to train it all the same: check=False"):
         nas.train(supernet, task, steps=1)
     assert torch.equal(supernet.store.state_dict()["gates.weight"], before)
     nas.train(supernet, task, steps=1, check=False)
