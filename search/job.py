@@ -21,7 +21,7 @@ from .calibration import calibrated
 from .candidates import Candidates
 from .costs import check_estimates, cost_named
 from .database import check_file
-from .limits import applied
+from .limits import applied, check_devices
 from .origin import BY_NAME, Origin, Progress
 from .question import Question
 from .reporting import journal
@@ -77,6 +77,7 @@ class Job:
     def check(self) -> None:
         """Errors: limits that no net can keep, where nothing has to be measured to know; costs of which a device gives
         no estimate; targets that cannot be; a folder of the user's where `best/` would be; a damaged study.db."""
+        check_devices(self.limits, [device.name for device in self.targets])
         if not self.each and any(device.measurable for device in self.targets[1:]):
             raise UserError("a target that is this machine comes first: its nets are measured before the answer")
         for folder in self.folders:

@@ -104,6 +104,15 @@ class AppliedLimit:
         return [f"{text} does not bind: even the largest net has {self.limit.metric.text(most)}."]
 
 
+def check_devices(limits: Sequence[Limit], targets: Sequence[str]) -> None:
+    """Error: a limit on a device that is none of the targets."""
+    for limit in limits:
+        if limit.device not in ("", *targets):
+            raise UserError(
+                f"there is a limit on {limit.device}, which is not a target; the targets are {', '.join(targets)}"
+            )
+
+
 def applied(served: Sequence[Candidates], limits: Sequence[Limit]) -> list[AppliedLimit]:
     """Each limit on each device on which it holds: on that of its name, without one on all.
 
@@ -111,11 +120,7 @@ def applied(served: Sequence[Candidates], limits: Sequence[Limit]) -> list[Appli
     another device.
     """
     names = [candidates.device.name for candidates in served]
-    for limit in limits:
-        if limit.device not in ("", *names):
-            raise UserError(
-                f"there is a limit on {limit.device}, which is not a target; the targets are {', '.join(names)}"
-            )
+    check_devices(limits, names)
     found: dict[str, AppliedLimit] = {}
     for candidates, device in zip(served, names, strict=True):
         for limit in (each for each in limits if each.device in ("", device)):

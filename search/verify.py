@@ -25,6 +25,7 @@ SECONDS = 1.0
 """Time limit of a measurement, per net."""
 REPEAT = 0.02
 """What a measurement moves from one process to the next: a net keeps a budget only with this much to spare."""
+_ms = LATENCY.text
 OTHER_PACE = 0.09
 """How much ratios of nets differ from one pace of a machine to another (`hw_profiles.measuring.timing`)."""
 MOST_NAMED = 3
@@ -176,7 +177,7 @@ class _Trial:
             _time(self.measured[net.id], limit.metric),
         )
         what = " in the 95th percentile of its calls" if limit.metric == P95 else ""
-        return f"predicted at {guess:.3g} ms{what}; it took {took:.3g} ms: too slow for {limit.upper:.3g} ms"
+        return f"predicted at {_ms(guess)}{what}; it took {_ms(took)}: too slow for {_ms(limit.upper)}"
 
     def _fallen_note(
         self, chosen: Architecture, ranked: Sequence[Architecture], fallen: Mapping[str, str]
@@ -204,8 +205,8 @@ class _Trial:
         now = ms * exp(median(map(log, self.paces)))
         return (
             "This machine changed its pace: while nets were measured for the answer, the largest net took "
-            f"{_span(self.paces)} times the {self.base:.3g} ms by which nets are compared. All nets change alike, so "
-            f"what was measured is divided by that; the chosen net, stated at {ms:.3g} ms, then took {now:.3g} ms. "
+            f"{_span(self.paces)} times the {_ms(self.base)} by which nets are compared. All nets change alike, so "
+            f"what was measured is divided by that; the chosen net, stated at {_ms(ms)}, then took {_ms(now)}. "
             "A budget in per cent is a share of what the largest net took in the same moments."
         )
 
@@ -246,7 +247,7 @@ def _unmeasured(candidates: Candidates, latency: Estimate, bound: float | None) 
     if latency.tier != "D" or bound is None:
         return f"Latency is {latency.source}, not measured: {device.title} is not at hand."
     return (
-        f"{bound:.3g} ms cannot be promised: for {device.title} with this kind of net only the datasheet is available "
+        f"{_ms(bound)} cannot be promised: for {device.title} with this kind of net only the datasheet is available "
         f"(tier D, {latency.low:.3g} to {latency.high:.3g} ms). The ranking of nets follows it; "
         "`nas profile pack` makes a bundle that measures them on the device."
     )

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from ...pages import styled
 from ...search_space.quantization import GENE, policy_genes
-from ...values import Metric
+from ...values import LATENCY, Metric
 from .analysis import OURS
 from .curves import Curve
 from .glyphs import HUES, local_name, share, shown
@@ -39,7 +39,7 @@ def comparison_rows(comparison: pd.DataFrame, metric: Metric) -> list[list[str]]
     """(search, nets, hypervolume, front, best, latency) of each search; nothing without baselines."""
     return [
         [row["search"], str(row["evaluations"]), f"{row['hypervolume']:.4f}", f"{row['front']} nets"]
-        + (["none", ""] if pd.isna(row["best"]) else [metric.text(row["best"]), f"{row['latency_ms']:.3g} ms"])
+        + (["none", ""] if pd.isna(row["best"]) else [metric.text(row["best"]), LATENCY.text(row["latency_ms"])])
         for row in (comparison.to_dict("records") if len(comparison) > 1 else ())
     ]
 

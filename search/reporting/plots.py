@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ...pages import styled
-from ...values import Metric
+from ...values import LATENCY, Metric
 from ..costs import metric_of
 from ..pareto import non_dominated
 from .drawing import groups
@@ -128,8 +128,8 @@ def latency(row: Mapping[Any, Any]) -> str:
     """Latency as text, with its interval and what was measured where these are known."""
     interval = f" ({row['latency_low_ms']:.3g} to {row['latency_high_ms']:.3g})" if "latency_low_ms" in row else ""
     measured = row.get("measured_ms")
-    seen = "" if measured is None or pd.isna(measured) else f", measured {measured:.3g} ms"
-    return f"{row['latency_ms']:.3g} ms{interval}{seen}"
+    seen = "" if measured is None or pd.isna(measured) else f", measured {LATENCY.text(measured)}"
+    return f"{LATENCY.text(row['latency_ms'])}{interval}{seen}"
 
 
 def cost_text(row: Mapping[Any, Any], column: str, metric: Metric) -> str:
@@ -162,7 +162,7 @@ def _range(known: pd.DataFrame, front: pd.DataFrame, budget_ms: float | None) ->
 
 def _mark_budget(figure: go.Figure, budget_ms: float) -> None:
     span = figure.layout.xaxis.range
-    words, colour = f"budget {budget_ms:.3g} ms", {"color": BUDGET}
+    words, colour = f"budget {LATENCY.text(budget_ms)}", {"color": BUDGET}
     if span is not None and budget_ms > span[1]:
         figure.add_annotation(x=1, y=1, xref="paper", yref="paper", xanchor="right", yanchor="bottom", showarrow=False,
                               text=f"{words}, beyond this view →", font=colour)  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ...search_space.architecture import Architecture
 from ...search_space.quantization import policy_genes
+from ...values import LATENCY
 from ..costs import metric_of
 from ..evaluation import Evaluation
 from ..pipeline import Choice
@@ -41,7 +42,7 @@ def _use(answer: Choice) -> str:
     bounded = answer.latency.value
     if answer.latency.source != "measured" and known is not None:
         bounded = known.metrics.get(BOUND, bounded)
-    return f", and takes {bounded:.3g} ms of the {answer.bound_ms:.3g} ms that the budget allows"
+    return f", and takes {LATENCY.text(bounded)} of the {LATENCY.text(answer.bound_ms)} that the budget allows"
 
 
 def _beside(answer: Choice) -> str:

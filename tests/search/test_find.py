@@ -185,6 +185,7 @@ def test_an_impossible_budget_names_the_fastest_net(find):
         ({"limits": {"params": -1}}, "parameters must be a number above zero or a text such as 2M, got -1"),
         ({"limits": {"memory_mib": "50ms"}}, "'50ms' is not understood"),
         ({"limits": {"t4": {"params": 1}}}, "unknown target in limits: 't4'"),
+        ({"limits": [nas.Limit(nas.values.LATENCY, 5, "t4")]}, "a limit on t4, which is not a target"),
         ({"objectives": ["energy"]}, "unknown objective 'energy'; valid: energy_mj"),
         ({"algorithm": "nsga3"}, "unknown algorithm 'nsga3'"),
         ({"quantize": "w9"}, "quantization 'w9' is not understood"),
