@@ -35,6 +35,11 @@ class Answer:
     choice: how it came to be chosen. analysis: what can be said of the search. origin, history: what the supernet was
     trained on, and how that went. title: of the report. parity: of a quantized net that was saved, see `Parity`.
     folder, run: where its files and those of its run are, if they are kept.
+
+    >>> answer = nas.find(space, task, targets="t4", supernet=supernet, evaluations=4)
+    >>> folder = answer.save("model")
+    >>> nas.evaluate(nas.load(folder, space), task) == answer.quality
+    True
     """
 
     choice: Choice

@@ -80,8 +80,9 @@ def find(
     title: of the report.
     Errors: `Infeasible`, with the net of the least cost, where no net keeps a limit; `UserError` for all else.
 
-    >>> answer = nas.find(space, task, targets={"jetson-orin": "5ms"}, limits={"params": "2M"})
-    >>> model, quality = answer.model(), answer.quality
+    >>> answer = nas.find(space, task, targets={"t4": "1ms"}, limits={"params": "9K"}, supernet=supernet, evaluations=6)
+    >>> nas.evaluate(answer.model(), task) == answer.quality
+    True
     """
     named, budgets = _targets(targets)
     devices, bounds = tuple(named.values()), (*budgets, *_limits(limits, named))

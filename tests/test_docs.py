@@ -179,10 +179,12 @@ def test_an_option_that_is_not_there_is_seen() -> None:
 def test_every_block_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scope = run(ROOT / "README.md")
-    study: Any = scope["study"]
-    assert len(study.trials()) == scope["space"].size == 24
-    assert (study.front()["params"] <= 10_000).all()
-    assert {p.name for p in (tmp_path / "model").iterdir()} == {"model.json", "model.safetensors", "model.onnx"}
+    answer: Any = scope["answer"]
+    assert len(answer.choice.trials) == scope["space"].size == 24
+    assert (answer.front["params"] <= 10_000).all()
+    assert nas.evaluate(scope["model"], scope["task"]) == answer.quality
+    files = {"model.json", "model.safetensors", "model.onnx", "architecture.json", "README.md", "front.csv"}
+    assert {p.name for p in (tmp_path / "model").iterdir()} == files
 
 
 def test_links_of_the_readme_lead_to_files() -> None:
