@@ -30,7 +30,7 @@ def space_show(
     from ..tasks import load_task
 
     loaded = load_task(task)
-    space = space_from(describe_space(name, loaded.input_shape, loaded.classes))
+    space = space_from(describe_space(name, **loaded.interface))
     table = Table("gene", "kind", "options", title=f"{name}: {len(space.genes)} genes", title_justify="left")
     for gene in space.genes.values():
         table.add_row(gene.name, "nested" if gene.nested else "alternative", ", ".join(map(str, gene.options)))

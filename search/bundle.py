@@ -23,6 +23,7 @@ from ..supernet.export import export, save_bundle
 from ..supernet.quantize.quantized import Quantized
 from ..supernet.shipped import quantized_for
 from ..supernet.store import Supernet
+from ..tasks import Task
 from .csv_text import csv_of
 from .manifest import check_manifest
 from .origin import Origin
@@ -122,7 +123,7 @@ def _readme(origin: Origin, architecture: Architecture, facts: Mapping[str, Any]
     lines += [
         "",
         f"Input: {_shapes(task.example)}. {task.preprocessing}".rstrip(),
-        f"Output: logits of {', '.join(task.labels)}." if task.labels else f"Output: {task.outputs or 'classes'}.",
+        f"Output: {_output(task)}. {task.postprocessing}".rstrip(),
     ]
     if "safetensors" in formats:
         lines += [
@@ -148,6 +149,12 @@ def _readme(origin: Origin, architecture: Architecture, facts: Mapping[str, Any]
     lines += ["", "`architecture.json` holds the genes, `model.json` what `nas.load` needs beside the weights."]
     lines += [*(_QUANTIZED if "parity" in facts else ()), ""]
     return "\n".join(lines)
+
+
+def _output(task: Task) -> str:
+    what = task.outputs or "classes"
+    names = ", ".join(task.labels)
+    return (f"logits of {names}" + (" at every pixel" if what == "maps" else "")) if names else what
 
 
 def _shapes(example: Inputs) -> str:

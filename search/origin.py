@@ -133,7 +133,7 @@ def name_of(task: str | Task) -> str:
 def description_of(space: str | TransformerSpace | SearchSpace, task: Task) -> Description:
     """What is kept of a space, for this task; of an object a hash of its genes."""
     if not isinstance(space, SearchSpace):
-        return describe_space(space, task.input_shape, task.classes)
+        return describe_space(space, **task.interface)
     genes = json.dumps({name: list(gene.options) for name, gene in space.genes.items()})
     fit = {"input_shape": list(task.input_shape), "classes": task.classes}
     return {OBJECT: hashlib.sha256(genes.encode()).hexdigest(), **fit}

@@ -60,7 +60,7 @@ class Transformer(nn.Module):
         x = self.position(self.stem(x, context), context)
         if self.prefix is not None:
             context.prefix = len(self.prefix)
-            x = torch.cat([self.prefix.expand(len(x), -1, -1), x], 1)
+            x = torch.cat([self.prefix.expand(x.shape[0], -1, -1), x], 1)
         for index, block in self.layers.items():
             context.layer = int(index)
             x = block(x, context)

@@ -24,15 +24,20 @@ OBJECT = "object"
 """The field of the description of a space that only the process has that made it."""
 
 
-def describe_space(text: str | TransformerSpace, input_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+def describe_space(
+    text: str | TransformerSpace, input_shape: tuple[int, ...], classes: int, vocabulary: int = 0
+) -> dict[str, Any]:
     """Description of the space that `text` names, for inputs of `input_shape` (without batch) and `classes` outputs.
 
     text: a preset, a YAML file of a TransformerSpace, or FILE.py:FUNCTION, which the user thereby trusts; or the
-    TransformerSpace itself. Errors: none of these.
+    TransformerSpace itself.
+    vocabulary: how many tokens are told apart, where inputs are tokens; 0: the space says it, if any.
+    Errors: none of these.
     """
     if isinstance(text, str):
         check_space(text)
     fit = {"input_shape": list(input_shape), "classes": classes}
+    fit |= {"vocabulary": vocabulary} if vocabulary else {}  # which descriptions of older versions have not
     if isinstance(text, TransformerSpace):
         return {"transformer": text.model_dump(mode="json"), **fit}
     path, _, name = text.rpartition(":")
@@ -89,12 +94,19 @@ class _Fields(BaseModel):
 
     input_shape: tuple[Annotated[int, Field(ge=1, le=2**31)], ...]
     classes: Annotated[int, Field(ge=0, le=2**31)]
+    vocabulary: Annotated[int, Field(ge=0, le=2**31)] = 0
     transformer: dict[str, Any] | None = None
     python: str | None = None
     object: str | None = None
     function: str = ""
     sha256: str = ""
     quantize: dict[str, Any] | None = None
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """Inputs and outputs that the space is described for."""
+        tokens = {"vocabulary": self.vocabulary} if self.vocabulary else {}
+        return {"input_shape": self.input_shape, "classes": self.classes, **tokens}
 
 
 def _checked(description: Description) -> _Fields:
@@ -112,7 +124,7 @@ def _checked(description: Description) -> _Fields:
 def _described(description: Description) -> SearchSpace | SpaceFunction:
     fields = _checked(description)
     if fields.transformer is not None:
-        return TransformerSpace(**fields.transformer).bind(input_shape=fields.input_shape, classes=fields.classes)
+        return TransformerSpace(**fields.transformer).bind(**fields.interface)
     if fields.object is not None:
         raise UserError("the space is a Python object, which files do not hold; pass it as well")
     path = _python_path(fields.python or "")
@@ -121,7 +133,7 @@ def _described(description: Description) -> SearchSpace | SpaceFunction:
             f"{path} has changed since this was made; pass the space function yourself, or restore the file"
         )
     check_approved(path, fields.sha256)
-    return python_space(path, fields.function, fields.input_shape, fields.classes)
+    return python_space(path, fields.function, fields.interface)
 
 
 def _python_path(text: str) -> Path:

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -63,17 +63,15 @@ def _record(path: Path, digest: str) -> Path:
     return cache_folder() / "trusted" / f"{hashlib.sha256(os.fsencode(path) + digest.encode()).hexdigest()}.json"
 
 
-def python_space(path: Path, name: str, shape: tuple[int, ...], classes: int) -> SearchSpace | SpaceFunction:
-    """What `name` is in the file: a space or a function, which gets `input_shape` and `classes` if it asks for them.
+def python_space(path: Path, name: str, interface: Mapping[str, Any]) -> SearchSpace | SpaceFunction:
+    """What `name` is in the file: a space or a function, which gets what it asks for of `interface`.
+
+    interface: `input_shape`, `classes` and, where inputs are tokens, `vocabulary`.
 
     Errors: the file fails when it is imported; there is no such function; it cannot be called with a trial.
     """
     space = object_in(path, name)
-    return (
-        space
-        if isinstance(space, SearchSpace)
-        else _with_fit(path, name, space, {"input_shape": shape, "classes": classes})
-    )
+    return space if isinstance(space, SearchSpace) else _with_fit(path, name, space, interface)
 
 
 def object_in(path: Path, name: str) -> Any:
@@ -102,8 +100,9 @@ def result_of(path: Path, name: str, function: Any, right: str) -> Any:
         raise UserError(f"{_place(path, error)} fails in {name}(): {_reason(error)}") from error
 
 
-def _with_fit(path: Path, name: str, function: Callable[..., Any], offered: dict[str, Any]) -> SpaceFunction:
-    right = "a space function takes a trial (and may take input_shape and classes) and returns a torch.nn.Module"
+def _with_fit(path: Path, name: str, function: Callable[..., Any], interface: Mapping[str, Any]) -> SpaceFunction:
+    offered = ", ".join(interface)
+    right = f"a space function takes a trial (and may take {offered}) and returns a torch.nn.Module"
     if not callable(function):
         raise UserError(f"{path}: {name} is a {type(function).__name__}; {right}")
     if inspect.isclass(function):
@@ -112,7 +111,7 @@ def _with_fit(path: Path, name: str, function: Callable[..., Any], offered: dict
         signature = inspect.signature(function)
     except ValueError:
         raise UserError(f"{path}: {name} has no signature; {right}") from None
-    fit = {key: value for key, value in offered.items() if key in signature.parameters}
+    fit = {key: value for key, value in interface.items() if key in signature.parameters}
     try:
         signature.bind(None, **fit)
     except TypeError as error:

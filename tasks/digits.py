@@ -17,16 +17,20 @@ SOURCE = (
 @register("digits")
 def load(argument: str | None) -> Task:
     """The digits in a fixed split: 1,079 to train, 359 to validate, 359 to test."""
-    from sklearn.datasets import load_digits  # here: its import takes a second
-
     if argument is not None:
         raise UserError(f"task 'digits' takes no argument, but got {argument!r}; write 'digits'")
+    labels = tuple("0123456789")
+    augment = half_of(shift(1))  # a pixel is much of 8: shifting all costs a small ViT 2 points
+    return image_task("digits", labels, read_digits(), space="vit-digits", source=SOURCE, augment=augment)
+
+
+def read_digits() -> ImageSplits:
+    """The images and classes of the three splits."""
+    from sklearn.datasets import load_digits  # here: its import takes a second
+
     images, targets = load_digits(return_X_y=True)
     samples = torch.from_numpy(images).to(torch.uint8).view(-1, 1, 8, 8), torch.from_numpy(targets).long()
     fifth = len(targets) // 5
     rest, test = hold_out(samples, fifth)
     train, validation = hold_out(rest, fifth)
-    splits = ImageSplits(train=train, validation=validation, test=test)
-    labels = tuple("0123456789")
-    augment = half_of(shift(1))  # a pixel is much of 8: shifting all costs a small ViT 2 points
-    return image_task("digits", labels, splits, space="vit-digits", source=SOURCE, augment=augment)
+    return ImageSplits(train=train, validation=validation, test=test)

@@ -15,18 +15,18 @@ Samples = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Normalise:
-    """(raw - mean) / std for each channel, as float32; a channel that never varies is only centred."""
+    """(raw - mean) / std for each channel (dimension 1), as float32; one that never varies is only centred."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __call__(self, raw: Tensor) -> Tensor:
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (torch.tensor(values).view(-1, *[1] * (raw.dim() - 2)) for values in (self.mean, self.std))
         return (raw - mean) / std
 
     def __str__(self) -> str:
         mean, std = (", ".join(f"{value:.6g}" for value in values) for values in (self.mean, self.std))
-        return f"(pixel - mean) / std for each channel, with mean ({mean}) and std ({std}) in the units of the pixels"
+        return f"(raw - mean) / std for each channel, with mean ({mean}) and std ({std}) in the units of the raw inputs"
 
 
 def fit_normalise(images: Tensor) -> Normalise:

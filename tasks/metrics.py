@@ -61,6 +61,39 @@ class Accuracy:
 
 
 @dataclass
+class Answers:
+    """A torchmetrics metric of the answers, the classes of the largest outputs, wherever the classes stand."""
+
+    inner: Any
+
+    def __post_init__(self) -> None:
+        self.inner = _fresh(self.inner)
+
+    def update(self, prediction: Tensor, targets: Tensor) -> None:
+        axis = class_axis(prediction, targets)
+        self.inner.update(prediction.argmax(-1 if axis is None else axis), targets)
+
+    def compute(self) -> float:
+        return float(self.inner.compute())
+
+
+@dataclass
+class Rmse:
+    """Root of the mean squared error; `unit`: what 1 of the targets is in the units of the metric."""
+
+    unit: float = 1.0
+    squares: float = 0.0
+    total: int = 0
+
+    def update(self, prediction: Tensor, targets: Tensor) -> None:
+        self.squares += float((prediction - aligned(targets, prediction)).double().square().sum())
+        self.total += targets.numel()
+
+    def compute(self) -> float:
+        return self.unit * (self.squares / self.total) ** 0.5 if self.total else float("nan")
+
+
+@dataclass
 class MeanOf:
     """Mean over samples of a function that gives the mean of a batch (a loss); ignored targets have no weight."""
 
@@ -136,7 +169,12 @@ def mae(prediction: Tensor, targets: Tensor) -> float:
     return float((prediction - aligned(targets, prediction)).double().abs().mean())
 
 
-NAMED: dict[str, ScoreFactory] = {"accuracy": Accuracy, "mse": lambda: MeanOf(mse), "mae": lambda: MeanOf(mae)}
+NAMED: dict[str, ScoreFactory] = {
+    "accuracy": Accuracy,
+    "mse": lambda: MeanOf(mse),
+    "rmse": Rmse,
+    "mae": lambda: MeanOf(mae),
+}
 """Metrics that a task may name."""
 
 

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 Loader = Callable[[str | None], "Task"]
 """Makes the task from what follows the colon of its name (None without a colon)."""
 
-MODULES = {"digits": ".digits", "fashion-mnist": ".fashion", "image-folder": ".folder"}
+MODULES = {
+    "diabetes": ".diabetes",
+    "digits": ".digits",
+    "fashion-mnist": ".fashion",
+    "image-folder": ".folder",
+    "shapes": ".shapes",
+    "tags": ".tags",
+    "text": ".text",
+}
 """Where the loaders of this package are: names are checked without importing torch, which takes seconds."""
 FILE = re.compile(r"(?P<file>.*\.py):(?P<name>\w+)(?:#(?P<sha256>[0-9a-f]{64}))?", re.DOTALL)
 _loaders: dict[str, Loader] = {}
@@ -56,7 +64,7 @@ def check_task(name: str) -> None:
 
 
 def load_task(name: str) -> "Task":
-    """The task `name`, or `name:ARGUMENT`: `digits`, `fashion-mnist:FOLDER`, `image-folder:PATH?size=64&channels=3`.
+    """The task `name`, or `name:ARGUMENT`, as in `fashion-mnist:FOLDER`, `image-folder:PATH?size=64&channels=3`.
 
     `FILE.py:FUNCTION` is what the function of your own file returns. Errors: no such task; a file that fails.
 

@@ -40,8 +40,10 @@ class Task:
     terms: weights of the loss terms that a net may leave (`search_space.terms`), by name; others count 1.
     distillation: in the place of the divergence of a training recipe, for outputs that are neither classes nor values.
     outputs, labels: what is predicted, and the names of the classes or tokens.
+    vocabulary: how many tokens are told apart, where inputs are tokens; outputs of tokens have as many classes.
     space names the default space preset, `source` says where the data come from, `preprocessing` how inputs are made
-    of raw samples. `mean` and `std` (one value a channel, in the units of the raw samples) are the training split's.
+    of raw samples, `postprocessing` what outputs say. `mean` and `std` (one value a channel, in the units of the raw
+    samples) are the training split's.
     batch_size: for training, where a recipe states none.
 
     >>> task = nas.load_task("digits")
@@ -59,11 +61,13 @@ class Task:
     output: Selected = None
     outputs: Kind | None = None
     labels: tuple[str, ...] = ()
+    vocabulary: int = 0
     terms: Mapping[str, float] = field(default_factory=dict)
     distillation: Distillation | None = None
     space: str = ""
     source: str = ""
     preprocessing: str = ""
+    postprocessing: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     augment: Augment | None = None
@@ -118,10 +122,15 @@ class Task:
     @property
     def classes(self) -> int:
         """K: the outputs of a net for each answer; of values as many as there are in a target."""
-        if self.labels:
-            return len(self.labels)
+        if self.labels or self.outputs == "tokens":
+            return len(self.labels) or self.vocabulary
         targets = self._first[1]
         return targets[0].numel() if isinstance(targets, Tensor) and targets.is_floating_point() else 0
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """What a space function may ask about: `input_shape`, `classes` and, of tokens, `vocabulary`."""
+        return {"input_shape": self.input_shape, "classes": self.classes, "vocabulary": self.vocabulary}
 
     # Training batches
 

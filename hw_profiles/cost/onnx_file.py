@@ -151,6 +151,7 @@ def quiet() -> Iterator[None]:
     """torch's exporters print their progress and warn of their own internals; none of it helps a user."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    torch._C._jit_set_onnx_log_enabled(False)  # else the whole graph of a net that the first exporter refuses
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:

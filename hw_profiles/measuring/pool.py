@@ -27,7 +27,7 @@ are typical, less those that are odd."""
 
 @dataclass(frozen=True)
 class Inputs:
-    """What goes into the nets: the shape of one input without batch, the batch, and the number of outputs.
+    """What goes into the nets: the shape of one input without batch, the batch, and the numbers of outputs and tokens.
 
     given: what nets of a space that is not bound to inputs are called with, in the place of noise of that shape.
     """
@@ -35,7 +35,13 @@ class Inputs:
     shape: tuple[int, ...]
     batch: int = 1
     classes: int = 10
+    vocabulary: int = 0
     given: Any = None
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """What a space is described for."""
+        return {"input_shape": self.shape, "classes": self.classes, "vocabulary": self.vocabulary}
 
     def example(self, space: SearchSpace) -> Any:
         """Noise (the same each time); token ids where the space takes tokens. A bound space brings its own shape."""
@@ -101,9 +107,9 @@ def sources(spaces: AnySpace | Sequence[AnySpace], inputs: Inputs) -> list[Sourc
 def _source(given: AnySpace, name: str, inputs: Inputs) -> Source:
     if isinstance(given, str):
         name = given.rpartition("/")[2]
-        space = space_from(describe_space(given, inputs.shape, inputs.classes))
+        space = space_from(describe_space(given, **inputs.interface))
     elif isinstance(given, TransformerSpace):
-        space = SearchSpace(given.bind(input_shape=inputs.shape, classes=inputs.classes))
+        space = SearchSpace(given.bind(**inputs.interface))
     else:
         space = given
     return Source(name, space, inputs.example(space))

@@ -113,7 +113,7 @@ def inputs_of(task: str | Task, shape: Sequence[int] | None, batch: int) -> Inpu
     if shape is not None:
         return Inputs(tuple(shape), batch)
     loaded = load_task(task) if isinstance(task, str) else task
-    return Inputs(loaded.input_shape, batch, loaded.classes, loaded.example_of(batch))
+    return Inputs(loaded.input_shape, batch, loaded.classes, loaded.vocabulary, loaded.example_of(batch))
 
 
 def described(device: Device, setting: Setting) -> Device:

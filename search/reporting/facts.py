@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from ...tasks import Data
-from ...values import Estimate
+from ...values import Estimate, Metric
 from ..candidates import Candidates
 from ..pipeline import Choice
 from . import bits
@@ -26,7 +26,7 @@ def facts_of(choice: Choice, candidates: Candidates) -> dict[str, Fact]:
     """By their labels, in the order of reading. candidates: on the first device."""
     task, metric, device, latency = candidates.task, choice.metric, candidates.device, choice.latency
     bits_of_parts = bits.in_words(choice.architecture)
-    once = f"{_of(task.test)} (looked at once, for this net)"
+    once = f"{_of(metric, task.test)} (looked at once, for this net)"
     words = {
         **({"quantization": bits_of_parts} if bits_of_parts else {}),
         "device": f"{device.name}: {device.title}, {device.unit}, {device.precision}, {device.runtime or UNKNOWN}",
@@ -34,7 +34,7 @@ def facts_of(choice: Choice, candidates: Candidates) -> dict[str, Fact]:
         "bounded by": choice.bounded_by,
     }
     return {
-        f"{metric.name} on validation": Fact(metric.text(choice.validation), _of(task.validation)),
+        f"{metric.name} on validation": Fact(metric.text(choice.validation), _of(metric, task.validation)),
         f"{metric.name} on test": (
             Fact("", "none: the task has no test split")
             if choice.test is None
@@ -50,9 +50,11 @@ def facts_of(choice: Choice, candidates: Candidates) -> dict[str, Fact]:
     }
 
 
-def _of(data: Data | None) -> str:
+def _of(metric: Metric, data: Data | None) -> str:
     """Of how many samples, where that is known."""
-    return f" of {data.size}" if data is not None and data.size is not None else ""
+    if data is None or data.size is None:
+        return ""
+    return f" of {data.size}" if metric.style == "share" else f" on {data.size} samples"
 
 
 def _fact(found: Estimate, most: float | None) -> Fact:

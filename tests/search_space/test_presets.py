@@ -10,7 +10,16 @@ from nas.errors import UserError
 from nas.search_space.presets import load_preset, load_space_file, preset_names
 from nas.search_space.space import SearchSpace
 
-SHAPES = {"vit-digits": (1, 8, 8), "vit-image": (3, 64, 64), "vit-mobile": (3, 224, 224)}  # the others: 28 x 28 grey
+SHAPES = {
+    "vit-digits": (1, 8, 8),
+    "vit-image": (3, 64, 64),
+    "vit-mobile": (3, 224, 224),
+    "vit-shapes": (1, 24, 24),
+    "byte-lm": (16,),
+    "byte-tagger": (16,),
+    "tabular": (6,),
+}  # the others: 28 x 28 grey
+OUTPUTS = {"vit-shapes": (2, 10, 24, 24), "byte-lm": (2, 16, 10), "byte-tagger": (2, 16, 10)}  # the others: (2, 10)
 
 
 def parameters(net: nn.Module) -> int:
@@ -24,16 +33,19 @@ def test_builds_its_largest_smallest_and_random_nets(name: str) -> None:
     preset = load_preset(name)
     assert preset.summary.endswith(".")
     shape = SHAPES.get(name, (1, 28, 28))
-    space = SearchSpace(preset.bind(shape, classes=10))
+    tokens = "tokens" in preset.stem
+    space = SearchSpace(preset.bind(shape, classes=10, vocabulary=256 * tokens))
     sizes = []
     for architecture in (space.smallest, space.sample(0), space.sample(1), space.largest):
         net = space.build(architecture, "meta")
         sizes.append(parameters(net))
-        assert net(torch.empty(2, *shape, device="meta")).shape == (2, 10)
+        x = torch.empty(2, *shape, device="meta")
+        assert net(x.long() if tokens else x).shape == OUTPUTS.get(name, (2, 10))
     assert sizes[0] == min(sizes)
     assert sizes[-1] == max(sizes)
     assert sizes[0] < sizes[-1]
-    assert space.build(space.sample(2))(torch.randn(1, *shape)).isfinite().all()
+    x = torch.randint(256, (1, *shape)) if tokens else torch.randn(1, *shape)
+    assert space.build(space.sample(2))(x).isfinite().all()
 
 
 def test_digits_are_small_and_have_every_kind_of_gene() -> None:

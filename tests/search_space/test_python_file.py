@@ -93,7 +93,7 @@ def test_what_is_wrong_with_a_file_names_its_line(tmp_path, code, message):
     path = tmp_path / "space.py"
     path.write_text(code)
     with pytest.raises(UserError, match=message):
-        python_space(path, "net", (4,), 3)
+        python_space(path, "net", {"input_shape": (4,), "classes": 3})
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_a_function_that_asks_endlessly_is_stopped(tmp_path, names):
     path = tmp_path / "space.py"
     path.write_text(f"def net(trial):\n    i = 0\n    {names}\n")
     with pytest.raises(UserError, match="suggests genes without end"):
-        SearchSpace(python_space(path, "net", (4,), 3))
+        SearchSpace(python_space(path, "net", {"input_shape": (4,), "classes": 3}))
