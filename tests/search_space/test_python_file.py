@@ -54,7 +54,7 @@ def test_naming_a_file_is_trust_in_it_as_it_is_at_that_place(tmp_path):
 
 def test_a_relative_path_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no absolute path"):
+    with pytest.raises(UserError, match="not an absolute path"):
         space_from({**stranger(tmp_path, GOOD), "python": "payload.py"})
 
 
