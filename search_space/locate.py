@@ -46,7 +46,7 @@ def describe_space(
         approve(file, digest)  # kept with the run that it is of
         return {"python": str(file), "function": name, "sha256": digest, **fit}
     found = load_space_file(Path(text)) if text.endswith((".yaml", ".yml")) else load_preset(text)
-    return describe_space(found, input_shape, classes)
+    return describe_space(found, input_shape, classes, vocabulary)
 
 
 def trust(description: Description) -> None:

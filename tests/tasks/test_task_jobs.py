@@ -10,7 +10,7 @@ import torch
 from nas_command import nas_command
 
 import nas
-from nas.search.reporting import answer_files
+from nas.search import answer as answer_files
 from nas.search_space.inputs import call
 
 SMALL = "width: [16, 24]\nlayers: 2\nleast_layers: 1\nhead_dim: 8\nffn_ratio: [0.5, 1]\n"
