@@ -1,15 +1,20 @@
 """Files that Optuna keeps studies in: what is none, a damaged or a locked one is one sentence."""
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from optuna.distributions import distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import UserError
@@ -81,4 +86,47 @@ def optuna_storage(storage: str | os.PathLike[str]) -> str | BaseStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not in the URL: there, ?, %20 and {} would be no part of the path.
     connect = partial(sqlite3.connect, path, timeout=WAIT, check_same_thread=False)
-    return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
+    return _WholeTrials("sqlite:///study.db", engine_kwargs={"creator": connect})
+
+
+class _WholeTrials(RDBStorage):
+    """Optuna's storage, but that a finished trial is inserted at once.
+
+    Optuna looks up trial and study again for each parameter and attribute: 40 ms of CPU for a trial of 30 genes. The
+    rows are the same.
+    """
+
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
+        if template_trial is None or not template_trial.state.is_finished():
+            return super()._get_prepared_new_trial(study_id, template_trial, session)
+        given = template_trial
+        trial = models.TrialModel(
+            study_id=study_id,
+            state=given.state,
+            datetime_start=given.datetime_start,
+            datetime_complete=given.datetime_complete,
+        )
+        session.add(trial)
+        session.flush()  # which gives it its id
+        session.add_all(_rows(trial.trial_id, given))
+        trial.number = trial.count_past_trials(session)
+        return trial
+
+
+def _rows(trial_id: Any, trial: FrozenTrial) -> Iterator[Any]:
+    """All of a trial that is not in its own row."""
+    for objective, value in enumerate(trial.values or ()):
+        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+        yield models.TrialValueModel(trial_id=trial_id, objective=objective, value=stored, value_type=kind)
+    for name, value in trial.params.items():
+        how = trial.distributions[name]
+        yield models.TrialParamModel(
+            trial_id=trial_id,
+            param_name=name,
+            param_value=how.to_internal_repr(value),
+            distribution_json=distribution_to_json(how),
+        )
+    tables = (models.TrialUserAttributeModel, trial.user_attrs), (models.TrialSystemAttributeModel, trial.system_attrs)
+    for model, attributes in tables:
+        for key, content in attributes.items():
+            yield model(trial_id=trial_id, key=key, value_json=json.dumps(content))

@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 
 import numpy as np
+import optuna
 import pytest
 
 import nas
@@ -119,3 +120,22 @@ def test_the_front_of_a_storage_is_evaluated_again(tmp_path):
     assert recheck(study, objectives) == 1
     assert study.front().equals(true.front())
     assert recheck(true, objectives) == 0
+
+
+def test_a_trial_has_the_rows_that_optuna_gives_it(tmp_path):
+    path, plain = tmp_path / "study.db", tmp_path / "plain.db"
+    search(path, gain=lambda a: gain(a) if a["mixer"] != "c" else float("nan"))
+    ours = optuna.load_study(study_name="nas", storage=f"sqlite:///{path}")
+    optuna.create_study(storage=f"sqlite:///{plain}", directions=ours.directions).add_trials(ours.get_trials())
+    assert {trial.state.name for trial in ours.get_trials()} == {"COMPLETE", "FAIL"}
+
+    def rows(file, table):
+        with closing(sqlite3.connect(file)) as database:
+            found = database.execute(f"SELECT * FROM {table}")
+            names = [column[0] for column in found.description]
+            kept = [i for i, name in enumerate(names) if name == "trial_id" or not name.endswith("_id")]
+            return sorted([row[i] for i in kept] for row in found)
+
+    kinds = ("values", "params", "user_attributes", "system_attributes")
+    for table in ("trials", *(f"trial_{kind}" for kind in kinds)):
+        assert rows(path, table) == rows(plain, table)
