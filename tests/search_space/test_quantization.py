@@ -80,7 +80,7 @@ def test_every_scheme_is_read_as_it_is_written(scheme):
     assert Scheme.parse(scheme.text) == Scheme.parse(f" {scheme.text.upper()} ") == scheme
 
 
-LARGE = {"vit-mobile", "vit-image"}
+LARGE = {"vit-mobile", "vit-image", "vit-fashion", "matformer"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in preset_names()])
