@@ -1,5 +1,6 @@
 __version__: str
 from . import register as register
+from . import testing as testing
 from .errors import Infeasible as Infeasible
 from .errors import UncalibratedWarning as UncalibratedWarning
 from .errors import UserError as UserError

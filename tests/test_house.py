@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ["search_space", "tasks", "hw_profiles", "supernet", "predictors", "search", "cli"]
+ROOMS = ["search_space", "tasks", "hw_profiles", "supernet", "predictors", "search", "cli", "testing"]
 SOURCES = [p for room in ROOMS for p in sorted((ROOT / room).rglob("*.py"))]
 
 

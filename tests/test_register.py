@@ -83,7 +83,7 @@ def test_an_operator_travels_with_the_space_to_a_process_that_has_not_registered
         (("ffn", "a b"), {}, "the name of a operator has letters"),
         (("ffn", "mine"), {"casual": True}, "unknown capability 'casual'; valid: causal"),
         (("ffn", "mine"), {"layouts": ("gird",)}, "unknown layout of tokens 'gird'; valid: grid"),
-        (("ffn", "mine"), {"genes": {}}, "nobody fills parameter 'inner'"),
+        (("ffn", "mine"), {"genes": {}}, "no value for parameter 'inner'"),
         (("ffn", "mine"), {"genes": {"inner": (), "kernel": (3,)}}, "gene 'inner' has no options"),
         (("mixer", "mine"), {"genes": {"inner": (8,), "kernel": (99,)}}, "gene 'kernel' has the options .* in 'conv'"),
     ],
