@@ -50,10 +50,10 @@ WRONG = [
     (["--max-p95", "160%"], "--max-p95 '160%' is more than the largest net has"),
     (["--max-energy", "1mJ", "--max-energy", "2mJ"], "--max-energy is given 2 times for 1 targets"),
     (["--objective", "enrgy"], "unknown objective 'enrgy'; valid: energy_mj,"),
-    (["--objective", "latency_p95_ms"], "the 95th percentile of jetson-orin is not known"),
+    (["--objective", "latency_p95_ms"], "the 95th percentile of jetson-orin is unknown"),
     (["--max-p95", "8ms"], "or measure it with `nas profile`"),
-    (["--target", "local-cpu", "--objective", "energy_mj"], "the power of local-cpu is not known: state `power_w`"),
-    (["--target", "local-cpu", "--max-energy", "20mJ"], "the power of local-cpu is not known"),
+    (["--target", "local-cpu", "--objective", "energy_mj"], "the power of local-cpu is unknown: state `power_w`"),
+    (["--target", "local-cpu", "--max-energy", "20mJ"], "the power of local-cpu is unknown"),
     (["--space", "missing.py:vit"], "missing.py cannot be read"),
     (["--space", "missing.yaml"], "missing.yaml cannot be read"),
     (["--target", "missing.yaml"], "missing.yaml cannot be read"),
@@ -87,7 +87,8 @@ def test_a_wrong_function_of_a_space_file_is_found_before_anything_is_written(ca
 
 
 def test_a_space_is_quantized_once(cache, tmp_path):
-    lines = "import nas", "from torch import nn", "space = nas.SearchSpace(lambda trial: nn.Linear(64, 10)).quantized()"
+    net = "nn.Sequential(nn.Flatten(), nn.Linear(64, 10))"
+    lines = "import nas", "from torch import nn", f"space = nas.SearchSpace(lambda trial: {net}).quantized()"
     (tmp_path / "mine.py").write_text("\n".join(lines))
     result = nas_command("search", "--target", "jetson-orin", "--space", "mine.py:space", "--quantize", "auto")
     assert_one_sentence(result, 2)
