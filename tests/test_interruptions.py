@@ -95,15 +95,13 @@ def test_killed_again_and_again(tmp_path, space):
 
 
 def test_ctrl_c_leaves_a_run_that_resumes(tmp_path, space, monkeypatch):
-    def interrupted(*arguments):
-        *others, progress = arguments
-
+    def interrupted(folder, supernet, task, recipe, progress, *more):
         def press(done, total, row):
             progress(done, total, row)
             if done == 101:  # one step behind a checkpoint
                 raise KeyboardInterrupt
 
-        return train_in(*others, press)
+        return train_in(folder, supernet, task, recipe, press, *more)
 
     with monkeypatch.context() as patch:
         patch.setattr(run_folder, "train_in", interrupted)
