@@ -13,7 +13,7 @@ from .architecture import GeneValue
 from .construction import construct
 from .presets import check_space, load_preset, load_space_file
 from .python_file import approve, check_approved, digest_of, keep_approvals, python_space
-from .quantization import Quantization, policy_genes
+from .quantization import Quantization
 from .space import SearchSpace, SpaceFunction
 from .transformer import TransformerSpace
 from .trial import RecordingTrial
@@ -69,8 +69,8 @@ def space_from(description: Description) -> SearchSpace:
 
 
 def with_policies(space: SearchSpace, policies: Quantization | None) -> SearchSpace:
-    """The space whose nets have these policies, if any; one that has some already is left alone."""
-    return space.quantized(**policies.fields) if policies and not policy_genes(space.genes) else space
+    """The space whose nets have these policies, if any. Error: they have some already."""
+    return space.quantized(**policies.fields) if policies else space
 
 
 def net_from(description: Description, genes: Mapping[str, GeneValue]) -> nn.Module:

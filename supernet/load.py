@@ -12,7 +12,7 @@ from ..files import check_seal, check_sha256, read_json, read_tensors
 from ..hw_profiles.runtimes.onnxruntime import exact_session
 from ..search_space.inputs import tensors_in
 from ..search_space.locate import net_from, policies_in, trust, with_policies
-from ..search_space.quantization import policy_of
+from ..search_space.quantization import policy_genes, policy_of
 from ..search_space.space import SearchSpace, replace_parameters
 from .export import FILES, check_formats, named_tensors
 from .quantize.packed import from_tensors
@@ -110,7 +110,8 @@ def _empty(
     if not isinstance(genes, Mapping):
         raise UserError(f"{folder}/model.json is damaged: its architecture is not a mapping of genes")
     if space is not None:
-        return with_policies(space, policies_in(content["space"]) if "space" in content else None).build(genes)
+        plain = "space" in content and not policy_genes(space.genes)
+        return with_policies(space, policies_in(content["space"]) if plain else None).build(genes)
     if trusted:
         trust(content["space"])
     return net_from(content["space"], genes)
