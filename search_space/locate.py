@@ -63,9 +63,9 @@ def space_from(description: Description) -> SearchSpace:
     A Python space is run from the file it was described with, and only if that file has not changed since and is
     trusted. Errors: it is not; a description that is damaged.
     """
-    found = _described(description)
+    found, policies = _described(description), policies_in(description)
     space = found if isinstance(found, SearchSpace) else SearchSpace(found)
-    return with_policies(space, policies_in(description))
+    return space.quantized(**policies.fields) if policies else space
 
 
 def with_policies(space: SearchSpace, policies: Quantization | None) -> SearchSpace:

@@ -99,7 +99,7 @@ WRONG = [
     (["--init", "untrained"], "untrained holds no trained supernet; run `nas train --run"),
     (["--init", "first", "--steps", "0"], "training knob steps"),
     (["--init", "first", "--quantize", "w4a4"], "w4a4 can be evaluated and not shipped"),
-    (["--init", "first", "--quantize", "w8a8"], "training to round to w8a8 gains nothing"),
+    (["--init", "first", "--quantize", "w8a8"], "quantization-aware training with w8a8 gains nothing"),
     (["--quantize", "w4a8"], "quantization-aware training starts from floats; train a run without --quantize"),
     (["--run", "few", "--quantize", "w4a8"], "few is a run with other quantization policies; leave them out or name"),
     (["--run", "first", "--quantize", "w4a8"], "first is a run with other quantization policies"),
