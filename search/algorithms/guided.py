@@ -37,13 +37,18 @@ class Guided:
     sampling) and takes the candidate that adds the most hypervolume to the front and to the picks before it, times
     the probability that it keeps the bounds. A failed evaluation counts as a bound that was broken.
 
+    The first batches, until `early` evaluations, are of `early_batch`: a surrogate of few points errs, and is soon
+    corrected. It is what lets a search of 100 evaluations keep up where a net is as good as its weakest part.
+
     doubt: multiplies the posterior's standard deviation in the draws.
     """
 
     batch: int = 30
     initial: int = 30
+    early: int = 150
+    early_batch: int = 10
     fitted: int = 400
-    doubt: float = 0.7
+    doubt: float = 1.0
     breeding: Breeding = BREEDING
     name: str = "guided"
 
@@ -55,6 +60,7 @@ class Guided:
         if len(evaluations) < self.initial:
             asked = unseen_designs(space, seen, n, rng)
         elif sum(not e.failed for e in evaluations) >= FEWEST:
+            n = min(n, self.early_batch) if len(evaluations) < self.early else n
             asked = self._promising(space, evaluations, seen, n, rng)
         return asked + unseen(space, seen.union(asked), n - len(asked), rng)
 

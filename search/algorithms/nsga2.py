@@ -21,8 +21,6 @@ from ..evaluation import Evaluation
 from ..guide.designs import unseen_designs
 from ..select import fittest_evaluations
 
-SPREAD = 0.3
-"""Of the sizes within a net of the start (`designs.stratified`)."""
 BREEDINGS = 10
 """Rounds of breeding that look for new children before the rest of a batch is drawn at random."""
 
@@ -33,8 +31,7 @@ class NSGA2:
 
     What differs from the textbook, because evaluations are few and costly and spaces hold conditional genes:
     the first `initial` evaluations are the largest and the smallest net of the space, the ends of most fronts, and
-    sizes between them, of which each is nearly the same everywhere in a net: mixtures of large and small parts are what
-    breeding finds, while a net that is as good as its weakest part is rarely found among them;
+    sizes between (see `designs.SPREAD`);
     survivors are chosen from everything evaluated, so that no non-dominated net is lost, and a killed search needs no
     other state than its evaluations; a child that was evaluated before is bred again; the population is small, and
     most children are mutants of one parent, which on fronts known by enumeration comes closer in 200 evaluations than
@@ -57,7 +54,7 @@ class NSGA2:
         seen = {e.architecture for e in evaluations}
         parents = fittest_evaluations(evaluations, self.population, rng)
         if len(evaluations) < self.initial:
-            children = unseen_designs(space, seen, n, rng, SPREAD)
+            children = unseen_designs(space, seen, n, rng)
         else:
             children = self._breed(space, parents, seen, n, rng) if len(parents) > 1 else []
         return children + unseen(space, seen.union(children), n - len(children), rng)
