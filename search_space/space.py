@@ -1,5 +1,6 @@
 """SearchSpace: a function from a trial to an ordinary `nn.Module`, and what can be learnt by running it."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,6 +22,8 @@ from .layout import Layout, Rule, layouts_of
 from .probe import Probe
 from .quantization import Granularity, Quantization, canonical, policy_of, schemes_of
 from .trial import Gene, RecordingTrial
+
+LOG = logging.getLogger("nas.run")
 
 SpaceFunction = Callable[[Any], nn.Module]
 CACHED_SKELETONS, CACHED_BYTES = 128, 256 * 2**20
@@ -121,11 +124,17 @@ class SearchSpace(GeneSpace):
     def require_nested(self, example: Inputs) -> None:
         """Error: a small net that is no part of a large one (see `check`), with the layout rule that fixes it.
 
+        Where no rule does (layers whose names move with a depth, heads of a fixed width), nets share weights that are
+        no parts of each other: they can be trained, and rank less surely; a warning is logged.
         What could not be compared passes. It is computed once for this object.
         """
         if self._is_nested:
             return
-        wrong = [finding for finding in self.check(example) if finding.checked]
+        doubts = [finding for finding in self.check(example) if finding.checked]
+        for finding in doubts:
+            if not finding.layouts:
+                LOG.warning("Small nets are not parts of large ones: %s", finding.message)
+        wrong = [finding for finding in doubts if finding.layouts]
         if wrong:
             more = f" ({len(wrong) - 1} more: space.check(example))" if len(wrong) > 1 else ""
             raise UserError(

@@ -45,12 +45,14 @@ def train(
     device: where to train ("auto", "cpu", "cuda", "mps"); the supernet is moved there and stays. None: where it is.
     workers: processes that share the batches, by Ray Train (`pip install "nas[ray]"`); the loss curve is that of one
         (see `parallel`).
-    check: refuse a space whose small nets are no parts of its large ones (`SearchSpace.check`; a few seconds).
+    check: refuse a space whose small nets are no parts of its large ones where a layout rule makes them so
+        (`SearchSpace.require_nested`; a few seconds).
     Errors: a run folder of another training; a loss that diverges again after five rollbacks.
 
     >>> history = nas.train(supernet, task, steps=2, sampling="sandwich")
     """
     chosen = make_recipe(recipe, knobs)
+    check_call(supernet, task)
     if check:
         supernet.space.require_nested(task.example_of(2))
     if device is not None:
@@ -70,7 +72,6 @@ def train_in(
     workers: int = 1,
 ) -> History:
     """`train` for a caller that holds the lock of `folder`."""
-    check_call(supernet, task)
     if workers > 1:
         return _together(folder, supernet, task, recipe, progress, workers)
     trainer = Trainer(supernet, task, recipe, folder / CHECKPOINTS if folder else None)

@@ -75,6 +75,18 @@ def test_training_refuses_it():
     nas.train(nas.Supernet(mended), task, steps=1)
 
 
+def test_what_no_layout_fixes_is_trained_with_a_warning(caplog):
+    """Layers of an `nn.Sequential` have other names in nets of other depths."""
+
+    def deep(trial):
+        hidden = [m for _ in range(trial.suggest_int("depth", 1, 2)) for m in (nn.Linear(16, 16), nn.ReLU())]
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), *hidden, nn.Linear(16, 10))
+
+    nas.train(nas.Supernet(nas.SearchSpace(deep)), nas.load_task("digits"), steps=1)
+    (record,) = [r for r in caplog.records if r.name == "nas.run"]
+    assert "Small nets are not parts of large ones: gene 'depth'" in record.getMessage()
+
+
 def test_a_space_is_checked_once(monkeypatch):
     task, space = nas.load_task("digits"), nas.SearchSpace(halves, layouts={"gates.*": (2, -1)})
     checks = []
