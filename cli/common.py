@@ -23,7 +23,12 @@ app = typer.Typer(
 
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder. Default: one in ~/.cache/nas.")]
 TaskOption = Annotated[
-    str | None, typer.Option("--task", help="digits, fashion-mnist[:FOLDER], image-folder:PATH, FILE.py:FUNCTION.")
+    str | None,
+    typer.Option(
+        "--task",
+        help="digits, fashion-mnist[:FOLDER], image-folder:PATH, diabetes, text[:PATH], tags[:PATH], shapes, "
+        "FILE.py:FUNCTION.",
+    ),
 ]
 SpaceOption = Annotated[str | None, typer.Option("--space", help="PRESET, FILE.yaml or FILE.py:FUNCTION.")]
 MOST_BATCH = 2**16

@@ -1,4 +1,6 @@
-"""Random changes of images that keep their class. Raw images (N, C, H, W) in and out; every image draws its own."""
+"""Random changes that keep the target, of images (N, C, H, W) and rows (N, F); every sample draws its own."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -35,6 +37,11 @@ def half_of(step: Augment) -> Augment:
 def mirror(images: Tensor, _: Generator) -> Tensor:
     """Left becomes right."""
     return images.flip(-1)
+
+
+def noise(scales: Sequence[float]) -> Augment:
+    """Add to each column its own normal noise of that standard deviation (a ridge, Bishop 1995)."""
+    return lambda rows, generator: rows + torch.tensor(scales) * torch.randn(rows.shape, generator=generator)
 
 
 def chain(*steps: Augment) -> Augment:

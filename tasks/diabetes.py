@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from .augment import noise
 from .data import Split
 from .images import Normalise
 from .metrics import Rmse, metric_named
@@ -17,6 +18,9 @@ SOURCE = (
     "scikit-learn's load_diabetes (Efron, Hastie, Johnstone and Tibshirani, 2004, Least Angle Regression); 442 "
     "patients, split 60/20/20"
 )
+
+NOISE = 0.5
+"""Of a training row, in the deviations of its columns: without it nets learn the 266 rows by heart (rmse 65, not 52)."""
 
 
 @register("diabetes")
@@ -48,6 +52,7 @@ def load(argument: str | None) -> Task:
         postprocessing=f"disease progression = {mean:.6g} + {std:.6g} * output; rmse is in its units",
         mean=normalise.mean,
         std=normalise.std,
+        augment=noise([NOISE * each for each in normalise.std]),
     )
 
 
