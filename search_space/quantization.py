@@ -187,17 +187,21 @@ class Quantization:
         """Errors: nets with a policy already, nothing to quantize, a pattern that names nothing in any of them."""
         from .projections import open_projections
 
-        modules = list(modules)
+        names: set[str] = set()
+        unmatched = set(self.keep)
         for module in modules:
             open_projections(module)
-        if any(map(policy_of, modules)):
-            raise UserError("the space is quantized already and takes no second policy; search it without --quantize")
-        names = {name for module in modules for name in quantizable(module)}
+            if policy_of(module):
+                raise UserError(
+                    "the space is quantized already and takes no second policy; search it without --quantize"
+                )
+            names |= quantizable(module).keys()
+            unmatched = {pattern for pattern in unmatched if not any(fnmatchcase(name, pattern) for name in names)}
+            if names and not unmatched:
+                return
         if not names:
             raise UserError("the space has no linear layer, convolution or embedding to quantize")
-        for pattern in self.keep:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise UserError(f"keep={pattern!r} names no linear layer, convolution or embedding of the space")
+        raise UserError(f"keep={min(unmatched)!r} names no linear layer, convolution or embedding of the space")
 
     def ask(self, module: "nn.Module", trial: Trial) -> None:
         """Let the trial choose, and note the schemes at the parts of the module."""
