@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import nas
+
 
 class Block(nn.Module):
     """Pre-norm attention and FFN, as in any tutorial."""
@@ -144,3 +146,20 @@ class RNN(nn.Module):
         h = self.inp(x)
         h = h + self.attention(h, h, h, need_weights=False)[0]
         return self.out(self.gru(h)[0][:, -1])
+
+
+SHAPES = {
+    "vit-digits": (1, 8, 8),
+    "vit-image": (3, 64, 64),
+    "vit-mobile": (3, 224, 224),
+    "vit-shapes": (1, 24, 24),
+    "byte-lm": (16,),
+    "byte-tagger": (16,),
+    "tabular": (6,),
+}  # the others: 28 x 28 grey
+
+
+def preset_function(name):
+    """The function of a preset, for inputs that it takes and 10 classes."""
+    preset = nas.load_preset(name)
+    return preset.bind(SHAPES.get(name, (1, 28, 28)), classes=10, vocabulary=256 * ("tokens" in preset.stem))

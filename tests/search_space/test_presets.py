@@ -4,21 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from example_spaces import preset_function
 from torch import nn
 
 from nas.errors import UserError
 from nas.search_space.presets import load_preset, load_space_file, preset_names
 from nas.search_space.space import SearchSpace
 
-SHAPES = {
-    "vit-digits": (1, 8, 8),
-    "vit-image": (3, 64, 64),
-    "vit-mobile": (3, 224, 224),
-    "vit-shapes": (1, 24, 24),
-    "byte-lm": (16,),
-    "byte-tagger": (16,),
-    "tabular": (6,),
-}  # the others: 28 x 28 grey
 OUTPUTS = {"vit-shapes": (2, 10, 24, 24), "byte-lm": (2, 16, 10), "byte-tagger": (2, 16, 10)}  # the others: (2, 10)
 
 
@@ -32,9 +24,9 @@ def parameters(net: nn.Module) -> int:
 def test_builds_its_largest_smallest_and_random_nets(name: str) -> None:
     preset = load_preset(name)
     assert preset.summary.endswith(".")
-    shape = SHAPES.get(name, (1, 28, 28))
-    tokens = "tokens" in preset.stem
-    space = SearchSpace(preset.bind(shape, classes=10, vocabulary=256 * tokens))
+    function = preset_function(name)
+    shape, tokens = function.input_shape, function.vocabulary > 0
+    space = SearchSpace(function)
     sizes = []
     for architecture in (space.smallest, space.sample(0), space.sample(1), space.largest):
         net = space.build(architecture, "meta")

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from example_spaces import vit
+from example_spaces import preset_function, vit
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import nas
-from nas.search_space.presets import load_preset, preset_names
+from nas.search_space.presets import preset_names
 from nas.search_space.quantization import (
     GENE,
     Quantization,
@@ -19,8 +19,6 @@ from nas.search_space.quantization import (
     quantizable,
     schemes_of,
 )
-
-SIZES = {"vit-fashion": 28, "vit-mobile": 32, "vit-image": 32}
 
 
 def test_texts_of_schemes_are_read_and_written():
@@ -85,8 +83,7 @@ LARGE = {"vit-mobile", "vit-image", "vit-fashion", "matformer"}
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in preset_names()])
 def test_every_preset_has_a_quantized_space_of_the_same_nets(name):
-    size = SIZES.get(name, 8)
-    space = nas.SearchSpace(load_preset(name).bind((1, size, size), 10))
+    space = nas.SearchSpace(preset_function(name))
     found = space.quantized(granularity="layer")
     policy = {gene for gene in found.genes if gene.startswith(GENE)}
     assert found.genes.keys() - policy == space.genes.keys()
