@@ -154,7 +154,8 @@ def _readme(origin: Origin, architecture: Architecture, facts: Mapping[str, Any]
 def _output(task: Task) -> str:
     what = task.outputs or "classes"
     names = ", ".join(task.labels)
-    return (f"logits of {names}" + (" at every pixel" if what == "maps" else "")) if names else what
+    part = f", in its part {task.output!r}" if isinstance(task.output, str | int) else ""
+    return ((f"logits of {names}" + (" at every pixel" if what == "maps" else "")) if names else what) + part
 
 
 def _shapes(example: Inputs) -> str:

@@ -233,6 +233,7 @@ def test_inputs_by_name_go_through_answer_and_bundle(tmp_path, formats):
     readme = (tmp_path / "out" / "README.md").read_text()
     assert "left: float32 (batch, 2); right: float32 (batch, 4)" in readme
     assert "outputs = model(left=left, right=right)" in readme
+    assert "Output: values, in its part 'prediction'." in readme
     model = nas.load(tmp_path / "out", answer.origin.space)
     inputs = {"left": X[:3, :2], "right": X[:3, 2:]}
     torch.testing.assert_close(model(**inputs), answer.model()(**inputs), rtol=0, atol=0)
