@@ -107,12 +107,12 @@ def check(names: Names = None) -> None:
     from ..hw_profiles.check import check_all
 
     with console.status("Checking"):
-        found = check_all(names or ())
-    for name, findings in found.items():
+        result = check_all(names or ())
+    for name, findings in result.items():
         for finding in findings:
             say(finding, f"{name}:", "red")
-    wrong = sum(bool(findings) for findings in found.values())
-    console.print(f"{len(found)} profiles, {len(found) - wrong} sound, {wrong} with findings")
+    wrong = sum(bool(findings) for findings in result.values())
+    console.print(f"{len(result)} profiles, {len(result) - wrong} sound, {wrong} with findings")
     if wrong:
         raise typer.Exit(2)
 

@@ -223,11 +223,11 @@ def _compare(device: "Device", spaces: list[str], inputs: "Inputs") -> None:
 
     for source in sources(spaces, inputs):
         with console.status("Comparing predictors"):
-            found = Timed.of(device, source.space, partial(source.cost, precision=device.precision)).compare()
-        if found is None:
+            result = Timed.of(device, source.space, partial(source.cost, precision=device.precision)).compare()
+        if result is None:
             continue
         table = Table("predictor", "error", "median", "Kendall tau", title=f"{source.family}: nets left out")
-        for name, row in found.iterrows():
+        for name, row in result.iterrows():
             table.add_row(str(name), f"{row['mape']:.1%}", f"{row['median_ape']:.1%}", f"{row['tau']:.3f}")
         console.print(table)
 

@@ -155,8 +155,8 @@ def _print(answers: "list[Answer]", quiet: bool, as_json: bool) -> None:
     from . import tables
 
     if as_json:
-        found = [answer_json(answer) for answer in answers]
-        typer.echo(text_of(found[0] if len(found) == 1 else {"answers": found}))
+        results = [answer_json(answer) for answer in answers]
+        typer.echo(text_of(results[0] if len(results) == 1 else {"answers": results}))
     elif quiet:
         for answer in answers:
             typer.echo(f"{answer}\n{answer.folder}/best")

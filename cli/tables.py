@@ -70,7 +70,7 @@ def comparison_table(analysis: Analysis) -> Table:
         table.add_column(column, justify="left" if column == "search" else "right")
     for row in analysis.comparison.to_dict("records"):
         none = row["id"] is None
-        found = ("none fits", "") if none else (metric.text(row["best"]), f"{row['latency_ms']:.3g}")
+        result = ("none fits", "") if none else (metric.text(row["best"]), f"{row['latency_ms']:.3g}")
         counted = (str(row["evaluations"]), f"{row['hypervolume']:.4f}", str(row["front"]))
-        table.add_row(str(row["search"]), *counted, *found)
+        table.add_row(str(row["search"]), *counted, *result)
     return table

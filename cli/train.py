@@ -155,7 +155,7 @@ def health(
     opened = open_run(run)
     with Display(console) as progress:
         alone = progress.at("Training nets alone")
-        found = check_health(
+        result = check_health(
             opened.supernet(device),
             opened.task,
             nets=nets,
@@ -164,12 +164,12 @@ def health(
             recipe=opened.recipe,
             progress=alone,
         )
-    table = Table(*found.table.columns, title=f"{nets} nets, {steps} steps alone", title_justify="left")
-    for _, row in found.table.iterrows():
+    table = Table(*result.table.columns, title=f"{nets} nets, {steps} steps alone", title_justify="left")
+    for _, row in result.table.iterrows():
         values = (opened.task.metric.text(row[c]) for c in ("inherited", "alone"))
         table.add_row(row["id"], str(row["params"]), *values, f"{row['agreement']:.2%}")
     console.print(table)
     console.print(
-        f"Kendall tau of inherited and alone: {found.tau:.2f} (p = {found.p_value:.2g}); "
-        f"of parameter count and alone: {found.tau_params:.2f}; agreement with the largest net: {found.agreement:.1%}"
+        f"Kendall tau of inherited and alone: {result.tau:.2f} (p = {result.p_value:.2g}); "
+        f"of parameter count and alone: {result.tau_params:.2f}; agreement with the largest net: {result.agreement:.1%}"
     )

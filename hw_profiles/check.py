@@ -24,17 +24,17 @@ STATED_TOLERANCE = 1.25
 def check_all(names: Sequence[str | PathLike[str]] = ()) -> dict[str, list[str]]:
     """Findings by name of the profile; of all that come with the package if none is named."""
     wanted = [fspath(name) for name in names] or device_names()
-    found: dict[str, list[str]] = {}
+    results: dict[str, list[str]] = {}
     devices: dict[str, Device] = {}
     for name in wanted:
         try:
             devices[name] = _read(name)
-            found[name] = check(devices[name])
+            results[name] = check(devices[name])
         except UserError as error:
-            found[name] = [str(error)]
+            results[name] = [str(error)]
     for name, other in _same_key(devices):
-        found[name].append(f"it is of the same device, runtime, precision and modes as {other}")
-    return found
+        results[name].append(f"it is of the same device, runtime, precision and modes as {other}")
+    return results
 
 
 def check(device: Device) -> list[str]:
@@ -139,9 +139,9 @@ def _stated(device: Device) -> Iterator[str]:
     if again.tier != device.error.tier:
         yield f"it states tier {device.error.tier}; its points make it tier {again.tier}"
     for name in ("leave_one_out", "leave_family_out", "quantile_90"):
-        stated, found = getattr(device.error, name), getattr(again, name)
-        if stated is not None and found is not None and found > STATED_TOLERANCE * stated + 0.01:
-            yield f"it states {name} {stated:.3g}; from its points it is {found:.3g}"
+        stated, result = getattr(device.error, name), getattr(again, name)
+        if stated is not None and result is not None and result > STATED_TOLERANCE * stated + 0.01:
+            yield f"it states {name} {stated:.3g}; from its points it is {result:.3g}"
 
 
 def _interval(device: Device) -> Iterator[str]:

@@ -14,13 +14,13 @@ def nearest(device: Device, among: Iterable[Device] | None = None) -> Device | N
     another runtime is never near.
     """
     own = device.prior().rates
-    found = among if among is not None else [load_device(name) for name in device_names()]
+    result = among if among is not None else [load_device(name) for name in device_names()]
 
     def distance(other: Device) -> float:
         rates = other.prior().rates
         return abs(log(own.flops_per_s / rates.flops_per_s)) + abs(log(own.bytes_per_s / rates.bytes_per_s))
 
-    alike = [d for d in found if d.calibration is not None and d.name != device.name and _key(d) == _key(device)]
+    alike = [d for d in result if d.calibration is not None and d.name != device.name and _key(d) == _key(device)]
     return min(alike, key=distance, default=None)
 
 

@@ -35,13 +35,13 @@ def policies_for(text: str, devices: Sequence[Device]) -> Quantization:
     """
     if text.strip().lower() == "auto" and not any(_all_run(devices, s) for s in USUAL):
         raise UserError(f"no quantization scheme runs on all targets: {'; '.join(map(_known, devices))}")
-    found = Quantization.parse(text, lambda scheme: _all_run(devices, scheme))
+    result = Quantization.parse(text, lambda scheme: _all_run(devices, scheme))
     for device in devices:
-        for scheme in found.schemes:
+        for scheme in result.schemes:
             if not runs(device, scheme):
                 needs = "" if scheme.text in scheme.precisions else f", which needs {' or '.join(scheme.precisions)}"
                 raise UserError(f"{device.name} does not run {scheme.text}{needs}; {_known(device)}")
-    return found
+    return result
 
 
 def _all_run(devices: Sequence[Device], scheme: Scheme) -> bool:

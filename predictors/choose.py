@@ -111,14 +111,14 @@ def _advice(problem: Problem, methods: Sequence[Method], scores: pd.DataFrame) -
     if problem.scale == "log" or problem.y.min() <= 0 or problem.y.max() < WIDE * problem.y.min():
         return ""
     in_log = replace(problem, scale="log")
-    found = [_scores(in_log, _left_out(in_log, method))[0] for method in methods if "log" in method.scales]
+    results = [_scores(in_log, _left_out(in_log, method))[0] for method in methods if "log" in method.scales]
     now = float(scores.loc[[m.name for m in methods if m.name in scores.index], "mape"].min())
-    if not found or min(found) >= BETTER * now:
+    if not results or min(results) >= BETTER * now:
         return ""
     span = problem.y.max() / problem.y.min()
     return (
         f"The values span a factor of {span:.3g}: scale='log' predicts points left out with a mean relative error of "
-        f"{min(found):.1%}, scale='linear' with {now:.1%}."
+        f"{min(results):.1%}, scale='linear' with {now:.1%}."
     )
 
 
@@ -144,8 +144,8 @@ def _left_out(problem: Problem, method: Method) -> Result:
 
 def _rival(problem: Problem, rival: Rival) -> Result:
     start = perf_counter()
-    found = [np.asarray(rival(fitted, out), dtype=np.float64) for fitted, out in problem.folds]
-    means = [np.log(np.maximum(values, 1e-30)) if problem.scale == "log" else values for values in found]
+    results = [np.asarray(rival(fitted, out), dtype=np.float64) for fitted, out in problem.folds]
+    means = [np.log(np.maximum(values, 1e-30)) if problem.scale == "log" else values for values in results]
     return Result(means, [], (perf_counter() - start) / len(problem.folds))
 
 
@@ -156,8 +156,8 @@ def _line(problem: Problem, column: Array) -> Rival:
         x = np.log(column)
         slope, start = np.polyfit(x[fitted], problem.target[fitted], 1) if np.ptp(x[fitted]) > 0 else (0.0, np.nan)
         start = problem.target[fitted].mean() if np.isnan(start) else start
-        found: Array = start + slope * x[out]
-        return np.exp(found) if problem.scale == "log" else found
+        result: Array = start + slope * x[out]
+        return np.exp(result) if problem.scale == "log" else result
 
     return rival
 
@@ -166,11 +166,11 @@ def _scores(problem: Problem, result: Result) -> list[float]:
     """In the order of `COLUMNS`."""
     out = np.concatenate([index for _, index in problem.folds])
     mean = np.concatenate(result.means)
-    found, true = (np.exp(mean) if problem.scale == "log" else mean), problem.y[out]
+    outcome, true = (np.exp(mean) if problem.scale == "log" else mean), problem.y[out]
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.abs(found / true - 1)
-    rmse = float(np.sqrt(np.mean((found - true) ** 2)))
-    tau = float(kendalltau(found, true).statistic)
+        error = np.abs(outcome / true - 1)
+    rmse = float(np.sqrt(np.mean((outcome - true) ** 2)))
+    tau = float(kendalltau(outcome, true).statistic)
     return [float(error.mean()), float(np.median(error)), rmse, tau, result.seconds]
 
 

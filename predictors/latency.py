@@ -38,13 +38,13 @@ class Timed:
     @classmethod
     def of(cls, device: Device, space: GeneSpace, trace: Callable[[Architecture], Cost]) -> "Timed":
         """The points of the device's calibration that are nets of the space."""
-        found: dict[Architecture, float] = {}
+        results: dict[Architecture, float] = {}
         for point in device.calibration.fitted if device.calibration else []:
             try:
-                found[space.architecture(point.architecture or {})] = point.period_ms
+                results[space.architecture(point.architecture or {})] = point.period_ms
             except UserError:
                 continue
-        return cls(device, space, trace, list(found), list(found.values()))
+        return cls(device, space, trace, list(results), list(results.values()))
 
     def compare(self) -> pd.DataFrame | None:
         """Errors at nets left out, best first (see `Choice.table`), of the latency model (`LATENCY_MODEL`), the

@@ -32,8 +32,8 @@ class Prior:
 
     def kernel(self, a: Array, b: Array) -> Array:
         """(n, k) of features (n, features) and (k, features)."""
-        found: Array = (a * self.single) @ b.T + self.pairs * ((a * self.double) @ b.T) ** 2
-        return found
+        result: Array = (a * self.single) @ b.T + self.pairs * ((a * self.double) @ b.T) ** 2
+        return result
 
 
 def learn(phi: Array, target: Array, blocks: NDArray[np.int64]) -> Prior:
@@ -73,5 +73,5 @@ def _inverse(kernel: Half, noise: float) -> Half:
 def noisy_root(kernel: Array, noise: float) -> Array:
     """Cholesky factor (lower) of the kernel with noise, or what keeps it definite, on its diagonal. Changes it."""
     kernel[np.diag_indices(len(kernel))] += max(noise, JITTER * np.trace(kernel) / len(kernel))
-    found: Array = cholesky(kernel, lower=True, check_finite=False)
-    return found
+    result: Array = cholesky(kernel, lower=True, check_finite=False)
+    return result

@@ -50,12 +50,14 @@ class Terms:
         """(architectures, terms)."""
         known = {**self._genes(table), **_extras(table)}
         one = np.ones(len(table))
-        found = [np.prod([known[name] / self._scale[name] for name in term], axis=0) if term else one for term in terms]
-        return np.stack(found, axis=1)
+        results = [
+            np.prod([known[name] / self._scale[name] for name in term], axis=0) if term else one for term in terms
+        ]
+        return np.stack(results, axis=1)
 
     def _genes(self, table: Table) -> dict[str, Array]:
-        found = dict(zip(table.gene_names, table.genes.T, strict=True))
-        return found | {name: table.genes[:, columns].sum(axis=1) for name, columns in self._sums.items()}
+        results = dict(zip(table.gene_names, table.genes.T, strict=True))
+        return results | {name: table.genes[:, columns].sum(axis=1) for name, columns in self._sums.items()}
 
 
 def _alike(names: tuple[str, ...]) -> dict[str, list[int]]:
@@ -63,7 +65,7 @@ def _alike(names: tuple[str, ...]) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for column, name in enumerate(names):
         groups.setdefault(kind_of(name, 1), []).append(column)
-    return {name: found for name, found in groups.items() if len(found) > 1}
+    return {name: result for name, result in groups.items() if len(result) > 1}
 
 
 def _extras(table: Table) -> dict[str, Array]:

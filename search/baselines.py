@@ -50,10 +50,10 @@ def compare_baselines(
     storage: that of the study, where each baseline is a study called `name` (default: that of `study`) and the
     baseline's name. seed: of random search. progress: as that of `search`.
     """
-    called, found = name or study.optuna.study_name, {}
+    called, result = name or study.optuna.study_name, {}
     for label, algorithm in (("random search", RandomSearch()), ("uniform scaling", UniformScaling())):
         with disk_errors(storage), suppress(NoFiniteValue):  # the search itself has nets that can be compared
-            found[label] = search(
+            result[label] = search(
                 study.space,
                 study.problem.objectives,
                 constraints=study.problem.constraints,
@@ -65,7 +65,7 @@ def compare_baselines(
                 warm=False,
                 progress=progress,
             )
-    return found
+    return result
 
 
 def line(space: GeneSpace) -> list[Architecture]:

@@ -58,15 +58,15 @@ def write_bundle(
     check_replaceable(folder)
     module = supernet.extract(architecture, origin.task).cpu()
     steps = supernet.steps
-    shipped, found = quantized_for(module, origin.task, steps=steps) if policy_of(module) else Quantized(module), None
+    shipped, result = quantized_for(module, origin.task, steps=steps) if policy_of(module) else Quantized(module), None
     beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     _remove(beside, old)  # what a killed call left
     try:
         export(shipped, origin.task.example_of(batch), beside, formats, target=target)
         if shipped.parts:
-            found = parity(module, shipped, origin.task, split, beside)
-            facts = {**facts, "parity": found.text, **codes_in_file(shipped, target)}
-            write_parity(found, beside)
+            result = parity(module, shipped, origin.task, split, beside)
+            facts = {**facts, "parity": result.text, **codes_in_file(shipped, target)}
+            write_parity(result, beside)
             write_atomic(beside / "policy.json", json.dumps(shipped.policy(), indent=1))
         save_bundle(beside, architecture, origin.description, {"task": origin.task_name, **facts})
         write_atomic(beside / "README.md", _readme(origin, architecture, facts, formats))
@@ -75,7 +75,7 @@ def write_bundle(
         beside.rename(folder)
     finally:
         _remove(beside, old)
-    return found
+    return result
 
 
 _FIXED = (
@@ -189,9 +189,9 @@ def named_nets(run: Run, names: Sequence[str]) -> dict[str, tuple[Run, Architect
     """
     if any(name == "best" or name.startswith("front:") for name in names):
         check_answer(run.folder)
-    found = {name: _read(run, name) for name in names}
-    runs = {policies: run.quantized(policies) for policies, _ in found.values() if policies}
-    served = {name: (runs[policies] if policies else run, genes) for name, (policies, genes) in found.items()}
+    results = {name: _read(run, name) for name in names}
+    runs = {policies: run.quantized(policies) for policies, _ in results.values() if policies}
+    served = {name: (runs[policies] if policies else run, genes) for name, (policies, genes) in results.items()}
     return {name: (of, of.space.architecture(genes)) for name, (of, genes) in served.items()}
 
 

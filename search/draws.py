@@ -16,15 +16,15 @@ def unseen(space: GeneSpace, seen: Collection[Architecture], n: int, rng: np.ran
 
     When draws mostly hit what is known, the space is nearly exhausted: what is left is listed and drawn from.
     """
-    found: dict[Architecture, None] = {}
+    results: dict[Architecture, None] = {}
     for _ in range(TRIES_EACH * n):
-        if len(found) == n:
+        if len(results) == n:
             break
         candidate = space.sample(rng)
         if candidate not in seen:
-            found[candidate] = None
-    missing = n - len(found)
+            results[candidate] = None
+    missing = n - len(results)
     if missing > 0:
-        left = [a for a in islice(space.enumerate(), ENUMERABLE) if a not in seen and a not in found]
-        found.update((left[i], None) for i in rng.permutation(len(left))[:missing])
-    return list(found)
+        left = [a for a in islice(space.enumerate(), ENUMERABLE) if a not in seen and a not in results]
+        results.update((left[i], None) for i in rng.permutation(len(left))[:missing])
+    return list(results)

@@ -42,13 +42,13 @@ def _finite(value: float) -> float:
 def blame(space: GeneSpace, net: Architecture, measure: Measure) -> list[Blame]:
     """The nested genes at their smallest option whose next option costs most: a smaller one would help most there."""
     base = measure(net)
-    found = []
+    results = []
     for other in space.neighbours(net):
         for name, value in net.items():
             options = space.genes[name].options
             if space.genes[name].nested and value == options[0] and other.get(name) in options[1:2]:
-                found.append(Blame(name, value, measure(other) - base))
-    ranked = sorted(found, key=lambda b: (-b.step, b.gene))
+                results.append(Blame(name, value, measure(other) - base))
+    ranked = sorted(results, key=lambda b: (-b.step, b.gene))
     return [b for b in ranked if b.step > 0][:MOST_NAMED]
 
 

@@ -155,15 +155,15 @@ def _key(target: Target) -> str:
 def _limits(limits: Limits, devices: Mapping[str, Device]) -> list[Limit]:
     if not isinstance(limits, Mapping):
         return list(limits)
-    found = []
+    results = []
     for name, most in limits.items():
         if not isinstance(most, Mapping):
-            found.append(_limit(str(name), most))
+            results.append(_limit(str(name), most))
         elif _key(name) not in devices:
             raise unknown("target in limits:", _key(name), devices)
         else:
-            found += [_limit(cost, own, devices[_key(name)].name) for cost, own in most.items()]
-    return found
+            results += [_limit(cost, own, devices[_key(name)].name) for cost, own in most.items()]
+    return results
 
 
 def _limit(name: str, most: Any, device: str = "") -> Limit:

@@ -65,8 +65,8 @@ class AppliedLimit:
         Where nets are measured before one is chosen, it is the value itself, or the limit would be left unused. So it
         is for a relative limit: what is not known of the device stretches both sides alike.
         """
-        found = self.estimate(net)
-        return found.value if self.limit.relative or self.measured else found.high
+        result = self.estimate(net)
+        return result.value if self.limit.relative or self.measured else result.high
 
     def may_keep(self, net: Architecture) -> bool:
         """Whether a measurement may find that the net keeps the limit; without one, whether it does."""
@@ -82,15 +82,15 @@ class AppliedLimit:
             raise Infeasible(self._infeasible(net))
 
     def _infeasible(self, net: Architecture) -> str:
-        space, metric, found = self.candidates.supernet.space, self.limit.metric, self.estimate(net)
+        space, metric, result = self.candidates.supernet.space, self.limit.metric, self.estimate(net)
         end = "value" if self.limit.relative or self.measured else "upper end"
-        bounds = "" if found.source == "counted" else f"; the limit bounds the {end}"
+        bounds = "" if result.source == "counted" else f"; the limit bounds the {end}"
         blames = sentence(blame(space, net, self.bounded), metric.unit or metric.title)
         most = metric.text(self.bounded(net) * 1.01).replace(" ", "")
         if self.limit.relative:
             most = f"{ceil(100 * self.bounded(net) / self.estimate(space.largest).value)}%"
         return (
-            f"no net of the space keeps {self.limit.text}. The least, of net {net.id}, is {found.text}{bounds}. "
+            f"no net of the space keeps {self.limit.text}. The least, of net {net.id}, is {result.text}{bounds}. "
             f"What holds it up: {blames}. The nearest feasible limit is {most}."
         )
 
@@ -121,12 +121,12 @@ def applied(served: Sequence[Candidates], limits: Sequence[Limit]) -> list[Appli
     """
     names = [candidates.device.name for candidates in served]
     check_devices(limits, names)
-    found: dict[str, AppliedLimit] = {}
+    results: dict[str, AppliedLimit] = {}
     for candidates, device in zip(served, names, strict=True):
         for limit in (each for each in limits if each.device in ("", device)):
             per_device = cost_named(limit.metric.name).per_device
             here = replace(limit, device=device if per_device else "")
             new = AppliedLimit(here, candidates, device if per_device and candidates is not served[0] else "")
-            if new.name not in found or new.upper < found[new.name].upper:
-                found[new.name] = new
-    return list(found.values())
+            if new.name not in results or new.upper < results[new.name].upper:
+                results[new.name] = new
+    return list(results.values())

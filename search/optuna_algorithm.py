@@ -53,8 +53,8 @@ class OptunaSampler:
                 candidate = _suggested(space, study)
                 if candidate not in seen and space.allows(candidate):
                     asked[candidate] = None
-        found = list(asked)
-        return found + unseen(space, seen.union(found), n - len(found), rng)
+        results = list(asked)
+        return results + unseen(space, seen.union(results), n - len(results), rng)
 
 
 def named_sampler(name: str) -> OptunaSampler:
@@ -84,8 +84,8 @@ def _sampler(name: str, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.simplefilter("ignore", FutureWarning)  # Optuna 5 has a new name for constraints_func, Optuna 4 has not
-        found: BaseSampler = kind(**{key: value for key, value in wanted.items() if key in known})
-    return found
+        result: BaseSampler = kind(**{key: value for key, value in wanted.items() if key in known})
+    return result
 
 
 def _study(space: GeneSpace, evaluations: Sequence[Evaluation], sampler: BaseSampler) -> optuna.Study:

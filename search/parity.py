@@ -46,13 +46,13 @@ class Parity:
 
     @property
     def text(self) -> str:
-        found = f"in floats {self.metric.text(self.floats)}, quantized {self.metric.text(self.quantized)}"
+        result = f"in floats {self.metric.text(self.floats)}, quantized {self.metric.text(self.quantized)}"
         if self.file is not None and self.agreement is not None:
             file = self.metric.text(self.file)
-            found += f", as model.onnx {file}, agreeing with the quantized net by {self.agreement:.2%}"
+            result += f", as model.onnx {file}, agreeing with the quantized net by {self.agreement:.2%}"
         fewer = f", all that there are of the {SAMPLES} asked for" if self.calibrated < SAMPLES else ""
         same = "the whole stream" if self.samples is None else f"the same {self.samples}"
-        return f"{found} ({same} of {self.split}); calibrated on {self.calibrated} inputs{fewer}"
+        return f"{result} ({same} of {self.split}); calibrated on {self.calibrated} inputs{fewer}"
 
 
 def parity(floats: nn.Module, net: Quantized, task: Task, split: str, folder: Path) -> Parity:

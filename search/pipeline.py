@@ -150,14 +150,14 @@ def _costs(
     served: Sequence[Candidates], bounds: Sequence[AppliedLimit], question: Question
 ) -> dict[str, tuple[CostMetric, Candidates]]:
     """What is stated of nets beside their latency on the first device, by the names of objectives."""
-    found = {}
+    results = {}
     for on in served:
         first = on is served[0]
         limited = (bound.limit.metric.name for bound in bounds if bound.candidates is on)
         for cost in map(cost_named, (*question.objectives, *limited, *(ALWAYS if first else ("latency_ms",)))):
             if first or cost.per_device:
-                found[on_device(cost.metric.name, "" if first else on.device.name)] = cost, on
-    return {name: each for name, each in found.items() if name != "latency_ms"}
+                results[on_device(cost.metric.name, "" if first else on.device.name)] = cost, on
+    return {name: each for name, each in results.items() if name != "latency_ms"}
 
 
 def _front(study: Study, chosen: Architecture) -> list[int]:
@@ -223,10 +223,10 @@ def _with_costs(
     """The table with these costs, intervals and what was measured beside each net."""
     latencies, columns = [candidates.latency(a) for a in nets], dict[str, list[float]]()
     for cost in shown:
-        metric, found = cost.metric, [cost.estimate(candidates, a) for a in nets]
-        columns[metric.name] = [x.value for x in found]
-        if any(x.source != "counted" for x in found):
-            columns |= {metric.column("low"): [x.low for x in found], metric.column("high"): [x.high for x in found]}
+        metric, result = cost.metric, [cost.estimate(candidates, a) for a in nets]
+        columns[metric.name] = [x.value for x in result]
+        if any(x.source != "counted" for x in result):
+            columns |= {metric.column("low"): [x.low for x in result], metric.column("high"): [x.high for x in result]}
     return table.reset_index(drop=True).assign(
         latency_low_ms=[x.low for x in latencies],
         latency_high_ms=[x.high for x in latencies],

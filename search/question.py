@@ -41,12 +41,12 @@ class Question:
         """Quality; the latency on each device, and likewise the costs that are named."""
         candidates, *others = served
         metric = candidates.task.metric
-        found = {metric.name: Objective(candidates.quality, metric, key=candidates.quality_key)}
+        results = {metric.name: Objective(candidates.quality, metric, key=candidates.quality_key)}
         for cost in map(cost_named, ("latency_ms", *self.objectives)):
-            found[cost.metric.name] = _small(cost, candidates)
+            results[cost.metric.name] = _small(cost, candidates)
             for other in others if cost.per_device else ():
-                found[on_device(cost.metric.name, other.device.name)] = _small(cost, other)
-        return found
+                results[on_device(cost.metric.name, other.device.name)] = _small(cost, other)
+        return results
 
     def study_name(self, served: Sequence[Candidates], limits: Sequence[Limit]) -> str:
         """The devices in words, and a hash of all that the answer depends on."""

@@ -81,8 +81,8 @@ def _studies(storage: str | os.PathLike[str], but: str) -> Iterator[optuna.Study
     """In the order in which they were begun."""
     with quiet(), readable(storage):
         opened = optuna_storage(storage)
-        found = optuna.get_all_study_summaries(storage=opened, include_best_trial=False)
-        for summary in found:
+        result = optuna.get_all_study_summaries(storage=opened, include_best_trial=False)
+        for summary in result:
             if summary.study_name != but and FINGERPRINT in summary.user_attrs:
                 yield optuna.load_study(study_name=summary.study_name, storage=opened)
 

@@ -106,7 +106,7 @@ def _stored(space: GeneSpace, problem: Problem, store: Store, past: Recall | Non
     seen = store.load()
     study, begun_with = Study(space, problem, seen, store), past.begin(store.study) if past else []
     study.dropped = len(damaged) + (past.damaged if past else 0)
-    study.begin_with([found for _, found in sorted(evaluate(problem, begun_with), key=itemgetter(0))])
+    study.begin_with([result for _, result in sorted(evaluate(problem, begun_with), key=itemgetter(0))])
     return study, seen[-1][0].after if seen else 0, len(begun_with)
 
 

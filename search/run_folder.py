@@ -247,8 +247,8 @@ def _in_cache(origin: Origin, space: Space | None) -> Path:
     key = json.dumps(
         [origin.task_name, origin.description, origin.recipe.identity(), *start], sort_keys=True, default=str
     )
-    said = space if isinstance(space, str) else origin.task.space
-    name = f"{Path(origin.task_name.split(':')[0]).stem}-{Path(said.split(':')[0]).stem}"
+    text = space if isinstance(space, str) else origin.task.space
+    name = f"{Path(origin.task_name.split(':')[0]).stem}-{Path(text.split(':')[0]).stem}"
     return cache_folder() / "runs" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 

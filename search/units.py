@@ -53,7 +53,7 @@ def parse_limits(targets: Sequence[str], written: Mapping[str, Sequence[str]]) -
 
     Errors: those of `parse_limit`; as many texts as there are no targets.
     """
-    found = []
+    results = []
     for cost in COSTS.values():
         texts = written.get(cost.metric.name, ())
         if len(texts) not in (0, 1, len(targets)):
@@ -63,5 +63,5 @@ def parse_limits(targets: Sequence[str], written: Mapping[str, Sequence[str]]) -
             )
         devices = targets if len(texts) > 1 else [""]
         pairs = zip(texts, devices, strict=False)
-        found += [parse_limit(cost.metric, text, device, option=cost.option) for text, device in pairs]
-    return found
+        results += [parse_limit(cost.metric, text, device, option=cost.option) for text, device in pairs]
+    return results

@@ -48,7 +48,7 @@ class Workers:
         """(place, evaluation) of each architecture, as soon as it is known, in any order."""
         if not wants_ray(self.workers, self.address):
             places = list(asked)
-            return ((places[index], found) for index, found in evaluate(self.problem, list(asked.values())))
+            return ((places[index], result) for index, result in evaluate(self.problem, list(asked.values())))
         if not asked:
             return iter(())
         if self._crew is None:  # Ray takes seconds to start, and a search that is done needs none
@@ -117,7 +117,7 @@ class _Crew:
         known = self.ray.exceptions
         gone = (known.WorkerCrashedError, known.NodeDiedError, known.ObjectLostError, known.OutOfMemoryError)
         try:
-            found: tuple[int, Evaluation] = self.ray.get(next(task))
+            result: tuple[int, Evaluation] = self.ray.get(next(task))
         except known.RayTaskError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, gone):
@@ -125,7 +125,7 @@ class _Crew:
             raise cause if isinstance(cause, Exception) else error from error
         except gone as error:
             raise _Lost from error
-        return found
+        return result
 
 
 class _Lost(Exception):

@@ -80,5 +80,5 @@ def mark(module: object, architecture: Architecture) -> None:
 
 def architecture_of(module: object) -> Architecture | None:
     """The architecture that an extracted module, or a copy of it, is of; None of any other."""
-    found = vars(module).get("architecture_of_space")
-    return found if isinstance(found, Architecture) else None
+    result = vars(module).get("architecture_of_space")
+    return result if isinstance(result, Architecture) else None

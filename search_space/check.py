@@ -44,14 +44,14 @@ def check(space: Probed, example: Inputs | None = None, seed: int = 0) -> list[F
     if example is None:
         return [Finding(axis.gene, _what(axis)) for axis in axes_of(space) if _unused(space, axis)]
     ready = prepare(space, example, seed)
-    found: dict[tuple[str, str], Finding] = {}
+    results: dict[tuple[str, str], Finding] = {}
     for step in steps(space):
         result = judge(step, ready)
         if result is not None:
             finding = _unchecked(step, result) if isinstance(result, str) else _finding(step, result)
             where = written(finding.layouts or {}) or kind_of(finding.parameter or "")
-            found.setdefault((kind_of(finding.gene), where), finding)
-    return list(found.values())
+            results.setdefault((kind_of(finding.gene), where), finding)
+    return list(results.values())
 
 
 def _unused(space: Probed, axis: Axis) -> bool:

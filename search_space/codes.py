@@ -39,8 +39,8 @@ class Codes:
         """The codes of the architectures, one a row."""
         names, missing = [g.name for g in self.genes], object()
         columns = zip(*(a.select(names, missing) for a in architectures), strict=True)
-        found = [self._column(i, values, missing) for i, values in enumerate(columns)]
-        return np.array(found, dtype=np.int64).reshape(len(names), len(architectures)).T
+        results = [self._column(i, values, missing) for i, values in enumerate(columns)]
+        return np.array(results, dtype=np.int64).reshape(len(names), len(architectures)).T
 
     def _column(self, gene: int, values: Sequence[object], missing: object) -> list[int]:
         if self._plain:
@@ -54,11 +54,11 @@ class Codes:
 
         Where the space has to run its function to know that, the rows as they are: `architecture` will tell.
         """
-        found = rows.copy()
+        result = rows.copy()
         for gene, controller, allowed in self._rules:
             # the index -1 of an absent controller picks some option; the second factor corrects that
-            found[~(allowed[found[:, controller]] & (found[:, controller] >= 0)), gene] = ABSENT
-        return found
+            result[~(allowed[result[:, controller]] & (result[:, controller] >= 0)), gene] = ABSENT
+        return result
 
     def architecture(self, row: Rows, rng: np.random.Generator) -> Architecture:
         """The architecture of one row; a gene that exists and that the row lacks is drawn. It may break a

@@ -37,10 +37,10 @@ class Place(NamedTuple):
 
     def of(self, name: str) -> tuple[int, str] | None:
         """The layer of a name, and the name with a mark in its place; None: of no layer."""
-        found = list(NUMBER.finditer(name))
-        if len(found) <= self.at:
+        results = list(NUMBER.finditer(name))
+        if len(results) <= self.at:
             return None
-        digits = found[self.at]
+        digits = results[self.at]
         return int(digits[0]) - self.shift, f"{name[: digits.start()]}#{name[digits.end() :]}"
 
     def name(self, mark: str, layer: int) -> str:
@@ -250,9 +250,9 @@ def _changed(facts: Facts, changed: Facts, order: Sequence[str], place: Place, l
     if not changed:
         return facts
     own = {place.name(mark, layer): value for mark, value in changed.items()}
-    found = {n: own.get(n, v) for n, v in facts.items() if own.get(n) is not MISSING}
+    results = {n: own.get(n, v) for n, v in facts.items() if own.get(n) is not MISSING}
     new = {n: v for n, v in own.items() if v is not MISSING and n not in facts}
-    return _inserted(found, new, order) if new else found
+    return _inserted(results, new, order) if new else results
 
 
 def _inserted(facts: Facts, new: Facts, order: Sequence[str]) -> Facts:

@@ -35,8 +35,8 @@ def discover(run: Run, *, copy: bool = True) -> Discovery:
     """
     base = run({})
     copies = Copies(base, run) if copy else None
-    found = _discover(run, base, copies)
-    return found if copies is None or copies.hold() else _discover(run, base, None)
+    result = _discover(run, base, copies)
+    return result if copies is None or copies.hold() else _discover(run, base, None)
 
 
 def _discover(run: Run, base: Probe, copies: Copies | None) -> Discovery:

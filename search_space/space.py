@@ -169,10 +169,10 @@ class SearchSpace(GeneSpace):
             quantization.ask(module, trial)
             return module
 
-        found = SearchSpace(function, layouts=self.layout_rules)
+        result = SearchSpace(function, layouts=self.layout_rules)
         for requirement in self._requirements:
-            found.require(requirement.predicate, requirement.message)
-        return found
+            result.require(requirement.predicate, requirement.message)
+        return result
 
     def _run(self, choose: Callable[[Gene], GeneValue]) -> tuple[nn.Module, RecordingTrial, list[Tensor]]:
         """The net without values but its constants, the trial that it was built by, and the constants that it holds.
@@ -222,13 +222,13 @@ class SearchSpace(GeneSpace):
         return Probe(trial.architecture, trial.genes, shapes, layouts, policy_of(module), buffers)
 
     def _discover(self) -> tuple[Probe, ...]:
-        found, rng = discover(self.probe), np.random.default_rng(0)
+        result, rng = discover(self.probe), np.random.default_rng(0)
         drawn = [self._probe(lambda g: g.options[int(rng.integers(len(g.options)))]) for _ in range(RANDOM_PROBES)]
-        self._learn(found, drawn)
-        if found.copied and not self._ruled:  # the layers may be less alike than they look
-            found = discover(self.probe, copy=False)
-            self._learn(found, drawn)
-        return (*found.probes, *drawn)
+        self._learn(result, drawn)
+        if result.copied and not self._ruled:  # the layers may be less alike than they look
+            result = discover(self.probe, copy=False)
+            self._learn(result, drawn)
+        return (*result.probes, *drawn)
 
     def _learn(self, found: Discovery, drawn: Sequence[Probe]) -> None:
         """If the probes contradict what was discovered, walk by running the function from now on."""

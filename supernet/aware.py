@@ -27,17 +27,17 @@ def start_qat(supernet: Supernet, task: Task | None) -> None:
     if task is None:
         supernet.steps = nn.ParameterDict()
         return
-    found = {key: step.detach() for key, step in supernet.steps.items()}
+    results = {key: step.detach() for key, step in supernet.steps.items()}
     device = next(supernet.store.parameters()).device
     schemes, inputs = _few(supernet.space), map_tensors(lambda t: t.to(device), task.calibration_inputs(SAMPLES))
     for net in _showing(supernet.space, schemes):
-        found |= first_steps(supernet.extract(net, task), inputs, schemes, found)
-    if not found:
+        results |= first_steps(supernet.extract(net, task), inputs, schemes, results)
+    if not results:
         raise UserError(
             "qat has nothing to learn: no net of the space has weights or activations of fewer than 8 bits; "
             "quantize the space to some, as in space.quantized(schemes=['w8a8', 'w2a8']), or leave qat out"
         )
-    supernet.steps = nn.ParameterDict({key: nn.Parameter(step.to(device, copy=True)) for key, step in found.items()})
+    supernet.steps = nn.ParameterDict({key: nn.Parameter(step.to(device, copy=True)) for key, step in results.items()})
 
 
 def _few(space: SearchSpace) -> list[Scheme]:

@@ -123,8 +123,8 @@ def _filled(module: nn.Module, path: Path, kernels: str | None) -> nn.Module:
     tensors = read_tensors(path, infinite=dict(module.named_buffers()))
     if policy_of(module):
         _check_alike(expected, {name: t for name, t in tensors.items() if name in expected}, path, kinds=False)
-        found = from_tensors(module, tensors)
-        return found.module.eval() if kernels is None else with_kernels(found, kernels)
+        result = from_tensors(module, tensors)
+        return result.module.eval() if kernels is None else with_kernels(result, kernels)
     if kernels is not None:
         return with_kernels(Quantized(module), kernels)
     if odd := sorted(expected.keys() ^ tensors.keys()):
@@ -194,8 +194,8 @@ class OnnxModule(nn.Module):
         nodes = [node.name for node in self._session.get_inputs()]
         if missing := [name for name in nodes if name not in named]:
             raise UserError(f"the model takes {', '.join(self._inputs)}; {', '.join(missing)} is missing")
-        found = self._session.run(None, {name: named[name].detach().cpu().numpy() for name in nodes})
-        tensors = [torch.from_numpy(array) for array in found]
+        result = self._session.run(None, {name: named[name].detach().cpu().numpy() for name in nodes})
+        tensors = [torch.from_numpy(array) for array in result]
         if self._outputs["form"] == "mapping":
             return _Outputs(zip(self._outputs["names"], tensors, strict=True))
         return tensors[0] if self._outputs["form"] == "tensor" else tuple(tensors)

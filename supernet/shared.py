@@ -30,10 +30,10 @@ class Buffer:
         """
         if not fits(layout, self.layout):
             return None
-        found = corner(layout, self.layout)
-        part = cut([self.initial], [found])[0]
+        result = corner(layout, self.layout)
+        part = cut([self.initial], [result])[0]
         same = part.dtype == value.dtype and (self.random or torch.equal(part, value))
-        return found if same else None
+        return result if same else None
 
     def differs(self, now: Tensor) -> bool:
         """Whether training, or what was loaded, has changed it."""
@@ -42,12 +42,12 @@ class Buffer:
 
 def largest_buffers(probes: Sequence[Probe]) -> dict[str, Probe]:
     """For every name of a buffer in state dicts, the probe that shows it at its most entries."""
-    found: dict[str, Probe] = {}
+    results: dict[str, Probe] = {}
     for probe in probes:
         for name, layout in probe.buffers.items():
-            if name not in found or entries_of(layout) > entries_of(found[name].buffers[name]):
-                found[name] = probe
-    return found
+            if name not in results or entries_of(layout) > entries_of(results[name].buffers[name]):
+                results[name] = probe
+    return results
 
 
 def shared_buffers(space: SearchSpace, owners: Mapping[str, Probe], values: Mapping[str, Tensor]) -> dict[str, Buffer]:
@@ -66,4 +66,4 @@ def buffers_in(space: SearchSpace, architecture: Architecture, buffers: Mapping[
     layouts = buffer_layouts(skeleton, space.layouts(skeleton))
     shared = {n: b for n, b in persistent_buffers(skeleton).items() if n in buffers}
     corners = {n: buffers[n].corner(layouts[n], b) for n, b in shared.items()}
-    return {name: found for name, found in corners.items() if found is not None}
+    return {name: result for name, result in corners.items() if result is not None}

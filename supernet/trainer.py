@@ -219,10 +219,10 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on from the newest checkpoint in the folder, if there is one."""
-        found = newest(self.folder) if self.folder is not None else None
-        if found is None:
+        result = newest(self.folder) if self.folder is not None else None
+        if result is None:
             return
-        tensors, state, damaged = found
+        tensors, state, damaged = result
         if state["fingerprint"] != fingerprint(self.supernet, self.task, self.recipe):
             raise UserError(f"{self.folder} holds a training of another recipe, space or task; name another run folder")
         self.history = History(**state["history"])

@@ -100,19 +100,19 @@ def parse_argument(argument: str) -> tuple[Path, Options]:
 
 def read_images(folder: Path, labels: tuple[str, ...], options: Options) -> Images:
     """Every image below `folder`/`label`, in the order of the labels and then of the paths."""
-    found = [(path, target) for target, label in enumerate(labels) for path in _images(folder / label)]
+    results = [(path, target) for target, label in enumerate(labels) for path in _images(folder / label)]
     shape = options.channels, options.size, options.size
-    pixels = torch.empty(len(found), *shape, dtype=torch.uint8)
-    places = torch.empty(len(found), dtype=torch.float64)
+    pixels = torch.empty(len(results), *shape, dtype=torch.uint8)
+    places = torch.empty(len(results), dtype=torch.float64)
 
     def read(index: int) -> None:
-        data = found[index][0].read_bytes()
+        data = results[index][0].read_bytes()
         places[index] = int.from_bytes(sha256(data).digest()[:6], "big") / 2**48
-        pixels[index] = read_pixels(data, found[index][0], options.size, options.channels)
+        pixels[index] = read_pixels(data, results[index][0], options.size, options.channels)
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside of the interpreter lock
-        list(pool.map(read, range(len(found))))
-    return Images((pixels, torch.tensor([target for _, target in found], dtype=torch.int64)), places)
+        list(pool.map(read, range(len(results))))
+    return Images((pixels, torch.tensor([target for _, target in results], dtype=torch.int64)), places)
 
 
 def _files(folder: Path) -> list[Path]:

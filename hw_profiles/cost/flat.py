@@ -133,11 +133,11 @@ def check_free_batch(module: nn.Module, inputs: Inputs, rows: int) -> None:
 
 def tensors_of(inputs: Inputs) -> tuple[Tensor, ...]:
     """The tensors of an example, in the order in which `map_tensors` meets them."""
-    found: list[Tensor] = []
-    map_tensors(lambda x: found.append(x) or x, inputs)  # type: ignore[func-returns-value]
-    if not found:
+    results: list[Tensor] = []
+    map_tensors(lambda x: results.append(x) or x, inputs)  # type: ignore[func-returns-value]
+    if not results:
         raise UserError("the example has no tensor; give a tensor, a sequence of arguments or a mapping of keywords")
-    return tuple(found)
+    return tuple(results)
 
 
 def with_rows(inputs: Inputs, rows: int) -> Any:
@@ -155,11 +155,11 @@ def batch_size(inputs: Inputs) -> int:
 
 
 def _distinct(names: Sequence[str], taken: set[str], ending: str) -> list[str]:
-    found: list[str] = []
+    results: list[str] = []
     for name in names:
         free = name if name not in taken else f"{name}_{ending}"
-        found.append(free if free not in found else f"{free}_{len(found)}")
-    return found
+        results.append(free if free not in results else f"{free}_{len(results)}")
+    return results
 
 
 def _said(error: Exception) -> str:

@@ -96,8 +96,8 @@ def fusion_of(runtime: str) -> Fusion:
     plain = _plain(runtime)
     if runtime in FUSIONS:
         return FUSIONS[runtime]
-    found = [(len(word), f) for f in FUSIONS.values() for word in map(_plain, f.runtimes) if plain.startswith(word)]
-    return max(found, key=lambda pair: pair[0])[1] if found else FUSIONS["full"]
+    results = [(len(word), f) for f in FUSIONS.values() for word in map(_plain, f.runtimes) if plain.startswith(word)]
+    return max(results, key=lambda pair: pair[0])[1] if results else FUSIONS["full"]
 
 
 def _plain(name: str) -> str:

@@ -42,8 +42,8 @@ class Editor:
         flat = values.reshape(-1)
         low, high = flat[::2].astype(np.uint8) & 15, np.resize(flat[1::2].astype(np.uint8) & 15, -(-flat.size // 2))
         self._least_opset(21)
-        found = self._raw(TensorProto.INT4, values, (low | high << 4).tobytes())
-        return self.node("Cast", [found], to=TensorProto.INT8)
+        result = self._raw(TensorProto.INT4, values, (low | high << 4).tobytes())
+        return self.node("Cast", [result], to=TensorProto.INT8)
 
     def float8(self, values: NDArray[np.int8]) -> str:
         """A tensor of e4m3 floats, whose bytes these are."""

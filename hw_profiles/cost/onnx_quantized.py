@@ -72,7 +72,7 @@ def _parts(
     names: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
-    found = []
+    results = []
     for name, scheme in policy_of(module).items():
         part = module.get_submodule(name)
         kind = next(kind for kind in _RULES if isinstance(part, kind))
@@ -80,8 +80,8 @@ def _parts(
         if weight is not None:  # else it is not called
             biased = getattr(part, "bias", None) is not None
             values = _values(name, scheme, part, given)
-            found.append((Part(name, weight, scheme, values, biased, unsigned and scheme.weights == 8), kind))
-    return found
+            results.append((Part(name, weight, scheme, values, biased, unsigned and scheme.weights == 8), kind))
+    return results
 
 
 def _values(name: str, scheme: Scheme, module: nn.Module, given: Mapping[str, Integers] | None) -> Integers | None:
@@ -135,8 +135,8 @@ def _uses(graph: Editor, weight: str, kind: type[nn.Module]) -> list[NodeProto]:
 
 
 def _attribute(node: NodeProto, name: str, default: float) -> float:
-    found = [helper.get_attribute_value(a) for a in node.attribute if a.name == name]
-    return float(found[0]) if found else default
+    results = [helper.get_attribute_value(a) for a in node.attribute if a.name == name]
+    return float(results[0]) if results else default
 
 
 def _plain(gemm: NodeProto) -> bool:

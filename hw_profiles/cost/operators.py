@@ -224,10 +224,10 @@ def _operator(number: int, row: OperatorCost | Mapping[str, Any]) -> OperatorCos
 
 
 def _whole(number: int, column: str, value: Any, least: int) -> int:
-    found = _number(number, column, value)
-    if found != int(found) or found < least:
-        raise UserError(f"{column} of operator {number} must be a whole number from {least} on, not {found:g}")
-    return int(found)
+    result = _number(number, column, value)
+    if result != int(result) or result < least:
+        raise UserError(f"{column} of operator {number} must be a whole number from {least} on, not {result:g}")
+    return int(result)
 
 
 def _number(number: int, column: str, value: Any) -> float:

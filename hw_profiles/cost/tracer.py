@@ -21,13 +21,13 @@ OVERWRITING = frozenset(("copy_", "fill_", "zero_"))
 
 def tensors_of(values: Iterable[Any]) -> list[Tensor]:
     """Tensors among arguments, and one level down in lists (cat, index)."""
-    found: list[Tensor] = []
+    results: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
-            found.append(value)
+            results.append(value)
         elif isinstance(value, list | tuple):
-            found.extend(item for item in value if isinstance(item, Tensor))
-    return found
+            results.extend(item for item in value if isinstance(item, Tensor))
+    return results
 
 
 def _width_of(weight: Tensor, scheme: Scheme) -> float:

@@ -39,9 +39,9 @@ def peak_memory_mib(model: Model, inputs: Inputs, threads: int = 1) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "net.onnx")
         path.write_bytes(onnx_bytes(model, inputs))
-        found = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", CHILD, str(path), str(threads)], capture_output=True, text=True, check=False
         )
-    if found.returncode:
-        raise UserError(f"the memory of a net was not measured: {(found.stderr.strip().splitlines() or ['?'])[-1]}")
-    return int(found.stdout) / 1024
+    if result.returncode:
+        raise UserError(f"the memory of a net was not measured: {(result.stderr.strip().splitlines() or ['?'])[-1]}")
+    return int(result.stdout) / 1024

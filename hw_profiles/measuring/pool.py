@@ -97,11 +97,11 @@ def sources(spaces: AnySpace | Sequence[AnySpace], inputs: Inputs) -> list[Sourc
     listed = [spaces] if isinstance(spaces, str | TransformerSpace | SearchSpace) else list(spaces)
     if not listed:
         raise UserError("a profile needs a space to take its nets from")
-    found = [_source(space, f"space-{i}", inputs) for i, space in enumerate(listed, 1)]
-    names = [source.family for source in found]
+    results = [_source(space, f"space-{i}", inputs) for i, space in enumerate(listed, 1)]
+    names = [source.family for source in results]
     if len(set(names)) < len(names):
         raise UserError(f"a space is given twice: {', '.join(names)}")
-    return found
+    return results
 
 
 def _source(given: AnySpace, name: str, inputs: Inputs) -> Source:
@@ -122,13 +122,13 @@ def draw(source: Source, n: int, precision: str, seed: int) -> list[Net]:
     """
     space, rng = source.space, np.random.default_rng(seed)
     ends = (space.smallest, space.largest)
-    found = dict.fromkeys(ends)
+    result = dict.fromkeys(ends)
     for k in range(2 * n):
-        if len(found) >= n:
+        if len(result) >= n:
             break
         architecture = space.sample(rng)
-        found[architecture if k % 3 == 0 else space.crossover(architecture, ends[k % 3 - 1], rng)] = None
-    return [Net(source, a, source.cost(a, precision)) for a in found]
+        result[architecture if k % 3 == 0 else space.crossover(architecture, ends[k % 3 - 1], rng)] = None
+    return [Net(source, a, source.cost(a, precision)) for a in result]
 
 
 def spread(sizes: Sequence[float], n: int) -> list[int]:

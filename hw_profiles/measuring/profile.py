@@ -80,11 +80,11 @@ def profile(
         session = add(session, batch, kept)
     session = _weighed(plan, session, setting, kept, progress or (lambda *_: None))
     timed, weighed = session.timed(), session.memory_mib
-    found = [
+    results = [
         TimedNet(net.cost, timed[net.key], facts(net, setting.batch), memory_mib=weighed.get(_name(net)))
         for net in plan.nets
     ]
-    profiled = device_of(device, found, session, setting.protocol, nearest(device, [like] if like else None))
+    profiled = device_of(device, results, session, setting.protocol, nearest(device, [like] if like else None))
     if path is not None and kept is not None:
         write_device(profiled, path)
         kept.unlink(missing_ok=True)
@@ -124,7 +124,7 @@ def described(device: Device, setting: Setting) -> Device:
     if setting.memory and setting.runtime != "onnxruntime":
         raise UserError(f"peak memory is measured with onnxruntime, not with {setting.runtime}; leave --memory out")
     threads = f"{setting.threads} thread{'s' * (setting.threads > 1)}"
-    found = {
+    results = {
         "name": f"{device.name}-{setting.runtime}" if device.name == "local-cpu" else device.name,
         "sku": device.sku or processor(),
         "unit": "GPU" if setting.runtime == "tensorrt" else f"CPU, {threads}",
@@ -136,7 +136,7 @@ def described(device: Device, setting: Setting) -> Device:
         "notes": [f"The process could run on the cores {', '.join(map(str, cores()))}."],
     }
     nothing = dict.fromkeys(("calibration", "validity", "error", "model", "energy_model", "memory_model", "p95_model"))
-    return device.model_copy(update=found | nothing)
+    return device.model_copy(update=results | nothing)
 
 
 def cores() -> list[int]:
@@ -213,7 +213,7 @@ def _timed(plan: Plan, session: Session, nets: Sequence[Net], setting: Setting, 
     what = "timing some again" if again else "timing"
     progress(done, total, "preparing")
     models = [(net.build(), net.source.example) for net in (*nets, reference_of(plan.pool))]
-    found, reference = measure_beside(
+    result, reference = measure_beside(
         models[:-1],
         models[-1],
         protocol=setting.protocol,
@@ -222,5 +222,5 @@ def _timed(plan: Plan, session: Session, nets: Sequence[Net], setting: Setting, 
         fastest_ms=session.fastest_ms,
         progress=lambda share: progress(done + share * len(nets), total, what),
     )
-    timed = [Timed.of(net.key, m) for net, m in zip(nets, found, strict=True)]
+    timed = [Timed.of(net.key, m) for net, m in zip(nets, result, strict=True)]
     return Batch(nets=timed, reference_ms=reference.median_ms, seconds=perf_counter() - begun, again=again)

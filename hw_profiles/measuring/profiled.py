@@ -53,7 +53,7 @@ def device_of(
         points=[_point(net, base) for net in nets],
     )
     model = fit_model(believed, base, noise, like=like)
-    found = {
+    results = {
         "calibration": calibration,
         "validity": Validity.of(calibration),
         "error": Error(
@@ -66,7 +66,7 @@ def device_of(
         ),
         "notes": [*base.notes, *session_notes(session), *_start_notes(model, like)],
     }
-    return base.model_copy(update=found).with_model(model).fitted()
+    return base.model_copy(update=results).with_model(model).fitted()
 
 
 def _family_error(nets: Sequence[TimedNet], device: Device, noise: float) -> float | None:

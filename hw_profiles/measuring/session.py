@@ -71,8 +71,8 @@ class Session(Frozen):
         Where many were slow this is how the machine is now, and all of them count.
         """
         bound = (1 + self.slow) * self.fastest_ms
-        found = [batch for batch in self.batches if batch.reference_ms <= bound]
-        return found if len(self.batches) - len(found) <= MOST_SLOW else self.batches
+        results = [batch for batch in self.batches if batch.reference_ms <= bound]
+        return results if len(self.batches) - len(results) <= MOST_SLOW else self.batches
 
     @property
     def fastest_ms(self) -> float:
@@ -86,8 +86,8 @@ class Session(Frozen):
     @property
     def drift(self) -> float:
         """The slowest sound batch over the fastest, by the reference."""
-        found = [batch.reference_ms for batch in self.sound]
-        return max(found) / min(found)
+        results = [batch.reference_ms for batch in self.sound]
+        return max(results) / min(results)
 
     @property
     def seconds(self) -> float:
@@ -103,14 +103,14 @@ class Session(Frozen):
 
         again: the timing for the repeat noise instead.
         """
-        found: dict[Key, Timed] = {}
+        results: dict[Key, Timed] = {}
         for batch in self.sound:
             if batch.again is again:
                 scale = self.reference_ms / batch.reference_ms
                 for t in batch.nets:
                     update = {"median_ms": t.median_ms * scale, "p95_ms": t.p95_ms * scale}
-                    found[t.key] = t.model_copy(update=update)
-        return found
+                    results[t.key] = t.model_copy(update=update)
+        return results
 
     @property
     def repeat_noise(self) -> float | None:
@@ -126,13 +126,13 @@ def open_session(path: Path | None, key: Mapping[str, Any], slow: float) -> Sess
     if path is None or not path.exists():
         return Session(key=plain, slow=slow)
     try:
-        found = Session.model_validate_json(path.read_text())
+        result = Session.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError):
         raise UserError(f"{path} is not a progress file of a profile; delete it or name another --out") from None
-    if found.key != plain:
-        odd = sorted(name for name in {*found.key, *plain} if found.key.get(name) != plain.get(name))
+    if result.key != plain:
+        odd = sorted(name for name in {*result.key, *plain} if result.key.get(name) != plain.get(name))
         raise UserError(f"{path} holds a profile begun with another {', '.join(odd)}; delete it or name another --out")
-    return found
+    return result
 
 
 def add(session: Session, batch: Batch, path: Path | None) -> Session:

@@ -213,10 +213,10 @@ def time_in_turns(
 def _group(nets: Sequence[Series], reference: Series, pace: Pace) -> None:
     """A turn of each net, the reference before and after."""
     before = _reading(reference)
-    found = [net.turn() for net in nets]
+    results = [net.turn() for net in nets]
     beside = (before, _reading(reference))
     pace.readings += beside
-    for net, turn in zip(nets, found):  # noqa: B905 (Python 3.8 runs this too)
+    for net, turn in zip(nets, results):  # noqa: B905 (Python 3.8 runs this too)
         net.turns.append(Turn(turn.alone, turn.others, beside))
 
 

@@ -123,8 +123,8 @@ class LatencyModel:
         """One row for each cost: `mean_ms`, `low_ms`, `high_ms` (the 90 % interval)."""
         import pandas as pd
 
-        found = [predict(self, cost) for cost in costs]
-        return pd.DataFrame([(x.value, x.low, x.high) for x in found], columns=["mean_ms", "low_ms", "high_ms"])
+        results = [predict(self, cost) for cost in costs]
+        return pd.DataFrame([(x.value, x.low, x.high) for x in results], columns=["mean_ms", "low_ms", "high_ms"])
 
 
 def _check(costs: Sequence[Cost], latencies_ms: Sequence[float], groups: Sequence[Hashable] | None, form: str) -> None:
@@ -251,12 +251,12 @@ def _missed(
     table: Table, truth: Array, fold: NDArray[np.intp], prior: Prior, like: tuple[Form, Residual | None]
 ) -> Array:
     form, residual = like
-    found = np.zeros(len(truth))
+    result = np.zeros(len(truth))
     for part in np.unique(fold) if len(truth) > 1 else ():
         kept, out = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
         rates, learnt = _both(table.of(kept.tolist()), truth[kept], prior, form, residual)
-        found[out] = truth[out] - _log_seconds(rates, form, learnt, table.of(out.tolist()))
-    return found
+        result[out] = truth[out] - _log_seconds(rates, form, learnt, table.of(out.tolist()))
+    return result
 
 
 def _both(table: Table, truth: Array, prior: Prior, form: Form, like: Residual | None) -> tuple[Rates, Residual | None]:
@@ -267,8 +267,8 @@ def _both(table: Table, truth: Array, prior: Prior, form: Form, like: Residual |
 
 
 def _log_seconds(rates: Rates, form: Form, residual: Residual | None, table: Table) -> Array:
-    found: Array = np.log(seconds(table, rates, _roofline(form)))
-    return found if residual is None else found + residual.predict(table, rates)
+    result: Array = np.log(seconds(table, rates, _roofline(form)))
+    return result if residual is None else result + residual.predict(table, rates)
 
 
 def _roofline(form: Form) -> RooflineForm:

@@ -51,8 +51,8 @@ def fit_energy(
 
 def memory_of(model: LatencyModel | None, cost: Cost, precision: str) -> Estimate:
     """Peak memory of a net beyond that of the bare runtime. model: None, where nothing was measured."""
-    found = predict(model or analytic(MEMORY_PRIOR, precision), memory_cost(cost, precision))
-    return replace(found, metric=MEMORY)
+    result = predict(model or analytic(MEMORY_PRIOR, precision), memory_cost(cost, precision))
+    return replace(result, metric=MEMORY)
 
 
 def fit_memory(costs: Sequence[Cost], peaks_mib: Sequence[float], tier: Tier, precision: str) -> LatencyModel:

@@ -69,8 +69,8 @@ class Residual:
         known, shares = _shares(table, rates)
         inputs = np.array(self.inputs)
         operators = shares @ (_covariance(known, self.signatures, self.length, self.step) @ np.array(self.weights))
-        found: Array = operators + _between(_features(table, rates), inputs, inputs) @ np.array(self.net_weights)
-        return found
+        result: Array = operators + _between(_features(table, rates), inputs, inputs) @ np.array(self.net_weights)
+        return result
 
 
 def fit_residual(table: Table, rates: Rates, residuals: Array, like: Residual | None = None) -> Residual:
@@ -104,8 +104,8 @@ def covariance(table: Table, rates: Rates) -> Array:
     """(nets, nets): how much the residuals of nets are expected to have in common, before any is known."""
     known, shares = _shares(table, rates)
     inputs, (length, step, ratio) = _features(table, rates), EXPECTED
-    found: Array = shares @ _covariance(known, known, length, step) @ shares.T
-    return found + ratio**2 * _between(inputs, inputs, inputs)
+    result: Array = shares @ _covariance(known, known, length, step) @ shares.T
+    return result + ratio**2 * _between(inputs, inputs, inputs)
 
 
 def _features(table: Table, rates: Rates) -> Array:
@@ -124,8 +124,8 @@ def _between(some: Array, others: Array, known: Array) -> Array:
     """Matern covariance (3/2) of nets by their features, in standard deviations of the known nets'."""
     scale = SPAN * np.maximum(known.std(axis=0), 1e-6)
     distance = sqrt(3) * np.sqrt(np.sum(((some[:, None] - others[None]) / scale) ** 2, axis=-1))
-    found: Array = (1 + distance) * np.exp(-distance)
-    return found
+    result: Array = (1 + distance) * np.exp(-distance)
+    return result
 
 
 def _shares(table: Table, rates: Rates) -> tuple[tuple[Signature, ...], Array]:
@@ -147,5 +147,5 @@ def _covariance(some: tuple[Signature, ...], others: tuple[Signature, ...], leng
     names = [np.array([s[0] for s in group]) for group in (some, others)]
     sizes = [np.array([s[1:] for s in group]) * (1, 1, step, step) for group in (some, others)]
     distance = np.sum((sizes[0][:, None] - sizes[1][None]) ** 2, axis=-1)
-    found: Array = SAME_NAME + (1 - SAME_NAME) * np.exp(-distance / (2 * length**2))
-    return np.where(names[0][:, None] == names[1][None], found, 0.0)
+    result: Array = SAME_NAME + (1 - SAME_NAME) * np.exp(-distance / (2 * length**2))
+    return np.where(names[0][:, None] == names[1][None], result, 0.0)

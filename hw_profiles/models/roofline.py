@@ -107,8 +107,8 @@ def parts(table: Table, rates: Rates, form: RooflineForm) -> tuple[Array, Array,
 def seconds(table: Table, rates: Rates, form: RooflineForm) -> Array:
     """Seconds of each net."""
     compute, memory, launch = parts(table, rates, form)
-    found: Array = np.add.reduceat(compute + memory + launch, table.starts)
-    return found
+    result: Array = np.add.reduceat(compute + memory + launch, table.starts)
+    return result
 
 
 def fit_rates(table: Table, log_seconds: Array, prior: Prior, form: RooflineForm) -> Rates:

@@ -70,15 +70,15 @@ def ingest(
     path = profile_path(out)
     assert path is not None
     manifest, bundle_id = read_bundle(Path(bundle))
-    found = read_results(Path(results))
-    _agree(found, manifest, bundle_id)
-    base = _base(found, path.stem, like, read_spec(spec))
-    session = Session(key={}, slow=manifest.protocol.slow, batches=found.batches)
+    result = read_results(Path(results))
+    _agree(result, manifest, bundle_id)
+    base = _base(result, path.stem, like, read_spec(spec))
+    session = Session(key={}, slow=manifest.protocol.slow, batches=result.batches)
     timed = session.timed()
     nets = [_net(net, timed[net.family, net.id], base) for net in manifest.nets if (net.family, net.id) in timed]
     device = device_of(base, nets, session, manifest.protocol, nearest(base, [like] if like else None))
     beaten = [net for net in nets if net.implausible]
-    notes = [*_environment(found), *(f"Left out of the fit: {n.facts['model']}: {n.implausible}" for n in beaten)]
+    notes = [*_environment(result), *(f"Left out of the fit: {n.facts['model']}: {n.implausible}" for n in beaten)]
     device = device.model_copy(update={"notes": [*device.notes, *notes]})
     write_device(device, path)
     return device

@@ -51,8 +51,8 @@ class OnnxRuntime:
         self, nets: Sequence[Json], reference: Json, fastest_ms: float, progress: Callable[[float], None]
     ) -> list[Measurement]:
         calls, beside = [self._prepare(net) for net in nets], self._prepare(reference)
-        found, reference_took = time_in_turns(calls, beside, self.protocol, fastest_ms=fastest_ms, progress=progress)
-        return [*found, reference_took]
+        result, reference_took = time_in_turns(calls, beside, self.protocol, fastest_ms=fastest_ms, progress=progress)
+        return [*result, reference_took]
 
     def _prepare(self, net: Json) -> Callable[[], object]:
         options = self.ort.SessionOptions()
@@ -77,8 +77,8 @@ class TrtExec:
 
     def version(self) -> str:
         output = subprocess.run(["trtexec", "--help"], capture_output=True, text=True).stdout
-        found = re.search(r"TensorRT v([0-9.]+)", output)
-        return "v" + found.group(1) if found else "not stated by trtexec"
+        result = re.search(r"TensorRT v([0-9.]+)", output)
+        return "v" + result.group(1) if result else "not stated by trtexec"
 
     def time(
         self, nets: Sequence[Json], reference: Json, fastest_ms: float, progress: Callable[[float], None]
@@ -122,7 +122,7 @@ def environment() -> Json:
     """Clocks, power mode, load and versions, as far as they can be read without rights."""
     cpu = "/sys/devices/system/cpu/cpu0/cpufreq/"
     names = ("governor", "cur_freq", "max_freq", "min_freq")
-    found = {
+    results = {
         "machine": _read("/proc/device-tree/model") or platform.machine(),
         "cpu": _processor(),
         "cores": os.cpu_count(),
@@ -134,8 +134,8 @@ def environment() -> Json:
         "gpu": _said("nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit", "--format=csv"),
         "temperature": _read("/sys/class/thermal/thermal_zone0/temp"),
     }
-    found.update({name: _read(cpu + "scaling_" + name) for name in names})
-    return {name: value for name, value in found.items() if value not in (None, "")}
+    results.update({name: _read(cpu + "scaling_" + name) for name in names})
+    return {name: value for name, value in results.items() if value not in (None, "")}
 
 
 def _processor() -> str:
@@ -221,10 +221,10 @@ def main() -> None:
     for number in todo(batches, manifest):
         batch = manifest["batches"][number]
         fastest, start = min((b["reference_ms"] for b in batches), default=inf), time.time()
-        found = runtime.time([nets[i] for i in batch["nets"]], nets[manifest["reference"]], fastest, begun.show)
+        result = runtime.time([nets[i] for i in batch["nets"]], nets[manifest["reference"]], fastest, begun.show)
         begun.done += 1
-        rows = [dict(vars(m), net=i, family=nets[i]["family"]) for i, m in zip(batch["nets"], found)]  # noqa: B905
-        seconds, reference = time.time() - start, found[-1].median_ms
+        rows = [dict(vars(m), net=i, family=nets[i]["family"]) for i, m in zip(batch["nets"], result)]  # noqa: B905
+        seconds, reference = time.time() - start, result[-1].median_ms
         row = {"nets": rows, "reference_ms": reference, "seconds": seconds, "again": batch["again"]}
         batches[number : number + 1] = [row]
         _write(part, dict(head, batches=batches))
@@ -239,9 +239,9 @@ def _begun(part: Path, head: Json) -> list[Json]:
     """The batches of a run that was stopped, if it was of the same bundle, runtime and threads."""
     if not part.exists():
         return []
-    found = json.loads(part.read_text())
-    batches = found.pop("batches")
-    return batches if found == head else []
+    result = json.loads(part.read_text())
+    batches = result.pop("batches")
+    return batches if result == head else []
 
 
 def _write(path: Path, content: Json) -> None:

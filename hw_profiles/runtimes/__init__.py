@@ -24,7 +24,7 @@ def load_runtime(name: str) -> "Runtime":
     if name not in runtime_names():
         raise unknown("runtime", name, runtime_names())
     runtime = cast("Runtime", import_module(f".{name}", __package__))
-    found = runtime.available()
-    if not found:
-        raise UserError(found.why_not)
+    result = runtime.available()
+    if not result:
+        raise UserError(result.why_not)
     return runtime

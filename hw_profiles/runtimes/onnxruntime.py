@@ -38,8 +38,8 @@ def exact_sums() -> bool:
     x, w = np.full((8, 8), 255, np.uint8), np.full((8, 8), 127, np.int8)
     x[4:], w[:, 4:] = 0, -128  # what is 0 becomes -128 where both are made signed
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"x": x, "w": w})
-    return np.array_equal(found, x.astype(np.int32) @ w.astype(np.int32))
+    (result,) = session.run(None, {"x": x, "w": w})
+    return np.array_equal(result, x.astype(np.int32) @ w.astype(np.int32))
 
 
 def exact_session(model: bytes | str | Path, *, unsigned: bool) -> Any:

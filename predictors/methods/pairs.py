@@ -32,9 +32,9 @@ class Pairs:
     def fit(self, table: Table, target: Array) -> "FittedPairs":
         some = np.random.default_rng(0).permutation(len(target))[: self.most]
         table, target = table.rows(some), target[some]
-        found, spread = list(_blocks(table)), max(float(target.std()), 1e-12)
-        units = [unit for block in found for unit in block]
-        blocks = np.repeat(np.arange(len(found)), [len(block) for block in found])
+        result, spread = list(_blocks(table)), max(float(target.std()), 1e-12)
+        units = [unit for block in result for unit in block]
+        blocks = np.repeat(np.arange(len(result)), [len(block) for block in result])
         phi = _matrix(units, table)
         middle, scale = phi.mean(axis=0), np.maximum(phi.std(axis=0).mean(), 1e-12)
         phi = (phi - middle) / scale

@@ -51,11 +51,11 @@ class Products:
         centre = float(target.mean())
         relative = np.exp(centre - target)
         terms = Terms(table, self.degree)
-        found = self._search(terms, table.rows(some), relative[some])
-        scores = np.array([score for score, _ in found])
+        result = self._search(terms, table.rows(some), relative[some])
+        scores = np.array([score for score, _ in result])
         best = np.argsort(scores, kind="stable")[:KEPT]
         share = np.exp((scores[best].min() - scores[best]) / (2 * TEMPERATURE))
-        models = [_fitted(terms, found[i][1], table, relative) for i in best]
+        models = [_fitted(terms, result[i][1], table, relative) for i in best]
         return FittedProducts(terms, models, share / share.sum(), centre)
 
     def _search(self, terms: Terms, table: Table, relative: Array) -> list[tuple[float, Model]]:

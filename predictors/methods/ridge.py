@@ -25,8 +25,8 @@ class Ridge:
     knows_distance: ClassVar[bool] = True
 
     def fit(self, table: Table, target: Array) -> "FittedRidge":
-        found = [_fit(degree, self.alphas, table.matrix, target) for degree in self.degrees]
-        return max(found, key=lambda fitted: float(fitted.ridge.best_score_))
+        results = [_fit(degree, self.alphas, table.matrix, target) for degree in self.degrees]
+        return max(results, key=lambda fitted: float(fitted.ridge.best_score_))
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def _leverage(x: Array, vectors: Array, values: Array, alpha: float) -> Array:
     """x (X'X + alpha)^-1 x' of each row x, for features X of these singular vectors and values."""
     seen = x @ vectors.T
     unseen = np.maximum((x**2).sum(axis=1) - (seen**2).sum(axis=1), 0)  # in directions without any data
-    found: Array = (seen**2 / (values**2 + alpha)).sum(axis=1) + unseen / alpha
-    return found
+    result: Array = (seen**2 / (values**2 + alpha)).sum(axis=1) + unseen / alpha
+    return result
 
 
 METHOD = Ridge()

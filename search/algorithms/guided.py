@@ -95,13 +95,13 @@ class Guided:
         if not codes.space.walk_is_slow:  # else nobody would take absent genes away again
             drawn = np.floor(rng.random(parents.shape) * codes.sizes).astype(np.int64)
             parents = np.where(parents < 0, drawn, parents)
-        found = self._breeding(codes).run(model, parents, _membership(codes, rng), rng)
+        result = self._breeding(codes).run(model, parents, _membership(codes, rng), rng)
         keys = rng.integers(1, 2**62, rows.shape[1])
-        canonical = codes.canonical(found.rows)
+        canonical = codes.canonical(result.rows)
         new = np.flatnonzero(~np.isin(canonical @ keys, rows @ keys))
         if len(new) == 0:
             return canonical[:0]
-        order = self._picks(model, found.take(new), known, n, rng)
+        order = self._picks(model, result.take(new), known, n, rng)
         ordered = np.concatenate([order, np.setdiff1d(np.arange(len(new)), order)])
         return np.asarray(canonical[new[ordered]], dtype=np.int64)
 
@@ -192,11 +192,11 @@ def _fit(
 
 def _feasibility(model: Model, hot: NDArray[np.float32]) -> Array:
     """Probability of each candidate that it keeps every bound, never quite 0."""
-    found = np.ones(len(hot))
+    result = np.ones(len(hot))
     for bound in model.violations:
         deviation = np.sqrt(np.diag(bound.covariance(hot)) + bound.noise_variance)
-        found *= ndtr(-bound.mean(hot) / deviation)
-    return np.maximum(found, 1e-12)
+        result *= ndtr(-bound.mean(hot) / deviation)
+    return np.maximum(result, 1e-12)
 
 
 def _membership(codes: Codes, rng: np.random.Generator) -> Callable[[Rows], NDArray[np.bool_]] | None:

@@ -48,8 +48,8 @@ class Linas:
         good = [e for e in evaluations if not e.failed]
         enough = len(good) >= 2 * FOLDS
         rows = self._population(codes, good, rng) if enough else codes.rows([])
-        found = (codes.architecture(row, rng) for row in rows)
-        asked = [a for a in dict.fromkeys(found) if a not in seen and space.allows(a)][:n]
+        result = (codes.architecture(row, rng) for row in rows)
+        asked = [a for a in dict.fromkeys(result) if a not in seen and space.allows(a)][:n]
         return asked + unseen(space, seen.union(asked), n - len(asked), rng)
 
     def _population(self, codes: Codes, good: Sequence[Evaluation], rng: np.random.Generator) -> Rows:

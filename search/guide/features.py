@@ -44,7 +44,7 @@ class Features:
 
     def hot(self, rows: Rows) -> Hot:
         """(architectures, options): 1 where the architecture has the gene and the option."""
-        found = np.zeros((len(rows), len(self.gene)), dtype=np.float32)
+        result = np.zeros((len(rows), len(self.gene)), dtype=np.float32)
         row, gene = np.nonzero(rows >= 0)
-        found[row, rows[row, gene] + self.starts[gene]] = 1
-        return found
+        result[row, rows[row, gene] + self.starts[gene]] = 1
+        return result

@@ -42,10 +42,10 @@ class Improvement:
 
 
 def _dominated(draws: Array, front: Array) -> NDArray[np.bool_]:
-    found = np.zeros(len(draws), dtype=bool)
+    result = np.zeros(len(draws), dtype=bool)
     for point in front:
-        found |= (point <= draws).all(axis=1)
-    return found
+        result |= (point <= draws).all(axis=1)
+    return result
 
 
 def _staircase(front: Array, reference: Array, points: Array) -> Array:

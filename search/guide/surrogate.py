@@ -36,8 +36,8 @@ class Surrogate:
         return self.prior.noise * self._scale**2
 
     def _features(self, hot: Hot) -> Array:
-        found: Array = (hot.astype(np.float64) - self._centre) @ self.features.map
-        return found
+        result: Array = (hot.astype(np.float64) - self._centre) @ self.features.map
+        return result
 
     @cached_property
     def _collapsed(self) -> tuple[Hot, Hot, Hot]:
@@ -72,5 +72,5 @@ class Surrogate:
         known = solve_triangular(self._cholesky, self.prior.kernel(self._phi, phi), lower=True, check_finite=False)
         before = self.prior.kernel(phi, phi)
         jitter = JITTER * max(1e-3, float(np.trace(before)) / len(before))
-        found: Array = (before - known.T @ known + jitter * np.eye(len(before))) * self._scale**2
-        return found
+        result: Array = (before - known.T @ known + jitter * np.eye(len(before))) * self._scale**2
+        return result

@@ -30,10 +30,10 @@ def group_of(name: str) -> str:
 
 def groups(names: Iterable[str]) -> dict[str, list[str]]:
     """Gene names by group, from the input of the net to its output."""
-    found: dict[str, list[str]] = {}
+    results: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(group_of(name), []).append(name)
-    return {g: found[g] for g in in_order(found)}
+        results.setdefault(group_of(name), []).append(name)
+    return {g: results[g] for g in in_order(results)}
 
 
 def in_order(found: Iterable[str]) -> list[str]:

@@ -42,8 +42,8 @@ def facts_of(choice: Choice, candidates: Candidates) -> dict[str, Fact]:
         ),
         "latency": Fact(latency.metric.text(latency.value), f"{latency.spread}, batch {candidates.batch}"),
         **{
-            found.metric.title + name.removeprefix(found.metric.name): _fact(found, choice.limits.get(name))
-            for name, found in choice.costs.items()
+            result.metric.title + name.removeprefix(result.metric.name): _fact(result, choice.limits.get(name))
+            for name, result in choice.costs.items()
         },
         **{label: Fact("", text) for label, text in words.items()},
         "evaluated": Fact(str(len(choice.trials)), " nets"),

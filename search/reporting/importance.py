@@ -62,8 +62,8 @@ def _importances(
         ]
     )
     evaluator = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=seed)
-    found = get_param_importances(copy, evaluator=evaluator, normalize=False)  # of the whole variance
-    return {name: float(share) for name, share in sorted(found.items(), key=lambda item: -item[1])}
+    result = get_param_importances(copy, evaluator=evaluator, normalize=False)  # of the whole variance
+    return {name: float(share) for name, share in sorted(result.items(), key=lambda item: -item[1])}
 
 
 def _distribution(gene: Gene) -> BaseDistribution:

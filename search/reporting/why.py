@@ -25,13 +25,13 @@ def _place(answer: Choice) -> str:
     above, more = sum(_is_better(answer, e) for e in kept), "more" if metric.better == "max" else "less"
     words = f"{metric.text(answer.validation)} {metric.name} on validation"
     if above:
-        found = f"{words}: {above} of {len(kept)} evaluated nets that keep every limit have {more}"
+        result = f"{words}: {above} of {len(kept)} evaluated nets that keep every limit have {more}"
     else:
-        found = f"{words}: none of {len(kept)} evaluated nets that keep every limit has {more}"
+        result = f"{words}: none of {len(kept)} evaluated nets that keep every limit has {more}"
     ids = [a.id for a in answer.front_architectures]
     if answer.architecture.id in ids:
-        found += f"; it is net {ids.index(answer.architecture.id) + 1} of {len(ids)} on the front"
-    return f"{found}{_use(answer)}."
+        result += f"; it is net {ids.index(answer.architecture.id) + 1} of {len(ids)} on the front"
+    return f"{result}{_use(answer)}."
 
 
 def _use(answer: Choice) -> str:

@@ -212,8 +212,8 @@ def difference(small: Tensor, large: Tensor) -> float:
         if a != b:
             lines = rest.transpose(0, dim).flatten(1).ne(0).any(1)
             rest = rest.index_select(dim, lines.nonzero().flatten())
-    found = [_relative(small, part) for part in (corner, rest) if part.shape == small.shape]
-    return min(found)
+    results = [_relative(small, part) for part in (corner, rest) if part.shape == small.shape]
+    return min(results)
 
 
 def _relative(a: Tensor, b: Tensor) -> float:

@@ -65,19 +65,19 @@ def first_steps(net: nn.Module, inputs: Inputs, schemes: Collection[Scheme], kno
 
     net: with a policy, any of these schemes, whose activations are few so that softmax outputs are seen.
     """
-    policy, found = policy_of(net), dict[str, Tensor]()
+    policy, result = policy_of(net), dict[str, Tensor]()
     traffic = observe(net, inputs, policy)
     for name, scheme in product(policy, schemes):
         weight, given = weight_key(name, scheme), input_key(name, scheme)
         if scheme.weights < FEW and weight not in known:
-            found[weight] = torch.zeros(1)
-        if scheme.activations < FEW and name in traffic.inputs and given not in known and given not in found:
+            result[weight] = torch.zeros(1)
+        if scheme.activations < FEW and name in traffic.inputs and given not in known and given not in result:
             affine = fit_steps(traffic.inputs[name], scheme, START)
-            found[given] = torch.stack([affine.scale.log() / PACE, affine.zero.float()])
+            result[given] = torch.stack([affine.scale.log() / PACE, affine.zero.float()])
     for name, bits in product(traffic.softmax, {s.activations for s in schemes if s.activations < FEW}):
         if (key := softmax_key(name, bits)) not in known:
-            found[key] = _kept(fit_softmax("best", traffic.softmax[name], bits))
-    return found
+            result[key] = _kept(fit_softmax("best", traffic.softmax[name], bits))
+    return result
 
 
 def _kept(softmax: Rounding) -> Tensor:
@@ -90,9 +90,9 @@ def _kept(softmax: Rounding) -> Tensor:
 
 
 def weight_affine(weight: Tensor, scheme: Scheme, step: Tensor) -> Affine:
-    found = fit_weight(weight.detach(), scheme, START)
-    scale = (found.scale * _size(step)).half().float()  # as files hold it
-    return replace(found, scale=scale.clamp(min=SMALLEST_SCALE))  # type: ignore[return-value]  # no float8
+    result = fit_weight(weight.detach(), scheme, START)
+    scale = (result.scale * _size(step)).half().float()  # as files hold it
+    return replace(result, scale=scale.clamp(min=SMALLEST_SCALE))  # type: ignore[return-value]  # no float8
 
 
 def input_affine(step: Tensor, scheme: Scheme) -> Affine:
@@ -164,15 +164,15 @@ class Learned(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, quantizer: Rounding, size: int) -> Tensor:
-        found, inside = quantizer(x), quantizer.inside(x)
-        ctx.save_for_backward(inside, found - torch.where(inside, x, 0.0))
+        result, inside = quantizer(x), quantizer.inside(x)
+        ctx.save_for_backward(inside, result - torch.where(inside, x, 0.0))
         most = quantizer.high if isinstance(quantizer, Affine) else quantizer.zero_code
         ctx.gain, ctx.shape = PACE * (size * most) ** -0.5, step.shape
-        return found
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         inside, slope = ctx.saved_tensors
-        found = torch.zeros(ctx.shape, device=slope.device)
-        found[0] = ctx.gain * (gradient * slope).sum(dtype=torch.float32)
-        return torch.where(inside, gradient, 0.0), found, None, None
+        result = torch.zeros(ctx.shape, device=slope.device)
+        result[0] = ctx.gain * (gradient * slope).sum(dtype=torch.float32)
+        return torch.where(inside, gradient, 0.0), result, None, None

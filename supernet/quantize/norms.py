@@ -45,9 +45,9 @@ def fold_norms(
     if not gaining:
         return {}
     expected = answers_of(net, inputs)
-    found = _rewritten(net, inputs, expected, traffic, gaining)
-    if found is not None:
-        return found
+    result = _rewritten(net, inputs, expected, traffic, gaining)
+    if result is not None:
+        return result
     alone = (_rewritten(net, inputs, expected, traffic, {norm: feeds}) for norm, feeds in gaining.items())
     return {name: affine for some in alone if some is not None for name, affine in some.items()}
 
@@ -58,13 +58,13 @@ def _rewritten(
     """The scales of these norms' outputs, by reader. None, and nothing changed: something more reads one of them."""
     touched = [m for feeds in norms.values() for m in (feeds.norm, *feeds.linears)]
     before = [(p, p.clone()) for m in touched for p in m.parameters()]
-    found = dict[str, Affine]()
+    results = dict[str, Affine]()
     for norm, feeds in norms.items():
         readers = traffic.readers[norm]
-        found |= dict.fromkeys(readers, feeds.rewrite(traffic.inputs[readers[0]]))
+        results |= dict.fromkeys(readers, feeds.rewrite(traffic.inputs[readers[0]]))
     pairs = zip(answers_of(net, inputs), expected, strict=True)
     if all((y - wanted).abs().max() <= EQUAL * wanted.abs().max() for y, wanted in pairs):
-        return found
+        return results
     for parameter, values in before:
         parameter.copy_(values)
     return None

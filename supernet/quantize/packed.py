@@ -37,24 +37,24 @@ def to_tensors(quantized: Quantized) -> dict[str, Tensor]:
 
 
 def _tensors(quantized: Quantized) -> dict[str, Tensor]:
-    net, found = quantized.module, dict[str, Tensor]()
+    net, result = quantized.module, dict[str, Tensor]()
     named = {**dict(net.named_parameters(remove_duplicate=False)), **dict(net.named_buffers())}
     for name, part in quantized.parts.items():
         weight = named.pop(_inside(name, "weight"))
         if part.weight is None or part.codes is None:
-            found[_inside(name, "weight")] = weight.to(HALVES[part.scheme.format])
+            result[_inside(name, "weight")] = weight.to(HALVES[part.scheme.format])
         else:
-            found[_inside(name, f"weight.{CODES}")] = pack(part.codes, part.scheme.weights)
-            found[_inside(name, f"weight.{SCALE}")] = part.weight.scale.half()
+            result[_inside(name, f"weight.{CODES}")] = pack(part.codes, part.scheme.weights)
+            result[_inside(name, f"weight.{SCALE}")] = part.weight.scale.half()
             if isinstance(part.weight, Affine) and part.scheme.zeros:
-                found[_inside(name, f"weight.{ZERO}")] = pack(part.weight.zero, part.scheme.weights)
+                result[_inside(name, f"weight.{ZERO}")] = pack(part.weight.zero, part.scheme.weights)
         if part.activation is not None:
-            found[_inside(name, ACTIVATION)] = torch.stack(_numbers(part.scheme, part.activation))
+            result[_inside(name, ACTIVATION)] = torch.stack(_numbers(part.scheme, part.activation))
     places = sites(net)
     if places:
-        found[SOFTMAX] = torch.tensor([_softmax_row(quantized.softmax.get(name)) for name in places])
+        result[SOFTMAX] = torch.tensor([_softmax_row(quantized.softmax.get(name)) for name in places])
     held = {id(net.get_submodule(name).weight) for name in quantized.parts}  # under other names too
-    return {**{name: tensor for name, tensor in named.items() if id(tensor) not in held}, **found}
+    return {**{name: tensor for name, tensor in named.items() if id(tensor) not in held}, **result}
 
 
 def _numbers(scheme: Scheme, activation: Quantizer) -> list[Tensor]:
@@ -198,8 +198,8 @@ def unpack(packed: Tensor, bits: int, shape: torch.Size) -> Tensor:
     if width == BYTE:
         return packed.view(shape)
     rows, most = packed.to(torch.int16).unsqueeze(1), 1 << width
-    found = (rows >> _places(rows, width) & most - 1).flatten()[: shape.numel()]
-    return torch.where(found >= most // 2, found - most, found).to(torch.int8).view(shape)
+    result = (rows >> _places(rows, width) & most - 1).flatten()[: shape.numel()]
+    return torch.where(result >= most // 2, result - most, result).to(torch.int8).view(shape)
 
 
 def _width(bits: int) -> int:

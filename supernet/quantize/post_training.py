@@ -80,8 +80,8 @@ def quantize(
 
 
 def _learned(net: nn.Module, policy: Mapping[str, Scheme], steps: Steps) -> dict[str, Part]:
-    found = {n: learned_part(n, net.get_submodule(n), s, steps) for n, s in policy.items()}
-    return {n: part for n, part in found.items() if part.weight or part.activation}
+    results = {n: learned_part(n, net.get_submodule(n), s, steps) for n, s in policy.items()}
+    return {n: part for n, part in results.items() if part.weight or part.activation}
 
 
 def _softmax(net: nn.Module, traffic: Traffic, settings: PostTraining, steps: Steps) -> dict[str, Rounding]:
@@ -112,14 +112,14 @@ def _codes(weight: Tensor, affine: Affine) -> Tensor:
 def _with_weight(part: Part, module: Any, inputs: Tensor | None, settings: PostTraining) -> Part:
     """The part with codes of the module's weight, as its scheme says."""
     weight = module.weight.detach()
-    found, flat = fit_weight(weight, part.scheme, settings), weight.flatten(1)
-    if isinstance(found, Float8):
-        return replace(part, weight=found, codes=found.codes(weight))
+    result, flat = fit_weight(weight, part.scheme, settings), weight.flatten(1)
+    if isinstance(result, Float8):
+        return replace(part, weight=result, codes=result.codes(weight))
     fits = inputs is not None and inputs.shape[1] == weight.shape[1] == flat.shape[1]  # one input a weight
     if inputs is None or not fits or part.scheme.weights > settings.compensated:
-        return replace(part, weight=found, codes=_codes(weight, found))
-    codes = gptq(flat, hessian(inputs), found)
-    return replace(part, weight=found, codes=codes.view(weight.shape).to(torch.int8))
+        return replace(part, weight=result, codes=_codes(weight, result))
+    codes = gptq(flat, hessian(inputs), result)
+    return replace(part, weight=result, codes=codes.view(weight.shape).to(torch.int8))
 
 
 # The choice for each part

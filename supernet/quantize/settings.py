@@ -68,8 +68,8 @@ def fit_steps(
 
 def fit_weight(weight: Tensor, scheme: Scheme, settings: PostTraining) -> Quantizer:
     """Of a weight (rows, ...), flattened to (rows, columns); only matrices have groups."""
-    found = _of_weight(weight.flatten(1), scheme, settings, grouped=weight.dim() == 2)
-    return replace(found, scale=found.scale.half().float())  # which files hold in two bytes
+    result = _of_weight(weight.flatten(1), scheme, settings, grouped=weight.dim() == 2)
+    return replace(result, scale=result.scale.half().float())  # which files hold in two bytes
 
 
 def _of_weight(flat: Tensor, scheme: Scheme, settings: PostTraining, grouped: bool) -> Quantizer:

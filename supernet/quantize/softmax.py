@@ -135,18 +135,18 @@ def _leave(mode: _Caught, *_: Any) -> None:
 @contextmanager
 def watching_softmax(net: nn.Module, names: Mapping[str, int]) -> Iterator[dict[str, list[Tensor]]]:
     """The softmax outputs of these modules, (rows, n) of each call, while the context is open."""
-    found: dict[str, list[Tensor]] = {}
+    results: dict[str, list[Tensor]] = {}
 
     def keep(name: str, outputs: Tensor) -> Tensor:
         rows = outputs.detach().reshape(-1, outputs.shape[-1])
         chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:MOST_ROWS]
-        found.setdefault(name, []).append(rows[chosen.to(rows.device)].flatten())
+        results.setdefault(name, []).append(rows[chosen.to(rows.device)].flatten())
         return outputs
 
     for name in names:
         round_softmax(net.get_submodule(name), partial(keep, name))
     try:
-        yield found
+        yield results
     finally:
         for name in names:
             let_softmax(net.get_submodule(name))
