@@ -218,7 +218,7 @@ def test_the_column_of_the_chosen_net_is_outlined(tmp_path: Path) -> None:
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "vit-mobile")) for n in preset_names()]
 )
 def test_every_gene_of_a_preset_is_drawn(name: str) -> None:
-    space = nas.SearchSpace(load_preset(name).bind((1, 224, 224), 10))
+    space = nas.SearchSpace(example_spaces.preset_function(name))
     for net in (space.largest, space.smallest, space.sample(0)):
         assert marked(draw(net, space.genes)) == set(net)
 
