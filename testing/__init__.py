@@ -8,6 +8,7 @@ from .algorithms import algorithm_checks, check_algorithm
 from .devices import check_device, device_checks
 from .operators import check_operator, operator_checks
 from .predictors import check_predictor, predictor_checks
+from .tasks import check_task, task_checks
 
 __all__ = [
     "algorithm_checks",
@@ -15,7 +16,9 @@ __all__ = [
     "check_device",
     "check_operator",
     "check_predictor",
+    "check_task",
     "device_checks",
     "operator_checks",
     "predictor_checks",
+    "task_checks",
 ]
