@@ -14,7 +14,6 @@ from nas.errors import UserError
 from nas.hw_profiles import graph_of, trace_cost
 
 LARGE = {"vit-mobile"}
-SHAPES = {"vit-digits": (1, 8, 8), "vit-image": (3, 64, 64), "vit-mobile": (3, 224, 224)}  # the others: 28 x 28 grey
 
 
 def is_the_graph_of(graph: "nx.DiGraph[int]", net: nn.Module, example: Tensor) -> None:
@@ -31,9 +30,9 @@ def is_the_graph_of(graph: "nx.DiGraph[int]", net: nn.Module, example: Tensor) -
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in nas.preset_names()])
 def test_presets(name: str) -> None:
-    shape = SHAPES.get(name, (1, 28, 28))
-    space = nas.SearchSpace(nas.load_preset(name).bind(shape, classes=10))
-    example = torch.zeros(1, *shape)
+    function = example_spaces.preset_function(name)
+    space = nas.SearchSpace(function)
+    example = torch.zeros(1, *function.input_shape, dtype=torch.long if function.vocabulary else torch.float32)
     for architecture in (space.smallest, space.sample(0), space.largest):
         graph = graph_of(space.skeleton(architecture), example)
         is_the_graph_of(graph, space.skeleton(architecture), example)
