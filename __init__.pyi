@@ -29,6 +29,7 @@ from .search_space.layout import Linear as Linear
 from .search_space.presets import load_preset as load_preset
 from .search_space.presets import preset_names as preset_names
 from .search_space.space import SearchSpace as SearchSpace
+from .search_space.terms import add_loss as add_loss
 from .search_space.transformer import TransformerSpace as TransformerSpace
 from .supernet.evaluate import evaluate as evaluate
 from .supernet.evaluate import evaluate_subnet as evaluate_subnet

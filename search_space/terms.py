@@ -14,7 +14,13 @@ _terms: ContextVar[dict[str, Tensor] | None] = ContextVar("terms", default=None)
 
 
 def add_loss(name: str, value: Tensor) -> None:
-    """Leave a term, a scalar, for the loss of this step; terms of one name add up."""
+    """Leave a term for the loss of a training step; terms of one name add up.
+
+    name: of the weight in `nas.Task.of(..., terms={name: weight})`; 1 where none is given. value: a scalar tensor.
+    Outside of a training the call does nothing.
+
+    >>> nas.add_loss("router_balance", torch.zeros(()))
+    """
     terms = _terms.get()
     if terms is not None:
         terms[name] = terms[name] + value if name in terms else value
