@@ -110,7 +110,7 @@ def _empty(
     if not isinstance(genes, Mapping):
         raise UserError(f"{folder}/model.json is damaged: its architecture is not a mapping of genes")
     if space is not None:
-        plain = "space" in content and not policy_genes(space.genes)
+        plain = bool(content.get("space")) and not policy_genes(space.genes)
         return with_policies(space, policies_in(content["space"]) if plain else None).build(genes)
     if trusted:
         trust(content["space"])

@@ -112,8 +112,8 @@ def test_what_lies_inside():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"bits": 1}, "2 to 16"),
-        ({"bits": 17}, "2 to 16"),
+        ({"bits": 1}, "between 2 and 16, got 1"),
+        ({"bits": 17}, "between 2 and 16, got 17"),
         ({"axis": 0, "group": 2}, "not both"),
         ({"zero": torch.zeros(2)}, "shape"),
     ],

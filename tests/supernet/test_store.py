@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from example_spaces import GPT_LAYOUTS, gpt, rnn, vit
+from example_spaces import GPT_LAYOUTS, gpt, preset_function, rnn, vit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -17,8 +17,10 @@ from nas.supernet.store import Supernet
 
 
 def preset(name):
-    shape = {"vit-mobile": (3, 32, 32), "vit-image": (3, 32, 32), "vit-digits": (1, 8, 8)}.get(name, (1, 28, 28))
-    return SearchSpace(load_preset(name).bind(input_shape=shape, classes=10)), torch.randn(2, *shape)
+    small = {"vit-mobile": (3, 32, 32), "vit-image": (3, 32, 32)}.get(name)
+    function = load_preset(name).bind(input_shape=small, classes=10) if small else preset_function(name)
+    shape = function.input_shape
+    return SearchSpace(function), torch.randint(256, (2, *shape)) if function.vocabulary else torch.randn(2, *shape)
 
 
 SLOW = {"vit-mobile", "vit-image", "vit-fashion"}
