@@ -37,23 +37,27 @@ def wants_ray(workers: int | None, address: str | None) -> bool:
 
 
 @contextmanager
-def connected(workers: int | None, address: str | None) -> Iterator[Any]:
-    """The module `ray`, connected. What was started or connected to here is left again; a cluster goes on."""
+def connected(workers: int | None, address: str | None, *, prints: bool = True) -> Iterator[Any]:
+    """The module `ray`, connected. What was started or connected to here is left again; a cluster goes on.
+
+    prints: show what processes of this machine print.
+    """
     import ray
 
     if ray.is_initialized():
         yield ray
         return
     try:  # from here on, as a start that is interrupted leaves processes too
-        _start(ray, workers, address)
+        _start(ray, workers, address, prints)
         yield ray
     finally:
         ray.shutdown()
 
 
-def _start(ray: Any, workers: int | None, address: str | None) -> None:
+def _start(ray: Any, workers: int | None, address: str | None, prints: bool) -> None:
     if address is None:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, logging_level=logging.ERROR)
+        quiet: Any = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": prints}
+        ray.init(address="local", num_cpus=workers, **quiet)
         return
     if address.startswith("ray://"):
         raise UserError(f"{address} is Ray's client, which streams no results; search on a machine of the cluster")

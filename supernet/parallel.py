@@ -46,7 +46,7 @@ def train_together(
         size = task.batch_size_for(recipe.batch_size)
         raise UserError(f"workers must be at most the batch size of {size}, got {workers}")
     on_gpu = next(supernet.parameters()).is_cuda
-    with connected(workers + 1, None) as ray, shared(ray), tempfile.TemporaryDirectory() as storage:
+    with connected(workers + 1, None, prints=False) as ray, shared(ray), tempfile.TemporaryDirectory() as storage:
         from ray import train as ray_train  # slow to import
         from ray.train.torch import TorchTrainer
         from ray.util.queue import Queue
