@@ -151,8 +151,8 @@ def search(
 
 
 def _print(answers: "list[Answer]", quiet: bool, as_json: bool) -> None:
+    from ..search.reporting import terminal
     from ..search.reporting.answer_json import answer_json, text_of
-    from . import tables
 
     if as_json:
         results = [answer_json(answer) for answer in answers]
@@ -162,9 +162,9 @@ def _print(answers: "list[Answer]", quiet: bool, as_json: bool) -> None:
             typer.echo(f"{answer}\n{answer.folder}/best")
     else:
         for answer in answers:
-            console.print(tables.facts_table(answer), tables.front_table(answer.choice))
+            console.print(terminal.facts_table(answer), terminal.front_table(answer.choice))
             if len(answer.analysis.comparison) > 1:
-                console.print(tables.comparison_table(answer.analysis))
+                console.print(terminal.comparison_table(answer.analysis))
             for sentence in answer.analysis.why:
                 say(f"- {sentence}")
             for note in answer.notes:

@@ -9,7 +9,6 @@ from nas_command import TINY_SPACE, nas_command
 from torch import nn
 
 import nas
-from nas.cli import tables
 from nas.cli.live import front_rows
 from nas.hw_profiles import Measurement, fused
 from nas.hw_profiles.points import Calibration, Point
@@ -18,7 +17,7 @@ from nas.search.costs import COSTS, TABLE, check_estimates
 from nas.search.limits import AppliedLimit, applied
 from nas.search.pipeline import choose
 from nas.search.question import Question
-from nas.search.reporting import why
+from nas.search.reporting import terminal, why
 from nas.search.units import EXAMPLES, parse_limit, parse_limits
 from nas.search.verify import verify
 from nas.search_space.locate import describe_space, space_from
@@ -113,7 +112,7 @@ def test_objectives_and_limits_hold_on_every_device(candidates):
     assert answer.costs["energy_mj on t4"] == there.energy(answer.architecture)
     assert answer.costs["energy_mj on t4"].high <= most == answer.limits["energy_mj on t4"]
     assert answer.costs["latency_ms on t4"] == there.latency(answer.architecture)
-    shown = [c.header for c in tables.front_table(answer).columns]
+    shown = [c.header for c in terminal.front_table(answer).columns]
     assert shown[3:] == [
         "latency ms",
         "90 % interval",

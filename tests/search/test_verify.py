@@ -10,13 +10,13 @@ import pytest
 from nas_command import TINY_SPACE
 
 import nas
-from nas.cli import tables
 from nas.errors import Infeasible
 from nas.hw_profiles import Measurement
 from nas.search.candidates import Candidates
 from nas.search.limits import AppliedLimit
 from nas.search.pipeline import choose
 from nas.search.question import Question
+from nas.search.reporting import terminal
 from nas.search.verify import Verdict, verify
 from nas.search_space.locate import describe_space, space_from
 from nas.supernet.store import Supernet
@@ -168,7 +168,7 @@ def test_the_front_shows_what_was_measured_who_fell_out_and_the_chosen_net(
     assert (fallen["measured_ms"] > answer.bound_ms).all()
     assert set(fallen["id"]) == set(answer.fallen) & set(answer.front["id"])
     assert len(fallen) > 0
-    table = tables.front_table(answer)
+    table = terminal.front_table(answer)
     assert {"measured ms", "verdict"} <= {str(column.header) for column in table.columns}
     known = pd.Series(answer.front["measured_ms"].fillna(answer.front["latency_ms"]).to_numpy())
     worse = (answer.front["accuracy"] >= answer.validation) & (known <= answer.latency.value)

@@ -6,12 +6,12 @@ from typing import Any
 
 from rich.table import Table
 
-from ..search.answer import Answer
-from ..search.costs import metric_of
-from ..search.pipeline import Choice
-from ..search.reporting.analysis import Analysis
-from ..search.verify import CHOSEN, FITS
-from ..values import count_text
+from ...values import count_text
+from ..answer import Answer
+from ..costs import metric_of
+from ..pipeline import Choice
+from ..verify import CHOSEN, FITS
+from .analysis import Analysis
 
 SHOWN = 12
 SHOWN_ANYWAY = ("latency_ms", "params", "flops")
