@@ -116,7 +116,7 @@ class Rows:
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         order = (list(range(i, min(i + batch_size, len(self)))) for i in range(0, len(self), batch_size))
-        return (self.select(batch) for batch in self._loaded(order))
+        return (self.select(batch) for batch in _with_own_randomness(self._loaded(order), 0, 0))
 
     def training_batch(self, step: int, batch_size: int, seed: int, augment: Augment | None) -> Batch:
         if self.workers:
@@ -199,7 +199,7 @@ class Stream:
         given = 0
         for batch in _with_own_randomness(loader, seed, epoch):
             yield batch
-            given += batch_size
+            given += len(next(t for t in tree_leaves(batch) if isinstance(t, Tensor)))
             if self.most is not None and given >= self.most:
                 return
 

@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 
 import nas
 from nas.errors import UserError
-from nas.search_space.terms import add_loss
+from nas.search_space.terms import add_loss, collected_terms
 from nas.supernet.evaluate import evaluate
 from nas.tasks.data import Rows, Split, Stream
 
@@ -168,6 +168,32 @@ def test_a_dataset_with_randomness_of_its_own_resumes():
     assert torch.equal(task.batch(3, 8, 0)[0], first)
 
 
+def test_augmentation_by_any_library_is_no_other_task(tmp_path):
+    """A training whose dataset draws at random goes on; another validation split is another task."""
+
+    class Drawn(Dataset):
+        def __len__(self):
+            return ROWS
+
+        def __getitem__(self, i):
+            return X[i] + np.random.default_rng().normal(), TARGET[i]
+
+    def task(validation):
+        return nas.Task.of(Drawn(), validation, metric="mse")
+
+    assert task((X, TARGET)).digest == task((X, TARGET)).digest != task((-X, TARGET)).digest
+    space = nas.SearchSpace(mlp)
+    for steps in (4, 4):
+        history = nas.train(nas.Supernet(space), task((X, TARGET)), steps=steps, checkpoint_every=2, run=tmp_path)
+    assert len(history.rows) == 4
+
+
+def test_a_part_of_a_stream_is_counted_in_its_own_batches():
+    loader = DataLoader(TensorDataset(X, TARGET), batch_size=16, sampler=WeightedRandomSampler([1.0] * ROWS, ROWS))
+    part = nas.Task.of(loader, loader, metric="mse").subset(validation=32).validation
+    assert [len(targets) for _, targets in part.batches(256)] == [16, 16]
+
+
 def test_data_on_disk_are_read_batch_by_batch(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, X.numpy())
@@ -285,7 +311,11 @@ def test_terms_that_a_net_leaves_are_weighed_by_name():
         nas.train(supernet, task, steps=40, lr=1e-2)
         losses[weight] = float(supernet.extract(space.largest).body(X).square().mean())
     assert losses[100.0] < 0.4 * losses[0.0]
-    assert float(supernet.extract(space.largest)(X).sum()) is not None  # outside of a training a term is nothing
+    net = supernet.extract(space.largest)
+    net(X)  # outside of a training a term is nothing
+    with collected_terms() as terms:
+        net(X)
+    assert {name: float(term) for name, term in terms.items()} == {"balance": float(net.body(X).square().mean())}
 
 
 def test_parts_of_mappings_and_tuples_are_the_prediction():
