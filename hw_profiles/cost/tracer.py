@@ -103,13 +103,15 @@ class Tracer(Watching):
         self._weights = {self._key(w) for w in weights}
         self._schemes = {self._key(w): (scheme, _width_of(w, scheme)) for w, scheme in schemes}
         self._liveness = Liveness()
+        inputs = list(inputs)
+        self._has_values = not all(t.is_meta for t in inputs)
         self._touch(inputs)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         inputs = tensors_of(args) + tensors_of(kwargs.values())
         if not any(t.is_meta for t in inputs):
-            return self._run(func, args, kwargs, inputs)
+            return self._run(func, args, self._kept_here(func, kwargs, inputs), inputs)
         if not all(t.is_meta for t in inputs):
             # Constants held as plain attributes, or made on the CPU inside the forward.
             args, kwargs = tuple(map(self._on_meta, args)), {k: self._on_meta(v) for k, v in kwargs.items()}
@@ -120,6 +122,16 @@ class Tracer(Watching):
         out = _thaw(call.out)
         self._note(func, call, inputs, out)
         return out
+
+    def _kept_here(self, func: Any, kwargs: dict[str, Any], inputs: list[Tensor]) -> dict[str, Any]:
+        """A mask that has values keeps them where a forward moves it to the device of its weights."""
+        moved = (
+            func.overloadpacket is torch.ops.aten._to_copy
+            and torch.device(kwargs.get("device") or "cpu").type == "meta"
+        )
+        if self._has_values and moved and not inputs[0].is_floating_point():
+            return {**kwargs, "device": inputs[0].device}
+        return kwargs
 
     def _on_meta(self, value: Any) -> Any:
         if isinstance(value, Tensor):

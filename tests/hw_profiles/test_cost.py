@@ -174,6 +174,33 @@ def test_a_forward_that_cannot_be_traced_says_why(module: nn.Module, example: Te
         trace_cost(module, example)
 
 
+class Masked(nn.Module):
+    """Moves its mask to its weights and, as transformers' models do, reads there whether it masks anything."""
+
+    def __init__(self, reads: bool) -> None:
+        super().__init__()
+        self.embedding, self.head, self.reads = nn.Embedding(9, 8), nn.Linear(8, 3), reads
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        x: Tensor = self.embedding(tokens)
+        here = mask.to(device=x.device, dtype=torch.bool)
+        if self.reads and not here.all():
+            return self.head(x) + self.head(2 * x)
+        y: Tensor = self.head(x * here[..., None])
+        return y
+
+
+def test_a_mask_is_read_where_the_weights_are() -> None:
+    """Its values decide which branch is counted; the branch costs what it does without the question."""
+
+    def matmuls(reads: bool, masked: int) -> float:
+        inputs = torch.arange(6).view(1, 6), torch.full((1, 6), masked)
+        return trace_cost(Masked(reads).to("meta"), inputs).by_kind()["matmul"].flops
+
+    assert matmuls(True, 1) == matmuls(False, 1) == 2 * 6 * 8 * 3
+    assert matmuls(True, 0) == 2 * matmuls(True, 1)
+
+
 def test_a_cost_from_a_table() -> None:
     row: dict[str, Any] = {"name": "mm", "kind": "matmul", "flops": 8.0, "bytes_read": 4.0, "bytes_written": 2.0}
     cost = Cost.from_operators([row, row], params=3)
