@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from ..errors import UserError
+from ..search_space.adopted.space import AdoptedSpace
 from ..search_space.locate import OBJECT, Description, describe_space, policies_in, space_from, with_policies
 from ..search_space.quantization import Quantization
 from ..search_space.space import SearchSpace
@@ -132,6 +133,8 @@ def name_of(task: str | Task) -> str:
 
 def description_of(space: str | TransformerSpace | SearchSpace, task: Task) -> Description:
     """What is kept of a space, for this task; of an object a hash of its genes."""
+    if isinstance(space, SearchSpace) and isinstance(space.function, AdoptedSpace):
+        return describe_space(space.function, **task.interface)
     if not isinstance(space, SearchSpace):
         return describe_space(space, **task.interface)
     genes = json.dumps({name: list(gene.options) for name, gene in space.genes.items()})

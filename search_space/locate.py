@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 from torch import nn
 
 from ..errors import UserError
+from .adopted.space import AdoptedSpace
 from .architecture import GeneValue
 from .construction import construct
 from .presets import check_space, load_preset, load_space_file
@@ -25,12 +26,12 @@ OBJECT = "object"
 
 
 def describe_space(
-    text: str | TransformerSpace, input_shape: tuple[int, ...], classes: int, vocabulary: int = 0
+    text: str | TransformerSpace | AdoptedSpace, input_shape: tuple[int, ...], classes: int, vocabulary: int = 0
 ) -> dict[str, Any]:
     """Description of the space that `text` names, for inputs of `input_shape` (without batch) and `classes` outputs.
 
     text: a preset, a YAML file of a TransformerSpace, or FILE.py:FUNCTION, which the user thereby trusts; or the
-    TransformerSpace itself.
+    TransformerSpace or AdoptedSpace itself.
     vocabulary: how many tokens are told apart, where inputs are tokens; 0: the space says it, if any.
     Errors: none of these.
     """
@@ -40,6 +41,8 @@ def describe_space(
     fit |= {"vocabulary": vocabulary} if vocabulary else {}  # which descriptions of older versions have not
     if isinstance(text, TransformerSpace):
         return {"transformer": text.model_dump(mode="json"), **fit}
+    if isinstance(text, AdoptedSpace):
+        return {"adopted": text.model_dump(mode="json"), **fit}
     path, _, name = text.rpartition(":")
     if path.endswith(".py"):
         file, digest = Path(path).resolve(), digest_of(Path(path))
@@ -90,12 +93,13 @@ def net_from(description: Description, genes: Mapping[str, GeneValue]) -> nn.Mod
 
 
 class _Fields(BaseModel):
-    """What a description holds: a transformer's options, a function in a file, or a hash of an object's genes."""
+    """What a description holds: options of a transformer or of a trained model, a function, or a hash of genes."""
 
     input_shape: tuple[Annotated[int, Field(ge=1, le=2**31)], ...]
     classes: Annotated[int, Field(ge=0, le=2**31)]
     vocabulary: Annotated[int, Field(ge=0, le=2**31)] = 0
     transformer: dict[str, Any] | None = None
+    adopted: dict[str, Any] | None = None
     python: str | None = None
     object: str | None = None
     function: str = ""
@@ -116,7 +120,7 @@ def _checked(description: Description) -> _Fields:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"
         raise UserError(f"the description of the space is damaged: {where}: {first['msg']}; restore the file") from None
-    if sum(each is not None for each in (fields.transformer, fields.python, fields.object)) != 1:
+    if sum(each is not None for each in (fields.transformer, fields.adopted, fields.python, fields.object)) != 1:
         raise UserError("the description of the space is damaged: it needs 'transformer' or 'python'; restore the file")
     return fields
 
@@ -125,6 +129,8 @@ def _described(description: Description) -> SearchSpace | SpaceFunction:
     fields = _checked(description)
     if fields.transformer is not None:
         return TransformerSpace(**fields.transformer).bind(**fields.interface)
+    if fields.adopted is not None:
+        return AdoptedSpace(**fields.adopted)
     if fields.object is not None:
         raise UserError("the space is a Python object, which files do not hold; pass it as well")
     path = _python_path(fields.python or "")

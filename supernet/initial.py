@@ -41,6 +41,14 @@ def _text(layout: Layout) -> str:
     return "(" + ", ".join("*".join(map(str, factors)) for factors in layout) + ")"
 
 
+def starting_values(
+    space: SearchSpace, owners: Mapping[str, Probe], seed: int, given: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """Every parameter and buffer at its largest shape: the given one, else as `initial_values` has it."""
+    fitting = {name: p for name, p in given.items() if name in owners and p.shape == owners[name].shapes.get(name)}
+    return fitting | initial_values(space, {n: probe for n, probe in owners.items() if n not in fitting}, seed)
+
+
 def initial_values(space: SearchSpace, owners: Mapping[str, Probe], seed: int) -> dict[str, Tensor]:
     """Every parameter and buffer at its largest shape, taken from a real build of the net that has it so."""
     by_owner: dict[Architecture, list[str]] = {}

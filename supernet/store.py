@@ -20,7 +20,7 @@ from ..search_space.layout import Layout
 from ..search_space.quantization import policy_genes
 from ..search_space.space import SearchSpace, replace_parameters
 from ..tasks import Task
-from .initial import initial_values, not_nested, owners_of
+from .initial import not_nested, owners_of, starting_values
 from .memory import check_memory
 from .saved import NAME, packed, restore
 from .shared import Buffer, buffers_in, largest_buffers, shared_buffers
@@ -43,6 +43,7 @@ class Supernet(nn.Module):
     Running statistics (BatchNorm) in `store` are the largest net's: its forward in training mode moves them. That of
     another net moves those of layers that the largest has not, and all before any net has run. A smaller net needs its
     own, which `extract` measures.
+    parameters: those to start from in the place of that, a trained model's (see `nas.adopt`); they are not copied.
     `steps`: how nets with a quantization policy are rounded, as far as that was learned (`Recipe.qat`).
     Errors: a parameter whose shapes have no largest one among them cannot be nested and is refused.
 
@@ -52,12 +53,14 @@ class Supernet(nn.Module):
     >>> net = supernet.extract(space.smallest)  # an ordinary module with its own tensors
     """
 
-    def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
+    def __init__(
+        self, space: SearchSpace, *, seed: int = 0, parameters: Mapping[str, nn.Parameter] | None = None
+    ) -> None:
         super().__init__()
         owners = owners_of(space.probes)
         check_memory(sum(prod(probe.shapes[name]) for name, probe in owners.items()))
         others = {name: probe for name, probe in largest_buffers(space.probes).items() if name not in owners}
-        values = initial_values(space, {**owners, **others}, seed)
+        values = starting_values(space, {**owners, **others}, seed, parameters or {})
         layouts = {name: probe.layouts[name] for name, probe in owners.items()}
         store = Store(values, aliases_of(space.skeleton(space.largest)))
         self._fill(space, layouts, shared_buffers(space, others, values), store)

@@ -1,0 +1,1 @@
+"""Spaces of trained models: the model's own class, built on the meta device and narrowed in place."""

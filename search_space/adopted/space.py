@@ -1,0 +1,143 @@
+"""The space of a trained model: which sizes of its layers are genes, and the function that builds its nets."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from ..space import replace_parameters
+from ..trial import Trial
+from .family import Family, family_of
+from .narrow import keep_layers
+from .prototype import prototype
+
+Fractions = tuple[Annotated[float, Field(ge=0, le=1)], ...]
+QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+MULTIPLE = 32
+"""Hidden channels of an FFN come in multiples of it, which kernels like."""
+
+
+class Elastic(BaseModel):
+    """Which fractions of a model's sizes its space offers; 0 leaves the part out, 1 is always offered.
+
+    ffn, heads: of the hidden channels and of the key/value heads of each layer; group: of the query heads that share a
+    key/value head. uniform: one choice for all layers, and a gene more for each layer that may be left out.
+
+    >>> nas.Elastic(ffn=(0.5, 1.0), heads=(1.0,), uniform=True).ffn
+    (0.5, 1.0)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ffn: Fractions = QUARTERS
+    heads: Fractions = QUARTERS
+    group: Fractions = QUARTERS
+    uniform: bool = False
+
+
+class AdoptedSpace(BaseModel):
+    """Nets cut from a model of the transformers library: a space function.
+
+    architecture: the class. config: as `config.to_dict()` gives it; generation: the same of its generation config.
+    The first layer is never left out: the model reads the length of its cache there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: str
+    config: dict[str, Any]
+    generation: dict[str, Any] = {}
+    elastic: Elastic = Elastic()
+
+    @cached_property
+    def family(self) -> Family:
+        return family_of(str(self.config.get("model_type")))
+
+    @cached_property
+    def _prototype(self) -> nn.Module:
+        return prototype(self.architecture, self.config, self.generation)
+
+    @cached_property
+    def sizes(self) -> "Sizes":
+        """Of the model's layers."""
+        config: Any = self._prototype.config
+        heads = config.num_attention_heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        first = next(self.family.layers_of(self._prototype).children())
+        ffn: Any = first.get_submodule(self.family.ffn_out)
+        hidden = ffn.in_features if isinstance(ffn, nn.Linear) else ffn.weight.shape[0]
+        return Sizes(kv_heads, heads // kv_heads, head_dim, hidden)
+
+    def __call__(self, trial: Trial) -> nn.Module:
+        net = deepcopy(self._prototype)
+        layers = self.family.layers_of(net)
+        kept = [int(name) for name, layer in layers.named_children() if self._narrow(trial, int(name), layer)]
+        keep_layers(layers, kept)
+        _count_layers(net, layers, kept, self.family)
+        return _filled(net)
+
+    def _narrow(self, trial: Trial, index: int, layer: nn.Module) -> bool:
+        """Whether anything of the layer is left."""
+        elastic, sizes = self.elastic, self.sizes
+        scope = "" if elastic.uniform else f"layers.{index}."
+        if elastic.uniform and index and not trial.suggest_int(f"layers.{index}.keep", 0, 1):
+            return False
+        may_go = index > 0 and not elastic.uniform
+        kv_heads = _ask(trial, f"{scope}heads", sizes.kv_heads, elastic.heads, may_go)
+        if kv_heads:
+            group = _ask(trial, f"{scope}group", sizes.group, elastic.group, False)
+            self.family.narrow_attention(layer, kv_heads, group, sizes.head_dim)
+        else:
+            self.family.without_attention(layer)
+        hidden = _ask(trial, f"{scope}ffn", sizes.hidden, elastic.ffn, may_go, MULTIPLE)
+        if hidden:
+            self.family.narrow_ffn(layer, hidden)
+        else:
+            self.family.without_ffn(layer)
+        return bool(kv_heads or hidden)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a model's layers.
+
+    group: query heads that share a key/value head. head_dim: channels of a head. hidden: channels of the FFN.
+    """
+
+    kv_heads: int
+    group: int
+    head_dim: int
+    hidden: int
+
+
+def _ask(trial: Trial, gene: str, top: int, fractions: Fractions, may_go: bool, multiple: int = 1) -> int:
+    """The choice of a size; a size without a choice is no gene."""
+    multiple = multiple if top % multiple == 0 else 1
+    sizes = {max(round(top * f / multiple), 1) * multiple for f in fractions if f > 0} | {top}
+    options = sorted(sizes | ({0} if may_go and 0 in fractions else set()))
+    return int(trial.suggest_categorical(gene, options)) if len(options) > 1 else top  # type: ignore[arg-type]
+
+
+def _count_layers(net: Any, layers: nn.Module, kept: Sequence[int], family: Family) -> None:
+    """Number what is left, as caches and masks of the library expect it."""
+    net.config.num_hidden_layers = len(kept)
+    if (types := getattr(net.config, "layer_types", None)) is not None:
+        net.config.layer_types = [types[index] for index in kept]
+    for place, layer in enumerate(layers.children()):
+        attention: Any = layer.get_submodule(family.attention)
+        attention.layer_idx = place
+
+
+def _filled(net: Any) -> nn.Module:
+    """On a real device, with values that the library initialises it with."""
+    device = torch.get_default_device()
+    if device.type != "meta":
+        replace_parameters(net, lambda p: nn.Parameter(torch.empty_like(p, device=device), p.requires_grad))
+        net.init_weights()
+    return net  # type: ignore[no-any-return]
