@@ -38,7 +38,7 @@ def operator(
     slot: mixer, ffn, norm, position, stem or readout.
     genes: the parameters that are searched and their default options; numbers must nest (`nas.testing`).
     capabilities: what it can do: layouts={"sequence", "grid", "set"}, causal=False, changes_tokens=False,
-        needs_prefix=False, onnx=True.
+        needs_prefix=False, onnx=True, leaves and reads (names in `context.memory`).
     Errors: a slot or capability that does not exist, a name that is taken, a parameter that nobody fills, a gene that
     another operator of the slot has with other options.
 

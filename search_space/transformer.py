@@ -21,7 +21,18 @@ from ..errors import UserError, unknown
 from .architecture import GeneValue
 from .blocks import Block, Transformer
 from .operators.activations import activation_function
-from .operators.base import NONE, TOKEN_STD, Kind, Operator, check_placement, is_foreign, operator, operators, register
+from .operators.base import (
+    NONE,
+    TOKEN_STD,
+    Kind,
+    Operator,
+    check_memory,
+    check_placement,
+    is_foreign,
+    operator,
+    operators,
+    register,
+)
 from .options import HeadSize, HeadSizes, Integers, Layers, Names, Numbers, Values, check_gene, user_error
 from .trial import Trial
 
@@ -101,6 +112,7 @@ class TransformerSpace(BaseModel):
                 for entry in self._entries(kind):
                     if kind != "stem":
                         check_placement(entry, layout, self.causal)
+        check_memory([entry for kind in SLOTS for entry in self._entries(kind)])
         known = {gene: options for entry in operators() for gene, options in entry.genes.items()}
         for gene, options in self.genes.items():
             if gene not in known:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ FACTS: Mapping[str, Any] = {
     "vocabulary": 11,
     "classes": CLASSES,
 }
+MEMORY: Mapping[str, tuple[int, ...]] = {"rotary": (TOKENS, 2), "embedding": (CLASSES, WIDTH)}  # by head_dim 4
 SIZES: Mapping[str, tuple[int, int]] = {"kv_heads": (1, 3), "group": (1, 2), "hidden": (8, 48)}  # small, large
 
 
@@ -59,6 +61,8 @@ def layout_of(entry: Operator) -> str:
 def make(entry: Operator, large: bool = True, width: int = WIDTH, device: str = "cpu") -> nn.Module:
     """The operator at the large or the small end of every size and gene; alternatives at their first."""
     at: dict[str, Any] = {**FACTS, **{name: ends[large] for name, ends in SIZES.items()}}
+    if "classes" in entry.parameters:  # a readout: where it asks for the vocabulary too, outputs are tokens
+        at["vocabulary"] = CLASSES
     at["input_shape"] = (3, 8, 8) if layout_of(entry) == "grid" else (TOKENS,)
     for gene, options in entry.genes.items():
         numbers = all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in options)
@@ -69,7 +73,9 @@ def make(entry: Operator, large: bool = True, width: int = WIDTH, device: str = 
 
 
 def context_of(entry: Operator, causal: bool = False, prefix: int = 0) -> Context:
-    return Context(grid=GRID if layout_of(entry) == "grid" else None, causal=causal, prefix=prefix, layer=1)
+    grid = GRID if layout_of(entry) == "grid" else None
+    memory = {name: noise(MEMORY.get(name, (TOKENS, WIDTH)), 5) for name in entry.capabilities.reads}
+    return Context(grid=grid, causal=causal, prefix=prefix, layer=1, memory=memory)
 
 
 def input_of(entry: Operator, batch: int = BATCH, prefix: int = 0) -> Tensor:
@@ -138,6 +144,7 @@ def a_stem_says_what_it_makes(entry: Operator) -> None:
 def accepts_every_layout_that_it_claims(entry: Operator) -> None:
     for layout in entry.capabilities.layouts:
         context = Context(grid=GRID if layout == "grid" else None)
+        context.memory |= context_of(entry).memory
         assert make(entry)(input_of(entry), context).isfinite().all(), f"the output on a {layout} is not finite"
 
 
@@ -167,6 +174,24 @@ def the_causal_flag_is_honest(entry: Operator) -> None:
     before, after = module(x, context)[:, :cut], module(changed, context)[:, :cut]
     causal = torch.allclose(before, after, atol=1e-6)
     assert causal == entry.capabilities.causal, f"it is flagged causal={entry.capabilities.causal}, but is {causal}"
+
+
+@SUITE.add(lambda entry: bool(entry.capabilities.reads))
+def what_it_reads_changes_its_output(entry: Operator) -> None:
+    module, x = make(entry), input_of(entry)
+    for name in entry.capabilities.reads:
+        context, other = context_of(entry), context_of(entry)
+        other.memory[name] = other.memory[name] + 1 + noise(other.memory[name].shape, 6)
+        assert not torch.allclose(module(x, context), module(x, other)), f"{name!r} in its context changes nothing"
+
+
+@SUITE.add()
+def it_leaves_what_it_says(entry: Operator) -> None:
+    context = context_of(entry)
+    before = set(context.memory)
+    make(entry)(input_of(entry), context)
+    left = set(context.memory) - before
+    assert left == entry.capabilities.leaves, f"it leaves {sorted(left)}, not {sorted(entry.capabilities.leaves)}"
 
 
 @SUITE.add()
@@ -210,10 +235,10 @@ class Alone(nn.Module):
 
     def __init__(self, entry: Operator) -> None:
         super().__init__()
-        self.entry, self.operator = entry, make(entry)
+        self.operator, self.context = make(entry), context_of(entry)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.operator(x, context_of(self.entry))
+        y: Tensor = self.operator(x, replace(self.context, memory={**self.context.memory}))
         return y
 
 

@@ -155,11 +155,13 @@ SHAPES = {
     "vit-shapes": (1, 24, 24),
     "byte-lm": (16,),
     "byte-tagger": (16,),
+    "matlm": (16,),
     "tabular": (6,),
 }  # the others: 28 x 28 grey
 
 
 def preset_function(name):
-    """The function of a preset, for inputs that it takes and 10 classes."""
+    """The function of a preset, for inputs that it takes and 10 classes (256 where outputs are tokens)."""
     preset = nas.load_preset(name)
-    return preset.bind(SHAPES.get(name, (1, 28, 28)), classes=10, vocabulary=256 * ("tokens" in preset.stem))
+    classes, vocabulary = 256 if "tied" in preset.readout else 10, 256 * ("tokens" in preset.stem)
+    return preset.bind(SHAPES.get(name, (1, 28, 28)), classes, vocabulary)

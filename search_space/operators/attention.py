@@ -3,10 +3,15 @@
 Letters: B batch, N tokens, D width, K key/value heads, G query heads per key/value head, C channels per head.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layout import Linear
+from .base import Context
+
+ROTARY = "rotary"
+"""Name in `context.memory` of the angles (N, C/2) by which queries and keys are turned."""
 
 
 class Attention(nn.Module):
@@ -27,16 +32,33 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, D) to queries (B, K, G, N, C), keys and values (B, K, N, C)."""
+        return self.split(self.q(x), self.k(x), self.v(x))
+
+    def split(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, N, K*G*C), keys and values (B, N, K*C) by heads."""
         kv_heads, group, head_dim = self.sizes
-        q: Tensor = self.q(x).unflatten(-1, (kv_heads, group, head_dim)).permute(0, 2, 3, 1, 4)
-        k: Tensor = self.k(x).unflatten(-1, (kv_heads, head_dim)).transpose(1, 2)
-        v: Tensor = self.v(x).unflatten(-1, (kv_heads, head_dim)).transpose(1, 2)
+        q = q.reshape(*q.shape[:2], kv_heads, group, head_dim).permute(0, 2, 3, 1, 4)
+        k, v = (t.reshape(*t.shape[:2], kv_heads, head_dim).transpose(1, 2) for t in (k, v))
         return q, k, v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
+        """Softmax attention over all tokens, turned by rotary positions where the space has them; (B, N, D)."""
+        if (angles := context.memory.get(ROTARY)) is not None:
+            q, k = (turned(t, angles, context.prefix) for t in (q, k))
+        return self.merge(softmax_attention(q, k, v, mask=context.mask, causal=context.causal))
 
     def merge(self, heads: Tensor) -> Tensor:
         """(B, K, G, N, C) to (B, N, D)."""
         y: Tensor = self.o(heads.permute(0, 3, 1, 2, 4).flatten(2))
         return y
+
+
+def turned(x: Tensor, angles: Tensor, prefix: int) -> Tensor:
+    """Heads (..., P + N, C) with channels i and i + C/2 turned by the angles (N, C/2); prefix tokens have no place."""
+    a, b = x[..., prefix:, :].chunk(2, -1)
+    cos, sin = angles.cos().to(x), angles.sin().to(x)
+    y = torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+    return torch.cat([x[..., :prefix, :], y], -2) if prefix else y
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:

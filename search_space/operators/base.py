@@ -89,6 +89,10 @@ class Capabilities:
     """Reads a prefix token, so the skeleton adds one."""
     onnx: bool = True
     """Exports to ONNX."""
+    leaves: frozenset[str] = frozenset()
+    """Names under which it leaves tensors in `context.memory`."""
+    reads: frozenset[str] = frozenset()
+    """Names in `context.memory` that it acts upon. A mixer does without, a readout does not."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,24 @@ def check_placement(entry: Operator, layout: TokenLayout, causal: bool) -> None:
     able = ", ".join(other.name for other in operators(entry.kind) if fits(other, layout, causal))
     lacks = f"a {layout} of tokens" if layout not in entry.capabilities.layouts else "a causal space"
     raise UserError(f"{entry.kind} {entry.name!r} does not work on {lacks}; of this kind these do: {able}")
+
+
+def check_memory(entries: Sequence[Operator]) -> None:
+    """Refuse a space where nothing reads what a position leaves, or where nothing leaves what a readout reads."""
+    for position in (entry for entry in entries if entry.kind == "position"):
+        if unread := position.capabilities.leaves - _names(entries, "mixer", "reads"):
+            able = ", ".join(o.name for o in operators("mixer") if unread <= o.capabilities.reads)
+            raise UserError(
+                f"position {position.name!r} acts through the mixers {able}, and the space has none of them"
+            )
+    for readout in (entry for entry in entries if entry.kind == "readout"):
+        if missing := readout.capabilities.reads - _names(entries, "stem", "leaves"):
+            able = ", ".join(o.name for o in operators("stem") if missing <= o.capabilities.leaves)
+            raise UserError(f"readout {readout.name!r} works with the stems {able}, and the space has none of them")
+
+
+def _names(entries: Sequence[Operator], kind: Kind, flag: Literal["reads", "leaves"]) -> frozenset[str]:
+    return frozenset(n for e in entries if e.kind == kind for n in getattr(e.capabilities, flag))
 
 
 def fits(entry: Operator, layout: TokenLayout, causal: bool) -> bool:

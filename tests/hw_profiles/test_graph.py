@@ -13,7 +13,7 @@ import nas
 from nas.errors import UserError
 from nas.hw_profiles import graph_of, trace_cost
 
-LARGE = {"vit-mobile"}
+LARGE = {"vit-mobile", "matlm"}
 
 
 def is_the_graph_of(graph: "nx.DiGraph[int]", net: nn.Module, example: Tensor) -> None:

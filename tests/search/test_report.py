@@ -215,7 +215,7 @@ def test_the_column_of_the_chosen_net_is_outlined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "vit-mobile")) for n in preset_names()]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in {"vit-mobile", "matlm"})) for n in preset_names()]
 )
 def test_every_gene_of_a_preset_is_drawn(name: str) -> None:
     space = nas.SearchSpace(example_spaces.preset_function(name))

@@ -9,12 +9,14 @@ from nas.errors import UserError
 from nas.search_space.operators.attention import Attention
 from nas.search_space.operators.base import Capabilities, Context, operator, register
 from nas.search_space.operators.mixers.conv import Conv
+from nas.search_space.operators.mixers.dconv import MultiDconv
 from nas.search_space.operators.mixers.linear import LinearAttention
 from nas.search_space.operators.mixers.pool import Pool
 from nas.search_space.operators.mixers.softmax import Softmax
 from nas.search_space.operators.mixers.window import Window
 from nas.search_space.operators.norms.rmsnorm import RmsNorm
 from nas.search_space.operators.partition import from_map, from_windows, to_map, to_windows
+from nas.search_space.operators.positions.rotary import Rotary
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +63,76 @@ def test_grouped_queries_equal_repeated_keys(kv_heads: int, group: int, causal: 
         scores = scores.masked_fill(torch.ones(7, 7).triu(1).bool(), -torch.inf)
     expected = joined(mixer, scores.softmax(-1) @ v)
     assert torch.allclose(mixer(x, Context(causal=causal)), expected, atol=1e-6)
+
+
+def test_sparse_queries_with_all_heads_are_multi_head_attention() -> None:
+    """SQA (arXiv:2510.01817): query heads and key/value heads below the full number are corners of it."""
+    full, half, x = Softmax(32, 4, 1, 8), Softmax(32, 2, 1, 8), torch.randn(2, 7, 32)
+    with torch.no_grad():
+        for name, weight in full.named_parameters():
+            part = weight[tuple(map(slice, half.get_parameter(name).shape))]
+            half.get_parameter(name).copy_(part)
+        full.o.weight[:, 16:] = 0
+    assert torch.allclose(half(x, Context()), full(x, Context()), atol=1e-6)
+
+
+def with_angles(tokens: int, head_dim: int = 8, start: int = 0, prefix: int = 0) -> Context:
+    context = Context(causal=True, positions=torch.arange(start, start + tokens))
+    Rotary(32, head_dim)(torch.zeros(1, tokens, 32), context)
+    context.prefix = prefix
+    return context
+
+
+@pytest.mark.parametrize("cls", [Softmax, MultiDconv])
+def test_rotary_positions_are_relative(cls: type[Attention]) -> None:
+    mixer, x = cls(32, 2, 2, 8), torch.randn(2, 7, 32)
+    y, moved = mixer(x, with_angles(7)), mixer(x, with_angles(7, start=5))
+    assert torch.allclose(y, moved, atol=1e-5)
+    assert not torch.allclose(y, mixer(x, Context(causal=True)), atol=1e-3)
+
+
+def test_rotary_scores_are_those_of_complex_numbers() -> None:
+    mixer, x = Softmax(32, 1, 1, 8), torch.randn(1, 5, 32)
+    q, k, v = (t[:, 0] for t in heads_of(mixer, x))
+    rates = 10_000.0 ** (-torch.arange(4) / 4)
+    turns = torch.polar(torch.ones(5, 4), torch.arange(5)[:, None] * rates)
+    q, k = (torch.view_as_real(torch.complex(t[..., :4], t[..., 4:]) * turns).flatten(-2) for t in (q, k))
+    scores = (q @ k.mT / 8**0.5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+    expected = mixer.o(scores.softmax(-1) @ v)
+    assert torch.allclose(mixer(x, with_angles(5)), expected, atol=1e-5)
+
+
+def test_prefix_tokens_are_not_turned() -> None:
+    mixer, x = Softmax(32, 2, 1, 8), torch.randn(2, 1, 32)
+    assert torch.equal(mixer(x, with_angles(0, prefix=1)), mixer(x, Context(causal=True)))
+
+
+def test_an_odd_head_has_no_rotary_positions() -> None:
+    with pytest.raises(UserError, match="even, got 5"):
+        Rotary(32, 5)
+
+
+def test_convolved_heads_equal_torch() -> None:
+    mixer, plain, x = MultiDconv(32, 2, 2, 8), Softmax(32, 2, 2, 8), torch.randn(2, 7, 32)
+    plain.load_state_dict({n: t for n, t in mixer.state_dict().items() if "conv" not in n})
+
+    def convolved(t: Tensor, weight: Tensor) -> Tensor:
+        y = F.conv1d(F.pad(t.mT, (2, 0)), weight.flip(1)[:, None], groups=len(weight))
+        return y.mT
+
+    assert mixer.q_conv.weight[0].tolist() == pytest.approx([0.5, 0.5 / 3, 0.5 / 3])
+    nn.init.normal_(mixer.q_conv.weight)
+    pairs = ((mixer.q, mixer.q_conv), (mixer.k, mixer.k_conv), (mixer.v, mixer.v_conv))
+    heads = plain.split(*(convolved(linear(x), conv.weight) for linear, conv in pairs))
+    expected = plain.attend(*heads, Context(causal=True))
+    assert torch.allclose(mixer(x, Context(causal=True)), expected, atol=1e-5)
+
+
+def test_padding_before_a_token_is_no_neighbour_of_it() -> None:
+    mixer, x = MultiDconv(32, 2, 1, 8), torch.randn(2, 7, 32)
+    mask = torch.arange(7).expand(2, 7) >= 2
+    outputs = [mixer(torch.cat([noise, x[:, 2:]], 1), Context(mask=mask))[:, 2:] for noise in (x[:, :2], -x[:, :2])]
+    assert torch.equal(*outputs)
 
 
 @pytest.mark.parametrize("cls", [Softmax, LinearAttention])

@@ -11,7 +11,12 @@ from nas.errors import UserError
 from nas.search_space.presets import load_preset, load_space_file, preset_names
 from nas.search_space.space import SearchSpace
 
-OUTPUTS = {"vit-shapes": (2, 10, 24, 24), "byte-lm": (2, 16, 10), "byte-tagger": (2, 16, 10)}  # the others: (2, 10)
+OUTPUTS = {  # the others: (2, 10)
+    "vit-shapes": (2, 10, 24, 24),
+    "byte-lm": (2, 16, 10),
+    "byte-tagger": (2, 16, 10),
+    "matlm": (2, 16, 256),
+}
 
 
 def parameters(net: nn.Module) -> int:
@@ -19,7 +24,7 @@ def parameters(net: nn.Module) -> int:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "vit-mobile")) for n in preset_names()]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in {"vit-mobile", "matlm"})) for n in preset_names()]
 )
 def test_builds_its_largest_smallest_and_random_nets(name: str) -> None:
     preset = load_preset(name)
@@ -51,6 +56,15 @@ def test_matformer_and_attention_mix_vary_one_thing() -> None:
     for name, gene in (("matformer", "ffn_ratio"), ("attention-mix", "mixer")):
         space = SearchSpace(load_preset(name).bind((1, 28, 28), classes=10))
         assert {n.rsplit(".", 1)[-1] for n in space.genes} == {gene}
+
+
+def test_matlm_is_a_decoder_of_8_million_parameters_with_one_table_of_tokens() -> None:
+    """Known count: 256 x 256 for the table; in a layer q and o, k and v (half as many heads), three maps of the FFN,
+    their biases, two norms."""
+    space = SearchSpace(load_preset("matlm").bind((16,), 256, 256))
+    assert {gene.path[-1] for gene in space.genes.values()} == {"ffn_ratio"}
+    projections = 2 * (256 * 256 + 256) + 2 * (256 * 128 + 128) + 2 * (256 * 1024 + 1024) + 1024 * 256 + 256
+    assert parameters(space.build(space.largest, "meta")) == 256 * 256 + 8 * (projections + 2 * 256) + 256
 
 
 def test_a_file_reads_as_a_preset_does(tmp_path: Path) -> None:

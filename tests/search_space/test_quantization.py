@@ -78,7 +78,7 @@ def test_every_scheme_is_read_as_it_is_written(scheme):
     assert Scheme.parse(scheme.text) == Scheme.parse(f" {scheme.text.upper()} ") == scheme
 
 
-LARGE = {"vit-mobile", "vit-image", "vit-fashion", "matformer"}
+LARGE = {"matlm", "vit-mobile", "vit-image", "vit-fashion", "matformer"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in preset_names()])

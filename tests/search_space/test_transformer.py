@@ -11,6 +11,8 @@ import torch
 
 from nas.errors import UserError
 from nas.search_space.architecture import GeneValue
+from nas.search_space.operators.base import Context
+from nas.search_space.operators.stems.tokens import EMBEDDING
 from nas.search_space.space import SearchSpace
 from nas.search_space.transformer import Transformer, TransformerFunction, TransformerSpace
 from nas.search_space.trial import Gene, RecordingTrial
@@ -200,6 +202,14 @@ def test_distinct_nets_are_counted() -> None:
         ({"stem": "tokens", "mixer": "window"}, "mixer 'window' does not work on a sequence of tokens; of this kind"),
         ({"mixer": "linear", "causal": True}, "mixer 'linear' does not work on a causal space; of this kind"),
         ({"readout": "cls", "causal": True}, "readout 'cls' does not work on a causal space"),
+        (
+            {"stem": "tokens", "position": "rotary", "mixer": "pool"},
+            "position 'rotary' acts through the mixers dconv, ",
+        ),
+        (
+            {"stem": "features", "position": "none", "readout": "tied"},
+            "readout 'tied' does not work on a set of tokens; of this kind",
+        ),
         ({"widht": 3}, "unknown field 'widht'; valid: width"),
         ({"width": []}, "field 'width': needs one option or several different ones"),
         ({"width": [32, 32]}, "field 'width': needs one option or several different ones"),
@@ -219,6 +229,19 @@ def test_errors_are_one_sentence(fields: dict[str, Any], sentence: str) -> None:
 def test_a_patch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(UserError, match="patch 3 does not divide"):
         build(TransformerSpace(patch=3).bind(IMAGE, CLASSES))
+
+
+def test_a_tied_head_has_no_weights_of_its_own_and_needs_an_output_for_each_token():
+    space = TransformerSpace(stem="tokens", readout="tied", causal=True, width=16, kv_heads=1)
+    net = space.bind((9,), 50, vocabulary=50)(RecordingTrial(lambda gene: gene.top))
+    assert not list(net.readout.parameters())
+    tokens = torch.arange(9)[None]
+    hidden = net.norm(net.layers["3"](torch.zeros(1, 9, 16), Context(causal=True)), Context())
+    assert net(tokens).shape == (1, 9, 50)
+    logits = net.readout(hidden, Context(memory={EMBEDDING: net.stem.embedding.weight}))
+    assert torch.allclose(logits, hidden @ net.stem.embedding.weight.T / 4, atol=1e-6)
+    with pytest.raises(UserError, match="each of the 50 tokens of the vocabulary, and the task has 3"):
+        space.bind((9,), 3, vocabulary=50)(RecordingTrial(lambda gene: gene.top))
 
 
 def test_the_vocabulary_of_token_stems_is_stated_in_the_space():

@@ -23,7 +23,7 @@ def preset(name):
     return SearchSpace(function), torch.randint(256, (2, *shape)) if function.vocabulary else torch.randn(2, *shape)
 
 
-SLOW = {"vit-mobile", "vit-image", "vit-fashion"}
+SLOW = {"matlm", "vit-mobile", "vit-image", "vit-fashion"}
 SPACES = {
     "vit": lambda: (SearchSpace(vit), torch.randn(2, 1, 8, 8)),
     "gpt": lambda: (SearchSpace(gpt, layouts=GPT_LAYOUTS), torch.randint(50, (2, 9))),

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from ..attention import Attention, softmax_attention
+from ..attention import ROTARY, Attention
 from ..base import Capabilities, Context, register
 
 
-@register("mixer", "softmax", Capabilities(causal=True))
+@register("mixer", "softmax", Capabilities(causal=True, reads=frozenset({ROTARY})))
 class Softmax(Attention):
     """Softmax attention over all tokens, O(N^2) (Vaswani et al. 2017).
 
@@ -14,4 +14,4 @@ class Softmax(Attention):
     """
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        return self.merge(softmax_attention(*self.project(x), mask=context.mask, causal=context.causal))
+        return self.attend(*self.project(x), context)

@@ -5,8 +5,11 @@ from torch import Tensor, nn
 from ....errors import UserError
 from ..base import TOKEN_STD, Capabilities, Context, layouts, register
 
+EMBEDDING = "embedding"
+"""Name in `context.memory` of the table of token vectors (V, D)."""
 
-@register("stem", "tokens", Capabilities(layouts=layouts("sequence"), causal=True))
+
+@register("stem", "tokens", Capabilities(layouts=layouts("sequence"), causal=True, leaves=frozenset({EMBEDDING})))
 class Tokens(nn.Module):
     """One learned vector for every entry of a vocabulary. `input_shape` is (length,)."""
 
@@ -23,6 +26,6 @@ class Tokens(nn.Module):
         nn.init.normal_(self.embedding.weight, std=TOKEN_STD)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        del context
+        context.memory[EMBEDDING] = self.embedding.weight
         y: Tensor = self.embedding(x)
         return y
