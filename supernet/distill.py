@@ -14,19 +14,21 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import unknown
 from ..tasks import Task
+from ..tasks.outputs import IGNORED
+from ..tasks.rows import over_rows
 
 Distillation = Callable[[Tensor, Tensor], Tensor]
-"""(student logits, teacher logits), both (batch, ..., classes), to a scalar. The teacher gets no gradient."""
+"""(student logits, teacher logits), both (rows, classes), to (rows,). The teacher gets no gradient."""
 
 
 def kl(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student), mean over the batch (Hinton et al. 2015, temperature 1)."""
-    log_q, log_p = (log_softmax(x.flatten(0, -2).float(), dim=-1) for x in (student, teacher.detach()))
-    return kl_div(log_q, log_p, log_target=True, reduction="batchmean")
+    """KL(teacher || student) of each row (Hinton et al. 2015, temperature 1)."""
+    log_q, log_p = (log_softmax(x.float(), dim=-1) for x in (student, teacher.detach()))
+    return kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1)
 
 
 def alpha(student: Tensor, teacher: Tensor, low: float = -1.0, high: float = 1.0, clip: float = 5.0) -> Tensor:
-    """AlphaNet's adaptive alpha-divergence (Wang et al. 2021): of two alphas the larger divergence, for each sample.
+    """AlphaNet's adaptive alpha-divergence (Wang et al. 2021): of two alphas the larger divergence, for each row.
 
     Alpha < 0 punishes a student that is too sure, alpha = 1 (KL) one that is not sure enough. Importance ratios are
     clipped at `clip` so that one rare class cannot carry the gradient.
@@ -34,13 +36,13 @@ def alpha(student: Tensor, teacher: Tensor, low: float = -1.0, high: float = 1.0
     pairs = [_alpha_divergence(student, teacher.detach(), a, clip) for a in (low, high)]
     values, surrogates = zip(*pairs, strict=True)
     pick = torch.stack(values).argmax(dim=0, keepdim=True)
-    return torch.stack(surrogates).gather(0, pick).mean()
+    return torch.stack(surrogates).gather(0, pick)[0]
 
 
 def _alpha_divergence(student: Tensor, teacher: Tensor, a: float, clip: float) -> tuple[Tensor, Tensor]:
-    """(divergence, surrogate whose gradient is the divergence's), each (batch,)."""
-    log_q = log_softmax(student.flatten(0, -2).float(), dim=-1)
-    p, q = softmax(teacher.flatten(0, -2).float(), dim=-1), log_q.exp().detach()
+    """(divergence, surrogate whose gradient is the divergence's), each (rows,)."""
+    log_q = log_softmax(student.float(), dim=-1)
+    p, q = softmax(teacher.float(), dim=-1), log_q.exp().detach()
     log_ratio = p.log() - q.log()
     if abs(a - 1) < 1e-3:  # the limit is KL(teacher || student)
         return (p * log_ratio).sum(-1), -(p * log_q).sum(-1)
@@ -63,19 +65,22 @@ def distillation(name: str) -> Distillation:
 def distilled(name: str, student: Any, teacher: Any, targets: Any, task: Task) -> Tensor:
     """The task's own distillation; else the divergence `name` over classes, of other values the mean squared error.
 
-    Predictions that are pytrees are compared tensor by tensor.
+    Predictions that are pytrees are compared tensor by tensor; ignored targets have no weight.
     """
     if task.distillation is not None:
         return task.distillation(student, teacher, targets)
     terms = [
-        _compared(name, s, t, task.class_axis(s, targets))
+        _compared(name, s, t, task.class_axis(s, targets), targets)
         for s, t in zip(tree_leaves(student), tree_leaves(teacher), strict=True)
         if isinstance(s, Tensor) and s.is_floating_point()
     ]
     return torch.stack(terms).sum()
 
 
-def _compared(name: str, student: Tensor, teacher: Tensor, axis: int | None) -> Tensor:
+def _compared(name: str, student: Tensor, teacher: Tensor, axis: int | None, targets: Any) -> Tensor:
     if axis is None:
         return mse_loss(student.float(), teacher.detach().float())
-    return distillation(name)(student.movedim(axis, -1), teacher.movedim(axis, -1))
+    divergence = distillation(name)
+    rows = [logits.movedim(axis, -1).flatten(0, -2) for logits in (student, teacher)]
+    valid = (torch.ones_like(rows[0][:, 0]) if targets.is_floating_point() else (targets != IGNORED).flatten()).float()
+    return over_rows(lambda s, t, weight: divergence(s, t) @ weight, *rows, valid) / valid.sum().clamp(min=1)

@@ -17,8 +17,6 @@ from .shipped import as_shipped
 from .statistics import placed
 from .store import Supernet
 
-EVALUATION_BATCH = 256
-"""Samples at a time: activations of 128 to 512 stay in the caches of CPUs; 64 and 1,024 are slower."""
 Predict = Callable[[Any], Any]
 """Inputs of a batch, as a split gives them, to predictions."""
 
@@ -58,7 +56,7 @@ def predictor(model: nn.Module, task: Task) -> Predict:
 def measured(predict: Predict, task: Task, data: Data) -> float:
     """The task's metric of predictions over all batches of a split; NaN if one is not finite."""
     score, batches = task.score(), 0
-    for inputs, targets in data.batches(EVALUATION_BATCH):
+    for inputs, targets in data.batches(task.evaluation_batch):
         prediction = predict(inputs)
         if not all_finite(prediction):
             return nan
@@ -73,7 +71,7 @@ def measured(predict: Predict, task: Task, data: Data) -> float:
 def agreement(predict: Predict, reference: Predict, task: Task, data: Data) -> float:
     """How far predictions agree with those of a reference on the same samples (`Agreement`)."""
     score = Agreement()
-    for inputs, targets in data.batches(EVALUATION_BATCH):
+    for inputs, targets in data.batches(task.evaluation_batch):
         ours, theirs = predict(inputs), reference(inputs)
         score.update(ours, theirs, task.class_axis(theirs, targets))
     return score.compute()

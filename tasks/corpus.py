@@ -1,8 +1,8 @@
-"""Text on disk, as bytes in windows of one length: what tasks of text share. Nothing is held in memory."""
+"""Text on disk in windows of one length: what tasks of text share. Nothing is held in memory."""
 
 import hashlib
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -19,38 +19,38 @@ from .data import Rows
 from .outputs import IGNORED
 
 LENGTH = 64
-"""Bytes of a window."""
+"""Bytes of a window, where a task does not say."""
 EVALUATED = 512
 """Windows of the validation and test splits, drawn once: more change no order of nets, and cost each evaluation."""
 BYTES = 256
 SHARES = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 Reader = Callable[[Path, int, int, int], tuple[NDArray[Any], NDArray[Any]]]
-"""File, begin and end of a window, and end of its part of the file, to at most `LENGTH` inputs and targets."""
+"""File, begin and end of a window, and end of its part of the file, to the inputs and targets between."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Bytes of a file, from `start` to before `stop`."""
+    """Bytes of a file, or tokens of a file of tokens, from `start` to before `stop`."""
 
     path: Path
     start: int
     stop: int
 
-    @property
-    def windows(self) -> int:
-        """Windows with at least one byte to predict from the one before."""
-        return -(-(self.stop - self.start - 1) // LENGTH)
+    def windows(self, length: int) -> int:
+        """Windows with at least one element to predict from the one before."""
+        return -(-(self.stop - self.start - 1) // length)
 
 
 class Windows:
-    """A map-style dataset: inputs (LENGTH,) and targets (LENGTH,), int64; a short window ends in 0 and ignored targets.
+    """A map-style dataset: inputs (length,) and targets (length,), int64; a short window ends in 0 and ignored targets.
 
     Windows do not overlap, and each is read when it is asked for: files may be larger than memory.
     """
 
-    def __init__(self, parts: Sequence[Part], read: Reader) -> None:
-        self.parts, self.read = [part for part in parts if part.windows > 0], read
-        self.ends = np.array([*accumulate(part.windows for part in self.parts)], dtype=np.int64)
+    def __init__(self, parts: Sequence[Part], read: Reader, length: int = LENGTH) -> None:
+        self.parts, self.read = [part for part in parts if part.windows(length) > 0], read
+        self.length = length
+        self.ends = np.array([*accumulate(part.windows(length) for part in self.parts)], dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -60,15 +60,14 @@ class Windows:
             raise IndexError(index)
         place = int(np.searchsorted(self.ends, index, side="right"))
         part = self.parts[place]
-        begin = part.start + LENGTH * (index - int(self.ends[place]) + part.windows)
-        inputs, targets = self.read(part.path, begin, min(begin + LENGTH, part.stop), part.stop)
-        return _padded(inputs, 0), _padded(targets, IGNORED)
+        begin = part.start + self.length * (index - int(self.ends[place]) + part.windows(self.length))
+        inputs, targets = self.read(part.path, begin, min(begin + self.length, part.stop), part.stop)
+        return self._padded(inputs, 0), self._padded(targets, IGNORED)
 
-
-def _padded(values: NDArray[Any], end: int) -> Tensor:
-    result = torch.full((LENGTH,), end)
-    result[: len(values)] = torch.from_numpy(values.astype(np.int64))
-    return result
+    def _padded(self, values: NDArray[Any], end: int) -> Tensor:
+        result = torch.full((self.length,), end)
+        result[: len(values)] = torch.from_numpy(values.astype(np.int64))
+        return result
 
 
 def bytes_of(path: Path, begin: int, end: int) -> NDArray[np.uint8]:
@@ -78,50 +77,83 @@ def bytes_of(path: Path, begin: int, end: int) -> NDArray[np.uint8]:
         return np.frombuffer(file.read(end - begin), dtype=np.uint8)
 
 
-def splits_of(task: str, argument: str | None, read: Reader, pattern: str = "*") -> tuple[dict[str, Any], str]:
-    """The three splits of a file or folder (None: Python's standard library), and a phrase that says what they are of.
+@dataclass(frozen=True)
+class Corpus:
+    """Files by their names below the folders that were given, and a phrase that says what they are."""
 
-    pattern: of the files below a folder; hidden ones are left out. Errors: no such file or folder; too little text.
+    files: Mapping[str, Path]
+    title: str
+
+    def divided(self) -> dict[str, list[Part]]:
+        """The three splits: no byte is in two of them.
+
+        Files stand in the order of the SHA-256 of their names, which is the same everywhere, and each belongs whole to
+        the split in which its middle lies, by bytes. Where that leaves a split without a file (there is one file, or
+        one is most of the text), files are cut at the ends of the splits.
+        """
+        order = sorted(self.files, key=lambda name: hashlib.sha256(name.encode()).digest())
+        paths = [self.files[name] for name in order]
+        sizes = [path.stat().st_size for path in paths]
+        ends = [*accumulate(sizes, initial=0)]
+        total = max(ends[-1], 1)
+        spans = {split: (int(low * total), int(high * total)) for split, (low, high) in SHARES.items()}
+        placed = [*zip(paths, ends, sizes, strict=False)]
+        whole = {
+            split: [Part(path, 0, size) for path, begin, size in placed if first <= begin + size / 2 < last]
+            for split, (first, last) in spans.items()
+        }
+        if all(any(part.stop > 1 for part in parts) for parts in whole.values()):
+            return whole
+        return {
+            split: [
+                Part(path, max(first - begin, 0), min(last - begin, size))
+                for path, begin, size in placed
+                if begin < last and begin + size > first
+            ]
+            for split, (first, last) in spans.items()
+        }
+
+
+def corpus_of(paths: Sequence[str | Path] | None, pattern: str = "*") -> Corpus:
+    """The files and the files below the folders that are named; None: Python's standard library.
+
+    pattern: of the files below a folder; hidden ones are left out. Error: no such file or folder.
     """
-    if argument is None:
+    if paths is None:
         root = Path(sysconfig.get_paths()["stdlib"])
-        files, name = sorted(root.glob("*.py")), f"the modules of Python {sysconfig.get_python_version()}'s library"
-    else:
-        root = Path(argument).expanduser()
-        files, name = _files(root, pattern), root.name
-    parts = divided(root, files)
-    splits = {split: Windows(parts[split], read) for split in SHARES}
-    if short := [split for split, windows in splits.items() if not len(windows)]:
-        raise UserError(f"task '{task}:{root}' has no text for {', '.join(short)}; it found {len(files)} files")
-    select = Selection(inputs=0, target=1)
-    rows = {split: Rows(windows, select) for split, windows in splits.items()}
-    kept = {s: r if s == "train" else r.first(min(EVALUATED, len(r))) for s, r in rows.items()}
-    return kept, f"{name}: {len(files)} files, in windows of {LENGTH} bytes"
+        files = {path.name: path for path in sorted(root.glob("*.py"))}
+        return Corpus(files, f"the modules of Python {sysconfig.get_python_version()}'s library: {len(files)} files")
+    roots = [Path(path).expanduser() for path in paths]
+    files = {}
+    for index, root in enumerate(roots):
+        prefix = f"{index}/" if index else ""  # two folders may hold files of one name
+        files |= {prefix + name: path for name, path in _below(root, pattern).items()}
+    return Corpus(files, f"{', '.join(root.name for root in roots)}: {len(files)} files")
 
 
-def divided(root: Path, files: Sequence[Path]) -> dict[str, list[Part]]:
-    """The files, in an order drawn by their names, cut into the three splits: no byte is in two of them.
-
-    Splits take whole files, but for one that lies across the end of a split.
-    """
-    order = sorted(files, key=lambda file: hashlib.sha256(str(file.relative_to(root)).encode()).digest())
-    sizes = [file.stat().st_size for file in order]
-    begins = [0, *accumulate(sizes)]
-    parts: dict[str, list[Part]] = {}
-    for split, (low, high) in SHARES.items():
-        first, last = int(low * begins[-1]), int(high * begins[-1])
-        parts[split] = [
-            Part(file, max(first - begin, 0), min(last - begin, size))
-            for file, begin, size in zip(order, begins, sizes, strict=False)
-            if begin < last and begin + size > first
-        ]
-    return parts
-
-
-def _files(root: Path, pattern: str) -> list[Path]:
+def _below(root: Path, pattern: str) -> dict[str, Path]:
     if root.is_file():
-        return [root]
+        return {root.name: root}
     if not root.is_dir():
         raise UserError(f"{root} is no file or folder; name the text to learn from")
-    below = ((path, path.relative_to(root).parts) for path in root.rglob(pattern))
-    return [path for path, parts in below if path.is_file() and not any(part[0] == "." for part in parts)]
+    below = ((path, path.relative_to(root)) for path in sorted(root.rglob(pattern)))
+    return {str(p): path for path, p in below if path.is_file() and not any(part[0] == "." for part in p.parts)}
+
+
+def rows_of(task: str, windows: Mapping[str, Windows], evaluated: int = EVALUATED) -> dict[str, Any]:
+    """The splits of a task; of validation and test at most `evaluated` windows. Error: a split without text."""
+    if short := [split for split, each in windows.items() if not len(each)]:
+        raise UserError(f"task '{task}' has no text for {', '.join(short)}; give it more text")
+    rows = {split: Rows(each, Selection(inputs=0, target=1)) for split, each in windows.items()}
+    return {s: r if s == "train" else r.first(min(evaluated, len(r))) for s, r in rows.items()}
+
+
+def splits_of(task: str, argument: str | None, read: Reader, pattern: str = "*") -> tuple[dict[str, Any], str]:
+    """The three splits of the bytes of a file or folder (None: Python's library), and what they are of.
+
+    Errors: no such file or folder; too little text.
+    """
+    corpus = corpus_of(None if argument is None else [argument], pattern)
+    windows = {split: Windows(parts, read) for split, parts in corpus.divided().items()}
+    name = task if argument is None else f"{task}:{argument}"
+    return rows_of(name, windows), f"{corpus.title}, in windows of {LENGTH} bytes"

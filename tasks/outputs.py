@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
+from .rows import MOST_LOGITS, over_rows
 
 Kind = Literal["classes", "tokens", "values", "maps", "boxes", "embeddings"]
 """Classes of a sample; tokens of a vocabulary, at each place; numbers; classes of every pixel; boxes; vectors."""
@@ -79,8 +80,24 @@ def aligned(targets: Any, prediction: Any) -> Any:
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy in nats of logits (N, K), (N, T, K) or (N, K, H, W); targets of -100 are ignored."""
-    return F.cross_entropy(classes_second(outputs, targets), targets, label_smoothing=label_smoothing)
+    """Mean cross-entropy in nats of logits (N, K), (N, T, K) or (N, K, H, W); targets of -100 are ignored.
+
+    Of large outputs whose classes are last it is computed in chunks.
+    """
+    axis = class_axis(outputs, targets)
+    if axis is None or axis < outputs.dim() - 1 or outputs.numel() <= MOST_LOGITS:
+        return F.cross_entropy(classes_second(outputs, targets), targets, label_smoothing=label_smoothing)
+    total = summed_cross_entropy(outputs, targets, label_smoothing)
+    return total / (targets != IGNORED).sum()
+
+
+def summed_cross_entropy(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The sum of the cross-entropies of logits (..., K) and classes (...), of which -100 is ignored; in float32."""
+
+    def summed(rows: Tensor, classes: Tensor) -> Tensor:
+        return F.cross_entropy(rows.float(), classes, reduction="sum", label_smoothing=label_smoothing)
+
+    return over_rows(summed, outputs.flatten(0, -2), targets.flatten())
 
 
 def classes_second(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ class Task:
     space names the default space preset, `source` says where the data come from, `preprocessing` how inputs are made
     of raw samples, `postprocessing` what outputs say. `mean` and `std` (one value a channel, in the units of the raw
     samples) are the training split's.
-    batch_size: for training, where a recipe states none.
+    batch_size: for training, where a recipe states none. evaluation_batch: samples of a batch of an evaluation, as many
+        as fit in memory with their outputs; activations of 128 to 512 small images stay in the caches of CPUs.
 
     >>> task = nas.load_task("digits")
     >>> task.example.shape, task.metric.name
@@ -73,6 +74,7 @@ class Task:
     std: tuple[float, ...] = ()
     augment: Augment | None = None
     batch_size: int | None = None
+    evaluation_batch: int = 256
     inferred: bool = False
     """Whether the direction of the metric is only what its name says."""
     metric_name: InitVar[str] = ""
@@ -179,7 +181,7 @@ class Task:
                     "label_smoothing; leave it at 0"
                 )
             smoothing = {"label_smoothing": label_smoothing}
-        if is_cross_entropy(self.loss) and isinstance(prediction, Tensor):
+        if self.loss is not cross_entropy and is_cross_entropy(self.loss) and isinstance(prediction, Tensor):
             prediction = classes_second(prediction, targets)
         loss = self.loss(prediction, targets, **smoothing)
         if not isinstance(loss, Tensor) or loss.numel() != 1:

@@ -1,6 +1,6 @@
 """Tasks from users' own data: every form of batch, output, loss and metric, through training and evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -253,8 +253,7 @@ def test_dense_maps_with_torchmetrics():
     assert quality == nas.evaluate_subnet(supernet, task, supernet.space.largest)  # nothing is left from before
 
 
-def test_a_function_sees_all_predictions_and_a_torchmetrics_object_one_batch_at_a_time(monkeypatch):
-    monkeypatch.setattr("nas.supernet.evaluate.EVALUATION_BATCH", 10)
+def test_a_function_sees_all_predictions_and_a_torchmetrics_object_one_batch_at_a_time():
     seen: list[int] = []
 
     def root(prediction, target):
@@ -271,7 +270,8 @@ def test_a_function_sees_all_predictions_and_a_torchmetrics_object_one_batch_at_
 
     def quality(metric):
         seen.clear()
-        return nas.evaluate_subnet(supernet, nas.Task.of((X, TARGET), (X, TARGET), metric=metric), space.largest)
+        task = replace(nas.Task.of((X, TARGET), (X, TARGET), metric=metric), evaluation_batch=10)
+        return nas.evaluate_subnet(supernet, task, space.largest)
 
     rmse = quality(("rmse", root))
     assert seen == [ROWS]
