@@ -68,9 +68,17 @@ def load_model(source: Source) -> nn.Module:
         names = library.AutoConfig.from_pretrained(source.place, **source.options).architectures or []
         model_class = getattr(library, names[0]) if names else library.AutoModelForCausalLM
         safe = {} if source.gguf else {"use_safetensors": True}
-        return model_class.from_pretrained(source.place, dtype=torch.float32, **source.options, **safe).eval()  # type: ignore[no-any-return]
+        model = model_class.from_pretrained(source.place, dtype=torch.float32, **source.options, **safe).eval()
+        return _plain(model)
     except Exception as error:  # of many libraries behind it
         raise UserError(_reason(source, "the model", error)) from error
+
+
+def _plain(model: Any) -> nn.Module:
+    """The model without the mark of a quantized file: its weights are floats now, and are saved as such."""
+    model.hf_quantizer = None
+    vars(model.config).pop("quantization_config", None)
+    return model  # type: ignore[no-any-return]
 
 
 def load_tokenizer(source: Source) -> Any:
