@@ -1,67 +1,64 @@
-"""What the models of a family have in common: where the parts of a layer are, and how they are narrowed."""
+"""What the models of a family have in common: where the parts of a layer are, and what their configs can say."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from ...errors import UserError
-from .narrow import module_named, resize
+from .modeling_narrowed import Parts, Sizes, layers_of, sides_of
 
 MODULES = ("llama", "gpt2", "bert")
 """One file a family."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-    """Paths are those of modules, from a layer on.
+class Family(Parts):
+    """model_types: of the configs that are built so.
 
-    model_types: of the configs that are built so. layers: the end of the name of the list of layers.
-    attention: the module whose `layer_idx` addresses the cache. query, key, value, output: linear layers.
-    fused: the one layer that computes query, key and value, in the place of three.
-    ffn_in: linear layers whose outputs are the hidden channels; ffn_out: the layer that reads them.
-    set_heads: tells an attention module how many key/value heads it has, and how many queries share one.
-    without_attention, without_ffn: leave out this half of a layer.
+    config: fields of a config that say a size of all layers, by the size: "heads" (query heads), "kv_heads", "hidden".
     """
 
     name: str
     model_types: tuple[str, ...]
-    layers: str
-    attention: str
-    output: str
-    ffn_in: tuple[str, ...]
-    ffn_out: str
-    set_heads: Callable[[Any, int, int], None]
-    without_attention: Callable[[nn.Module], None]
-    without_ffn: Callable[[nn.Module], None]
-    query: str = ""
-    key: str = ""
-    value: str = ""
-    fused: str = ""
+    config: Mapping[str, str]
+
+    @cached_property
+    def parts(self) -> dict[str, Any]:
+        """The fields of `Parts` as JSON."""
+        return {each.name: getattr(self, each.name) for each in fields(Parts)}
 
     def layers_of(self, net: nn.Module) -> nn.Module:
-        """The list of layers."""
-        return module_named(net, self.layers)
+        """The list of layers. Error: this net has none, or several that may be it."""
+        try:
+            return layers_of(net, self)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
-    def narrow_attention(self, layer: nn.Module, kv_heads: int, group: int, head_dim: int) -> None:
-        """Keep this many key/value heads, and query heads that share each."""
-        queries = (kv_heads, group, head_dim) if group > 1 or not self.fused else (kv_heads, head_dim)
-        if self.fused:
-            resize(layer.get_submodule(self.fused), (3, *queries))
-        else:
-            resize(layer.get_submodule(self.query), queries)
-            for name in (self.key, self.value):
-                resize(layer.get_submodule(name), (kv_heads, head_dim))
-        resize(layer.get_submodule(self.output), inputs=queries)
-        self.set_heads(layer.get_submodule(self.attention), kv_heads, group)
+    def sizes_of(self, layer: nn.Module, head_dim: int) -> Sizes:
+        """Of a layer as it is, narrowed or not."""
+        kv_heads, group, hidden = 0, 1, 0
+        linear = {name: sides_of(part) for name, part in layer.named_modules() if _is_linear(part)}
+        if self.output in linear:
+            heads = linear[self.output][1] // head_dim
+            kv_heads = heads if self.fused else linear[self.key][0] // head_dim
+            group = heads // kv_heads
+        if self.ffn_out in linear:
+            hidden = linear[self.ffn_out][1]
+        return Sizes(kv_heads=kv_heads, group=group, head_dim=head_dim, hidden=hidden)
 
-    def narrow_ffn(self, layer: nn.Module, hidden: int) -> None:
-        """Keep this many hidden channels."""
-        for name in self.ffn_in:
-            resize(layer.get_submodule(name), (hidden,))
-        resize(layer.get_submodule(self.ffn_out), inputs=(hidden,))
+
+def _is_linear(module: Any) -> bool:
+    weight = module._parameters.get("weight")
+    return weight is not None and weight.dim() == 2
+
+
+def head_dim_of(config: Any) -> int:
+    """Channels of a head, of a config of the transformers library."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads  # type: ignore[no-any-return]
 
 
 def families() -> Sequence[Family]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -12,7 +12,8 @@ from torch import nn
 
 from ..space import replace_parameters
 from ..trial import Trial
-from .family import Family, family_of
+from .family import Family, family_of, head_dim_of
+from .modeling_narrowed import Sizes, narrow
 from .narrow import keep_layers
 from .prototype import prototype
 
@@ -63,16 +64,10 @@ class AdoptedSpace(BaseModel):
         return prototype(self.architecture, self.config, self.generation)
 
     @cached_property
-    def sizes(self) -> "Sizes":
+    def sizes(self) -> Sizes:
         """Of the model's layers."""
-        config: Any = self._prototype.config
-        heads = config.num_attention_heads
-        kv_heads = getattr(config, "num_key_value_heads", None) or heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         first = next(self.family.layers_of(self._prototype).children())
-        ffn: Any = first.get_submodule(self.family.ffn_out)
-        hidden = ffn.in_features if isinstance(ffn, nn.Linear) else ffn.weight.shape[0]
-        return Sizes(kv_heads, heads // kv_heads, head_dim, hidden)
+        return self.family.sizes_of(first, head_dim_of(self._prototype.config))
 
     def __call__(self, trial: Trial) -> nn.Module:
         net = deepcopy(self._prototype)
@@ -90,30 +85,10 @@ class AdoptedSpace(BaseModel):
             return False
         may_go = index > 0 and not elastic.uniform
         kv_heads = _ask(trial, f"{scope}heads", sizes.kv_heads, elastic.heads, may_go)
-        if kv_heads:
-            group = _ask(trial, f"{scope}group", sizes.group, elastic.group, False)
-            self.family.narrow_attention(layer, kv_heads, group, sizes.head_dim)
-        else:
-            self.family.without_attention(layer)
+        group = _ask(trial, f"{scope}group", sizes.group, elastic.group, False) if kv_heads else 1
         hidden = _ask(trial, f"{scope}ffn", sizes.hidden, elastic.ffn, may_go, MULTIPLE)
-        if hidden:
-            self.family.narrow_ffn(layer, hidden)
-        else:
-            self.family.without_ffn(layer)
+        narrow(layer, self.family, replace(sizes, kv_heads=kv_heads, group=group, hidden=hidden))
         return bool(kv_heads or hidden)
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Of a model's layers.
-
-    group: query heads that share a key/value head. head_dim: channels of a head. hidden: channels of the FFN.
-    """
-
-    kv_heads: int
-    group: int
-    head_dim: int
-    hidden: int
 
 
 def _ask(trial: Trial, gene: str, top: int, fractions: Fractions, may_go: bool, multiple: int = 1) -> int:
