@@ -6,6 +6,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported, as in nas/threads.py
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub that cannot be reached is asked again and again
+
 import pytest
 import torch
 

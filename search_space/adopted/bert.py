@@ -18,3 +18,4 @@ FAMILY = Family(
     no_ffn={"intermediate": "identity", "output.dense": "zeros"},
     config={"hidden": "intermediate_size"},
 )
+FAMILIES = (FAMILY,)

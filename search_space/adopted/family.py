@@ -11,20 +11,26 @@ from torch import nn
 from ...errors import UserError
 from .modeling_narrowed import Parts, Sizes, layers_of, sides_of
 
-MODULES = ("llama", "gpt2", "bert")
+MODULES = ("llama", "gemma", "gpt2", "bert", "vit", "t5")
 """One file a family."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family(Parts):
-    """model_types: of the configs that are built so.
+    """A list of layers in the models of a family; encoder and decoder are two of the same name.
 
+    model_types: of the configs that are built so. scope: begins the names of the genes.
     config: fields of a config that say a size of all layers, by the size: "heads" (query heads), "kv_heads", "hidden".
+    cached: the modules whose `layer_idx` addresses the cache; none: the attention. layer_counts: modules of the net,
+    and the fields of their configs that say how many layers there are.
     """
 
     name: str
     model_types: tuple[str, ...]
     config: Mapping[str, str]
+    scope: str = ""
+    cached: tuple[str, ...] = ()
+    layer_counts: tuple[tuple[str, str], ...] = (("", "num_hidden_layers"),)
 
     @cached_property
     def parts(self) -> dict[str, Any]:
@@ -63,16 +69,15 @@ def head_dim_of(config: Any) -> int:
 
 def families() -> Sequence[Family]:
     """All families."""
-    return [import_module(f".{name}", __package__).FAMILY for name in MODULES]
+    return [family for name in MODULES for family in import_module(f".{name}", __package__).FAMILIES]
 
 
-def family_of(model_type: str) -> Family:
-    """The family of a config's `model_type`. Error: none has it."""
-    for family in families():
-        if model_type in family.model_types:
-            return family
-    known = ", ".join(sorted(name for family in families() for name in family.model_types))
+def family_of(model_type: str) -> Sequence[Family]:
+    """The lists of layers of the models with this `model_type` in their config. Error: no family has it."""
+    if matching := [family for family in families() if model_type in family.model_types]:
+        return matching
+    types = ", ".join(sorted({name for family in families() for name in family.model_types}))
     raise UserError(
-        f"models of type {model_type!r} belong to no family of nas ({known}); write a space function for yours and "
+        f"models of type {model_type!r} belong to no family of nas ({types}); write a space function for yours and "
         "call nas.adopt(module, space_function)"
     )

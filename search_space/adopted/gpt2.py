@@ -16,3 +16,4 @@ FAMILY = Family(
     no_ffn={"mlp": "zeros", "ln_2": "identity"},
     config={"hidden": "n_inner"},
 )
+FAMILIES = (FAMILY,)

@@ -18,3 +18,4 @@ FAMILY = Family(
     no_ffn={"mlp": "zeros", "post_attention_layernorm": "identity"},
     config={"heads": "num_attention_heads", "kv_heads": "num_key_value_heads", "hidden": "intermediate_size"},
 )
+FAMILIES = (FAMILY,)

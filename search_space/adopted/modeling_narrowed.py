@@ -27,7 +27,8 @@ class Parts:
 
     layers: the end of the name of the list of layers. attention: the module whose `layer_idx` addresses the cache.
     query, key, value, output: linear layers. fused: the one layer that computes the first three, in their place.
-    ffn_in: linear layers whose outputs are the hidden channels; ffn_out: the layer that reads them.
+    output: none, where heads are no choice.
+    ffn_in: linear layers whose outputs are the hidden channels, of which a layer may lack some; ffn_out: reads them.
     counts: attributes of the attention, and what they count: "kv_heads", "group" (query heads that share a key/value
     head) or "channels" (of all query heads).
     no_attention, no_ffn: what takes the place of modules where this half is left out: "attention" and "zeros" add
@@ -68,7 +69,9 @@ class Sizes:
 
 def narrow(layer: nn.Module, parts: Parts, sizes: Sizes) -> None:
     """Give a layer these sizes, in place. Its weights become leading parts of what they were."""
-    if sizes.kv_heads:
+    if not parts.output:
+        pass  # heads stay as they are
+    elif sizes.kv_heads:
         narrow_attention(layer, parts, sizes)
     else:
         leave_out(layer, parts, parts.no_attention)
@@ -95,8 +98,9 @@ def narrow_attention(layer: nn.Module, parts: Parts, sizes: Sizes) -> None:
 
 def narrow_ffn(layer: nn.Module, parts: Parts, hidden: int) -> None:
     """Keep this many hidden channels."""
-    for name in parts.ffn_in:
-        resize(layer.get_submodule(name), (hidden,))
+    present = dict(layer.named_modules())
+    for name in filter(present.__contains__, parts.ffn_in):
+        resize(present[name], (hidden,))
     resize(layer.get_submodule(parts.ffn_out), inputs=(hidden,))
 
 

@@ -56,7 +56,8 @@ class AdoptedSpace(BaseModel):
     elastic: Elastic = Elastic()
 
     @cached_property
-    def family(self) -> Family:
+    def stacks(self) -> Sequence[Family]:
+        """The lists of layers: one, or an encoder's and a decoder's."""
         return family_of(str(self.config.get("model_type")))
 
     @cached_property
@@ -64,31 +65,34 @@ class AdoptedSpace(BaseModel):
         return prototype(self.architecture, self.config, self.generation)
 
     @cached_property
-    def sizes(self) -> Sizes:
-        """Of the model's layers."""
-        first = next(self.family.layers_of(self._prototype).children())
-        return self.family.sizes_of(first, head_dim_of(self._prototype.config))
+    def sizes(self) -> list[Sizes]:
+        """Of the layers of each stack."""
+        net, head_dim = self._prototype, head_dim_of(self._prototype.config)
+        return [stack.sizes_of(next(stack.layers_of(net).children()), head_dim) for stack in self.stacks]
 
     def __call__(self, trial: Trial) -> nn.Module:
         net = deepcopy(self._prototype)
-        layers = self.family.layers_of(net)
-        kept = [int(name) for name, layer in layers.named_children() if self._narrow(trial, int(name), layer)]
-        keep_layers(layers, kept)
-        _count_layers(net, layers, kept, self.family)
+        for stack, sizes in zip(self.stacks, self.sizes, strict=True):
+            layers = stack.layers_of(net)
+            named = [(int(name), layer) for name, layer in layers.named_children()]
+            kept = [index for index, layer in named if self._narrow(trial, stack, sizes, index, layer)]
+            keep_layers(layers, kept)
+            _count_layers(net, layers, kept, stack)
         return _filled(net)
 
-    def _narrow(self, trial: Trial, index: int, layer: nn.Module) -> bool:
+    def _narrow(self, trial: Trial, stack: Family, sizes: Sizes, index: int, layer: nn.Module) -> bool:
         """Whether anything of the layer is left."""
-        elastic, sizes = self.elastic, self.sizes
-        scope = "" if elastic.uniform else f"layers.{index}."
-        if elastic.uniform and index and not trial.suggest_int(f"layers.{index}.keep", 0, 1):
+        elastic, own = self.elastic, f"{stack.scope}layers.{index}."
+        scope, may_go = (stack.scope, False) if elastic.uniform else (own, index > 0)
+        if index and (elastic.uniform or not stack.output) and not trial.suggest_int(f"{own}keep", 0, 1):
             return False
-        may_go = index > 0 and not elastic.uniform
-        kv_heads = _ask(trial, f"{scope}heads", sizes.kv_heads, elastic.heads, may_go)
-        group = _ask(trial, f"{scope}group", sizes.group, elastic.group, False) if kv_heads else 1
+        kv_heads = group = 0
+        if stack.output:
+            kv_heads = _ask(trial, f"{scope}heads", sizes.kv_heads, elastic.heads, may_go)
+            group = _ask(trial, f"{scope}group", sizes.group, elastic.group, False) if kv_heads else 1
         hidden = _ask(trial, f"{scope}ffn", sizes.hidden, elastic.ffn, may_go, MULTIPLE)
-        narrow(layer, self.family, replace(sizes, kv_heads=kv_heads, group=group, hidden=hidden))
-        return bool(kv_heads or hidden)
+        narrow(layer, stack, replace(sizes, kv_heads=kv_heads, group=group, hidden=hidden))
+        return bool(kv_heads or hidden or not stack.output)
 
 
 def _ask(trial: Trial, gene: str, top: int, fractions: Fractions, may_go: bool, multiple: int = 1) -> int:
@@ -99,14 +103,17 @@ def _ask(trial: Trial, gene: str, top: int, fractions: Fractions, may_go: bool, 
     return int(trial.suggest_categorical(gene, options)) if len(options) > 1 else top  # type: ignore[arg-type]
 
 
-def _count_layers(net: Any, layers: nn.Module, kept: Sequence[int], family: Family) -> None:
+def _count_layers(net: nn.Module, layers: nn.Module, kept: Sequence[int], stack: Family) -> None:
     """Number what is left, as caches and masks of the library expect it."""
-    net.config.num_hidden_layers = len(kept)
-    if (types := getattr(net.config, "layer_types", None)) is not None:
-        net.config.layer_types = [types[index] for index in kept]
+    for path, name in stack.layer_counts:
+        config: Any = net.get_submodule(path).config
+        setattr(config, name, len(kept))
+        if (types := getattr(config, "layer_types", None)) is not None:
+            config.layer_types = [types[index] for index in kept]
     for place, layer in enumerate(layers.children()):
-        attention: Any = layer.get_submodule(family.attention)
-        attention.layer_idx = place
+        for path in stack.cached or (stack.attention,):
+            attention: Any = layer.get_submodule(path)
+            attention.layer_idx = place
 
 
 def _filled(net: Any) -> nn.Module:
