@@ -32,7 +32,9 @@ def train(
     task: TaskOption = None,
     space: SpaceOption = None,
     steps: StepsOption = None,
-    sampling: Annotated[str | None, typer.Option(help="uniform, sandwich, matformer or multi-arch.")] = None,
+    sampling: Annotated[
+        str | None, typer.Option(help="uniform, progressive, sandwich, matformer or multi-arch.")
+    ] = None,
     distill: Annotated[str | None, typer.Option(help="kl, alpha or none.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,

@@ -110,7 +110,7 @@ def origin_of(task: str | Task, space: str | TransformerSpace | SearchSpace | No
     return Origin(
         task_name=name_of(task),
         description=description_of(space or loaded.space, loaded),
-        recipe=make_recipe(None, knobs),
+        recipe=make_recipe(None, knobs, loaded),
         **given(task, space),
     )
 

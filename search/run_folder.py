@@ -236,7 +236,8 @@ def _after(init: Path, task: str | Task | None, space: Space | None, knobs: Mapp
     other = open_run(init)
     _agree(other, task, space, other.recipe, "--init")
     other.check_trained()
-    return replace(other, recipe=make_recipe(other.recipe, knobs), init=str(other.folder.resolve()))
+    started = {"sampling": "uniform"} if other.recipe.sampling == "progressive" else {}  # which is for a start
+    return replace(other, recipe=make_recipe(other.recipe, {**started, **knobs}), init=str(other.folder.resolve()))
 
 
 def _in_cache(origin: Origin, space: Space | None) -> Path:

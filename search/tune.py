@@ -15,7 +15,7 @@ from ..search_space.architecture import Architecture
 from ..search_space.space import SearchSpace
 from ..supernet.cluster import check_workers, connected
 from ..supernet.evaluate import evaluate_subnet
-from ..supernet.recipe import Recipe
+from ..supernet.recipe import Recipe, make_recipe
 from ..supernet.sharing import shared
 from ..supernet.store import Supernet
 from ..supernet.train import train
@@ -45,12 +45,13 @@ def tune(
     with connected(workers, None) as ray, tempfile.TemporaryDirectory() as folder:
         from ray import tune as ray_tune  # slow to import
 
+        tried = recipes(trials, seed, task.takes_label_smoothing, make_recipe(None, {}, task))
         run = _trainable(space, task, steps, probes(space, seed), ray_tune.report)
         with shared(ray):
             whole = ray_tune.with_resources(run, {"cpu": 1})
             tuner = ray_tune.Tuner(
                 whole,
-                param_space={"recipe": ray_tune.grid_search(recipes(trials, seed, task.takes_label_smoothing))},
+                param_space={"recipe": ray_tune.grid_search(tried)},
                 tune_config=ray_tune.TuneConfig(
                     metric=QUALITY,
                     mode=task.metric.better,
@@ -72,12 +73,12 @@ def tune(
     return pd.DataFrame(rows).sort_values(["steps", QUALITY], ascending=ascending, kind="stable", ignore_index=True)
 
 
-def recipes(trials: int, seed: int, smoothing: bool = True) -> list[dict[str, Any]]:
-    """Knobs of the recipes that are tried; the first is the default. Rates are drawn on a logarithmic scale.
+def recipes(trials: int, seed: int, smoothing: bool = True, default: Recipe | None = None) -> list[dict[str, Any]]:
+    """Knobs of the recipes that are tried; the first is the default one. Rates are drawn on a logarithmic scale.
 
     smoothing: whether the task's loss takes label smoothing.
     """
-    rng, default = np.random.default_rng(seed), Recipe()
+    rng, default = np.random.default_rng(seed), default or Recipe()
 
     def drawn() -> dict[str, Any]:
         knobs: dict[str, Any] = {

@@ -2,18 +2,28 @@
 
 from collections.abc import Mapping
 from math import cos, pi
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import UserError, unknown
 
+if TYPE_CHECKING:
+    from ..tasks import Task
+
 MOST = 10**9
 """Of steps, samples and nets: more is a slip of the keyboard."""
 
 
+LANGUAGE: Mapping[str, Any] = MappingProxyType({"sampling": "progressive", "distill": "none", "steps": 4800})
+"""Defaults where outputs are tokens and the weights start at random (docs/benchmarks/supernet.md)."""
+
+
 class Recipe(BaseModel):
     """Training knobs. Rates are per optimizer step; a step runs every pass of the sampling.
+
+    Where outputs are tokens, `nas.train` has other defaults: progressive sampling, no distillation, 4,800 steps.
 
     >>> recipe = nas.Recipe(steps=20, sampling="uniform", lr=1e-3)
     """
@@ -22,7 +32,7 @@ class Recipe(BaseModel):
 
     steps: int = Field(default=1200, ge=1, le=MOST)
     batch_size: int | None = Field(default=None, ge=1, le=MOST, description="of a step; None: the task's own, or 64")
-    sampling: Literal["uniform", "sandwich", "matformer", "multi-arch"] = "sandwich"
+    sampling: Literal["uniform", "progressive", "sandwich", "matformer", "multi-arch"] = "sandwich"
     random_nets: int = Field(
         default=2, ge=1, le=1024, description="random nets in a sandwich; multi-arch has twice as many parts"
     )
@@ -46,7 +56,11 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
-        if self.sampling in ("uniform", "multi-arch") and "distill" in self.model_fields_set and self.distill != "none":
+        if (
+            self.sampling in ("uniform", "progressive", "multi-arch")
+            and "distill" in self.model_fields_set
+            and self.distill != "none"
+        ):
             raise ValueError(
                 f"sampling {self.sampling!r} has no largest net in the step to distil from; use sandwich or matformer, "
                 "or distill='none'"
@@ -65,10 +79,15 @@ class Recipe(BaseModel):
         return self.lr * 0.5 * (1 + cos(pi * (step - warm) / max(self.steps - warm, 1)))
 
 
-def make_recipe(recipe: Recipe | None, knobs: Mapping[str, Any]) -> Recipe:
-    """`recipe` (or the default one) with some knobs set. A wrong knob is a UserError that says what is right."""
+def make_recipe(recipe: Recipe | None, knobs: Mapping[str, Any], task: "Task | None" = None) -> Recipe:
+    """`recipe` (or the default one, of a training of `task` from the start) with some knobs set.
+
+    A wrong knob is a UserError that says what is right.
+    """
+    stated = {**(recipe.model_dump(exclude_unset=True) if recipe else {}), **knobs}
+    of_tokens = task is not None and task.outputs == "tokens" and not {"sampling", "distill", "qat"} & stated.keys()
     try:
-        return Recipe(**{**(recipe.model_dump(exclude_unset=True) if recipe else {}), **knobs})
+        return Recipe(**{**(LANGUAGE if of_tokens else {}), **stated})
     except ValidationError as error:
         first = error.errors()[0]
         if not first["loc"]:

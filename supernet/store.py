@@ -64,6 +64,7 @@ class Supernet(nn.Module):
         layouts = {name: probe.layouts[name] for name, probe in owners.items()}
         store = Store(values, aliases_of(space.skeleton(space.largest)))
         self._fill(space, layouts, shared_buffers(space, others, values), store)
+        self.is_adopted = parameters is not None
 
     def _fill(
         self, space: SearchSpace, layouts: Mapping[str, Layout], buffers: Mapping[str, Buffer], store: Store
@@ -74,7 +75,7 @@ class Supernet(nn.Module):
         self._corners: dict[Architecture, tuple[dict[str, Corner], dict[str, Corner]]] = {}
         self._prepared: WeakKeyDictionary[nn.Module, Prepared] = WeakKeyDictionary()
         self._task: Task | None = None
-        self._has_warned = False
+        self._has_warned = self.is_adopted = False
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write supernet.safetensors: weights, learned steps, checksums. Error: weights that are not finite.
@@ -112,7 +113,7 @@ class Supernet(nn.Module):
         if missing:
             raise UserError(f"the space has parameters that this supernet has not: {', '.join(sorted(missing)[:3])}")
         served = Supernet.of(space, self.layouts, self.shared, self.store)
-        served.steps, served._task = self.steps, self._task
+        served.steps, served._task, served.is_adopted = self.steps, self._task, self.is_adopted
         return served.train(self.training)
 
     def forward(self, *args: Any, architecture: Mapping[str, GeneValue] | None = None, **kwargs: Any) -> Any:

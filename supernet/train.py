@@ -51,8 +51,8 @@ def train(
 
     >>> history = nas.train(supernet, task, steps=2, sampling="sandwich")
     """
-    chosen = make_recipe(recipe, knobs)
     check_call(supernet, task)
+    chosen = make_recipe(recipe, knobs, None if supernet.is_adopted else task)
     if check:
         supernet.space.require_nested(task.example_of(2))
     if device is not None:

@@ -103,7 +103,7 @@ class Trainer:
         for p in self.parameters.values():
             p.grad = None
         rng = np.random.default_rng([self.recipe.seed, self.step, self.rollbacks])
-        passes = self.sampling(self.supernet.space, rng, self.recipe.random_nets)
+        passes = self.sampling(self.supernet.space, rng, self.recipe.random_nets, self.step / self.recipe.steps)
         if self.recipe.qat:
             passes = every_policy(passes, self.supernet.space, rng)
         self._used = self._corners(passes)

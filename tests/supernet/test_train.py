@@ -1,6 +1,7 @@
 """Training: samplings, distillation, no drift, resumption to the bit, the divergence alarm."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from nas.errors import UserError
 from nas.search_space.corner import corner
 from nas.search_space.space import SearchSpace
+from nas.search_space.transformer import TransformerSpace
 from nas.supernet.alarm import Alarm
 from nas.supernet.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from nas.supernet.distill import alpha, distilled, kl
@@ -18,8 +20,8 @@ from nas.supernet.evaluate import evaluate_subnet
 from nas.supernet.group import part_of
 from nas.supernet.health import check_health, spread
 from nas.supernet.optimizer import CornerAdamW, region
-from nas.supernet.recipe import Recipe
-from nas.supernet.sampling import SAMPLINGS, granularities, sampling
+from nas.supernet.recipe import Recipe, make_recipe
+from nas.supernet.sampling import GROWN, SAMPLINGS, granularities, sampling, within
 from nas.supernet.store import Supernet
 from nas.supernet.train import train
 from nas.supernet.trainer import Trainer
@@ -64,8 +66,8 @@ def test_every_sampling_runs_members_and_trains(name):
     assert all(p.architecture in MLP for p in passes)
     assert not passes[0].distils
     supernet = Supernet(MLP)
-    history = train(supernet, TASK, steps=60, batch_size=64, sampling=name, lr=1e-2)
-    assert len(history.rows) == 60
+    history = train(supernet, TASK, steps=100, batch_size=64, sampling=name, lr=1e-2)
+    assert len(history.rows) == 100
     first, last = (np.mean([r["loss"] for r in rows]) for rows in (history.rows[:10], history.rows[-10:]))
     assert last < 0.8 * first
     assert evaluate_subnet(supernet, TASK, MLP.largest) > 0.4
@@ -75,6 +77,41 @@ def test_sandwich_runs_the_largest_first_and_the_smallest():
     passes = sampling("sandwich")(MLP, np.random.default_rng(0), 2)
     assert (passes[0].architecture, passes[-1].architecture) == (MLP.largest, MLP.smallest)
     assert [p.distils for p in passes] == [False, True, True, True]
+
+
+def test_progressive_draws_small_numbers_first_and_all_in_the_end():
+    def drawn(space, done):
+        rng = np.random.default_rng(0)
+        return [sampling("progressive")(space, rng, 2, done)[0].architecture for _ in range(60)]
+
+    assert {(a["width"], a["ffn"]) for a in drawn(MLP, 0.0)} == {(8, 8)}
+    assert {a["width"] for a in drawn(MLP, 0.4)} == {8, 16}
+    assert {a["width"] for a in drawn(MLP, GROWN)} == {8, 16, 32}
+
+
+def test_progressive_leaves_layers_out_first_and_draws_all_alternatives():
+    space = TransformerSpace(patch=4, width=[8, 16], layers=2, least_layers=1, mixer=["softmax", "none"], ffn="mlp")
+    space, rng = SearchSpace(space.bind((1, 8, 8), 10)), np.random.default_rng(0)
+    early, late = ([within(space, rng, share) for _ in range(60)] for share in (0.5, 0.51))
+    assert {a["layers.1.keep"] for a in early} == {False}
+    assert {a["layers.1.keep"] for a in late} == {False, True}
+    assert {a["layers.0.mixer"] for a in early} == {"softmax", "none"}
+
+
+def test_progressive_keeps_the_requirements_of_a_space():
+    space = SearchSpace(mlp)
+    space.require(lambda a: a["width"] == 32, "wide")
+    assert within(space, np.random.default_rng(0), 0.1)["width"] == 32
+
+
+def test_defaults_where_outputs_are_tokens():
+    tokens = replace(TASK, outputs="tokens")
+    assert make_recipe(None, {}, TASK) == make_recipe(None, {}) == Recipe()
+    chosen = make_recipe(Recipe(lr=1e-3), {"seed": 1}, tokens)
+    assert (chosen.sampling, chosen.distill, chosen.steps, chosen.lr) == ("progressive", "none", 4800, 1e-3)
+    assert make_recipe(None, {"steps": 5}, tokens).steps == 5
+    for stated in ({"sampling": "sandwich"}, {"distill": "alpha"}, {"qat": True}):
+        assert make_recipe(None, stated, tokens) == Recipe(**stated)
 
 
 def test_matformer_runs_every_granularity_of_the_ffn_alone():
@@ -88,7 +125,7 @@ def test_the_loss_of_the_largest_net_is_in_the_rows_of_the_steps_that_run_it(nam
     recipe = Recipe(sampling=name, steps=60, batch_size=32, random_nets=1)
     trainer = Trainer(Supernet(MLP), TASK, recipe, None)
     ran = [
-        MLP.largest in [p.architecture for p in sampling(name)(MLP, np.random.default_rng([0, step, 0]), 1)]
+        MLP.largest in [p.architecture for p in sampling(name)(MLP, np.random.default_rng([0, step, 0]), 1, step / 60)]
         for step in range(60)
     ]
     rows = [trainer.advance() for _ in ran]
