@@ -27,7 +27,8 @@ TaskOption = Annotated[
     typer.Option(
         "--task",
         help="digits, fashion-mnist[:FOLDER], image-folder:PATH, diabetes, "
-        "text[:PATH,...][?tokenizer=bpe:4096&window=256], tags[:PATH], shapes, FILE.py:FUNCTION.",
+        "text[:PATH,...][?tokenizer=bpe:4096&window=256], embeddings:PATH?teacher=FOLDER, "
+        "tags[:PATH], shapes, FILE.py:FUNCTION.",
     ),
 ]
 SpaceOption = Annotated[str | None, typer.Option("--space", help="PRESET, FILE.yaml or FILE.py:FUNCTION.")]

@@ -17,6 +17,7 @@ Loader = Callable[[str | None], "Task"]
 MODULES = {
     "diabetes": ".diabetes",
     "digits": ".digits",
+    "embeddings": ".embeddings",
     "fashion-mnist": ".fashion",
     "image-folder": ".folder",
     "shapes": ".shapes",
