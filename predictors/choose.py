@@ -24,8 +24,6 @@ Rival = Callable[[Indices, Indices], Array]
 Metric = Literal["mape", "median_ape", "rmse", "tau"]
 COLUMNS = ("mape", "median_ape", "rmse", "tau", "seconds")
 FOLDS = 5
-WIDE, BETTER = 30.0, 0.9
-"""Values that span such a factor are tried at scale log, too; it is advised where its error is that share at most."""
 FEW = 50
 """Points below which the folds are drawn three times."""
 
@@ -35,15 +33,13 @@ class Choice:
     """name: the best of all, rivals and baselines included. fitted: the best of the methods, fitted to all points.
 
     table: one row for each, best first, of points left out: `mape` and `median_ape` (shares), `rmse` (unit of y), `tau`
-    (Kendall), `seconds` (to fit and predict one fold). interval: the 90 % interval of `fitted`. advice: a sentence
-    where values span orders of magnitude and `scale="log"` predicts points left out better; else empty.
+    (Kendall), `seconds` (to fit and predict one fold). interval: the 90 % interval of `fitted`.
     """
 
     name: str
     fitted: FittedPredictor
     table: pd.DataFrame
     interval: Interval
-    advice: str = ""
 
     def predict(self, nets: Nets) -> pd.DataFrame:
         """One row for each architecture: `mean`, `std`, `low` and `high` (the 90 % interval)."""
@@ -91,7 +87,7 @@ def choose(
     if metric not in COLUMNS[:-1]:
         raise unknown("metric", metric, COLUMNS[:-1])
     problem = Problem(features, table, values, scale, _folds(len(table)))
-    named = [load_method(m) for m in (methods if methods is not None else method_names())]
+    named = map(load_method, method_names() if methods is None else methods)
     usable = [method for method in named if scale in method.scales]
     if not usable:
         raise UserError(f"none of these predictors can be used at scale {scale!r}; give others")
@@ -103,23 +99,7 @@ def choose(
     scores = scores.sort_values(metric, ascending=metric != "tau", kind="stable")
     best = next(method for name in scores.index for method in usable if method.name == name)
     fitted, interval = _final(problem, best, tried[best.name])
-    return Choice(str(scores.index[0]), fitted, scores, interval, _advice(problem, named, scores))
-
-
-def _advice(problem: Problem, methods: Sequence[Method], scores: pd.DataFrame) -> str:
-    """Whether the logarithm would serve: relative errors on the same folds, of the same methods."""
-    if problem.scale == "log" or problem.y.min() <= 0 or problem.y.max() < WIDE * problem.y.min():
-        return ""
-    in_log = replace(problem, scale="log")
-    results = [_scores(in_log, _left_out(in_log, method))[0] for method in methods if "log" in method.scales]
-    now = float(scores.loc[[m.name for m in methods if m.name in scores.index], "mape"].min())
-    if not results or min(results) >= BETTER * now:
-        return ""
-    span = problem.y.max() / problem.y.min()
-    return (
-        f"The values span a factor of {span:.3g}: scale='log' predicts points left out with a mean relative error of "
-        f"{min(results):.1%}, scale='linear' with {now:.1%}."
-    )
+    return Choice(str(scores.index[0]), fitted, scores, interval)
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,6 @@ def test_the_table_has_all_and_the_best_first() -> None:
     assert choice.table.loc[best, "mape"] < 0.5 * choice.table.loc["parameters", "mape"]
 
 
-def test_where_the_logarithm_would_serve_it_is_said() -> None:
-    wide = Y * np.array([10.0 ** n["depth"] for n in NETS])
-    advice = choose(FEATURES, NETS, wide, methods=["ridge"]).advice
-    assert "scale='log' predicts points left out with a mean relative error of" in advice
-    assert choose(FEATURES, NETS, wide, methods=["ridge"], scale="log").advice == ""
-    assert choose(FEATURES, NETS, Y, methods=["ridge"]).advice == ""  # it does not span orders of magnitude
-    assert choose(FEATURES, NETS, wide - wide.mean(), methods=["ridge"]).advice == ""
-
-
 def test_a_line_over_the_right_number_is_exact() -> None:
     choice = choose(FEATURES, NETS, TRUE**2, scale="log", methods=["ridge"], baselines={"root": TRUE})
     assert choice.table.loc["root", "mape"] < 1e-9
