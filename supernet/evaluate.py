@@ -1,7 +1,6 @@
 """Quality of subnets with the weights they inherit, batch by batch."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from math import nan
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 from ..errors import UserError
 from ..search_space.architecture import GeneValue
 from ..search_space.inputs import call
+from ..search_space.temporary import evaluating
 from ..tasks import Data, Task
 from ..tasks.outputs import Agreement, all_finite
 from .shipped import as_shipped
@@ -83,14 +83,3 @@ def split_of(task: Task, split: str) -> Data:
     if data is None:
         raise UserError(f"task {task.name!r} has no {split} split; give one to the task, or use 'validation'")
     return data
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The module is in evaluation mode while this lasts."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

@@ -10,8 +10,9 @@ from scipy.stats import kendalltau
 from torch import nn
 
 from ..search_space.architecture import Architecture
+from ..search_space.temporary import evaluating
 from ..tasks import Task
-from .evaluate import agreement, evaluate, evaluating, predictor
+from .evaluate import agreement, evaluate, predictor
 from .recipe import Recipe, make_recipe
 from .single import train_alone
 from .store import Supernet

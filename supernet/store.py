@@ -19,13 +19,14 @@ from ..search_space.corner import Corner, corner, cut, fits
 from ..search_space.layout import Layout
 from ..search_space.quantization import policy_genes
 from ..search_space.space import SearchSpace, replace_parameters
+from ..search_space.temporary import filled, slots_of
 from ..tasks import Task
 from .initial import not_nested, owners_of, starting_values
 from .memory import check_memory
 from .saved import NAME, packed, restore
 from .shared import Buffer, buffers_in, largest_buffers, shared_buffers
 from .statistics import calibrated, with_statistics
-from .tree import Prepared, Store, Where, aliases_of, filled, home, moved, slots_of
+from .tree import Prepared, Store, Where, aliases_of, home, moved
 
 NOT_CALIBRATED = (
     "the net has running statistics (BatchNorm) that were not measured for it, and computes badly without: "

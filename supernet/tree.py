@@ -1,8 +1,7 @@
-"""Tensors by dotted names: the tree of modules that holds them, and the places of a net that they go to."""
+"""Tensors by dotted names: the tree of modules that holds them, and nets that are ready to be filled with them."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..search_space.temporary import Slot
 
 Owner = Literal["nobody", "largest", "several"]
-Slot = tuple[dict[str, Any], str, str]
-"""A place that holds a tensor: parameters or buffers of a module, the local name, and the tensor's name in the net."""
 
 
 class Store(nn.Module):
@@ -82,18 +80,6 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a is b or (a.shape == b.shape and bool((a == b).all()))
 
 
-def slots_of(module: nn.Module, names: Collection[str]) -> list[Slot]:
-    """Every place that holds a tensor of these names, each module once: ties share a name."""
-    named = {id(t): n for n, t in (*module.named_parameters(), *module.named_buffers()) if n in names}
-    return [
-        (places, local, named[id(tensor)])
-        for owner in module.modules()
-        for places in (owner._parameters, owner._buffers)
-        for local, tensor in places.items()
-        if tensor is not None and id(tensor) in named
-    ]
-
-
 def aliases_of(module: nn.Module) -> dict[str, str]:
     """Other names of tied tensors, and the first name of each."""
     tensors = [
@@ -121,19 +107,3 @@ class Prepared:
     where: Where | None
     slots: list[Slot]
     constants: dict[str, Tensor]
-
-
-@contextmanager
-def filled(slots: Sequence[Slot], values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Put `values` in place for a while.
-
-    `torch.func.functional_call` (2.13) does not restore a module that is registered under two names.
-    """
-    empty = [places[local] for places, local, _ in slots]
-    try:
-        for places, local, name in slots:
-            places[local] = values[name]
-        yield
-    finally:
-        for (places, local, _), nothing in zip(slots, empty, strict=True):
-            places[local] = nothing

@@ -15,6 +15,7 @@ from ...errors import UserError
 from ...search_space.inputs import Inputs, arguments
 from ...search_space.projections import with_projections
 from ...search_space.quantization import policy_of
+from ...search_space.temporary import unfused
 from .flat import Flat, batch_size, tensors_of, with_rows
 from .integers import Integers
 from .onnx_quantized import quantized_graph
@@ -61,7 +62,7 @@ def _translated(module: nn.Module, example: Inputs, free_batch: bool, *, fold: b
     """fold: compute what is constant; else parameters keep their names and shapes, and runtimes do it at load."""
     # torch's own code for projections cannot be traced by the TorchScript exporter
     flat = Flat.of(with_projections(module), example)
-    with quiet(), _operators(), torch.no_grad():
+    with quiet(), unfused(), torch.no_grad():
         if free_batch:
             return _program(exported(flat.module, flat.tensors), flat, fold)
         try:
@@ -133,17 +134,6 @@ def _compute_shapes(model: Any) -> None:
         fold_constants(model, onnx_shape_inference=True, should_fold=should_fold)
         rewrite(model, [materialize_reshape_shape_rule])
     remove_unused_nodes(model)
-
-
-@contextlib.contextmanager
-def _operators() -> Iterator[None]:
-    """torch's encoder layers run as their operators: what fuses a whole layer has no ONNX form."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """One forward pass on the meta device, and the cost that its operators add up to."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...search_space.inputs import Inputs, call, map_tensors, tensors_in
 from ...search_space.quantization import policy_of
+from ...search_space.temporary import evaluating, filled, slots_of
 from .flat import tensors_of
 from .operators import Cost, bytes_per_element
 from .tracer import Tracer
@@ -70,12 +71,12 @@ def trace(module: nn.Module, example: Inputs, precision: str) -> Trace:
 def _trace(module: nn.Module, example: Inputs, precision: str) -> Trace:
     inputs = tensors_of(example)
     parameters = {name: _meta(p) for name, p in module.named_parameters()}
-    own = {id(p): parameters[name] for name, p in module.named_parameters()}
-    buffers = {id(b): _meta(b) for b in module.buffers()}
-    policy = policy_of(module)
-    schemes = [(own[id(module.get_submodule(name).weight)], scheme) for name, scheme in policy.items()]
+    buffers = {name: _meta(b) for name, b in module.named_buffers()}
+    names = {id(p): name for name, p in module.named_parameters()}
+    schemes = [(parameters[names[id(module.get_submodule(n).weight)]], s) for n, s in policy_of(module).items()]
+    values = {**parameters, **buffers}
     tracer = Tracer(precision, (*parameters.values(), *buffers.values()), inputs, schemes)
-    with _evaluating(module), _swapped(module, {**own, **buffers}), torch.no_grad():
+    with evaluating(module), filled(slots_of(module, values), values), torch.no_grad():
         outputs = _run(module, example, tracer)
     return Trace(tracer, parameters, list(buffers.values()), inputs, tensors_in(outputs))
 
@@ -94,34 +95,3 @@ def _run(module: nn.Module, inputs: Inputs, tracer: Tracer) -> Any:
             f"the forward of {type(module).__name__} cannot be traced on the meta device: {reason}; it must accept the "
             "example's shape and must not read the values of tensors (.item(), boolean masks, `if tensor:`)"
         ) from error
-
-
-@contextlib.contextmanager
-def _swapped(module: nn.Module, replacement: Mapping[int, Tensor]) -> Iterator[None]:
-    """The module with other tensors for a while, by the id of its own.
-
-    `torch.func.functional_call` does not restore a module that is registered under two names (torch 2.13).
-    """
-    tables: list[tuple[Any, dict[str, Any]]] = [
-        (table, dict(table)) for m in module.modules() for table in (m._parameters, m._buffers)
-    ]
-    for table, own in tables:
-        table.update({name: replacement[id(tensor)] for name, tensor in own.items() if tensor is not None})
-    try:
-        yield
-    finally:
-        for table, own in tables:
-            table.update(own)
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; every submodule gets its own flag back."""
-    training = [vars(m) for m in module.modules() if m.training]  # the flag itself: `Module.__setattr__` is slow
-    for m in training:
-        m["training"] = False
-    try:
-        yield
-    finally:
-        for m in training:
-            m["training"] = True

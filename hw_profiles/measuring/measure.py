@@ -10,6 +10,7 @@ from torch import nn
 
 from ...errors import UserError
 from ...search_space.inputs import Inputs
+from ...search_space.temporary import evaluating
 from ..cost import Cost
 from ..device import Device
 from ..models.latency import LatencyModel, Tier
@@ -66,23 +67,18 @@ def measure_beside(
     """
     chosen, count = load_runtime(runtime), threads or torch.get_num_threads()
     wanted = [*pairs, reference]
-    with _undisturbed([model for model, _ in wanted if isinstance(model, nn.Module)]):
+    with evaluating(*(model for model, _ in wanted if isinstance(model, nn.Module))), _own_threads():
         calls = [chosen.prepare(model, example, count) for model, example in wanted]
         return time_in_turns(calls[:-1], calls[-1], protocol, fastest_ms=fastest_ms, progress=progress)
 
 
 @contextmanager
-def _undisturbed(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Evaluation mode and torch's threads, both put back."""
-    modes = [(m, m.training) for module in modules for m in module.modules()]
+def _own_threads() -> Iterator[None]:
+    """torch's threads, put back."""
     threads = torch.get_num_threads()
     try:
-        for module in modules:
-            module.eval()
         yield
     finally:
-        for m, training in modes:
-            m.training = training
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
 

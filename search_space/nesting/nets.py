@@ -17,6 +17,7 @@ from ..corner import corner, fits
 from ..inputs import Inputs, call, map_tensors, tensors_in
 from ..layout import Layout
 from ..probe import Probed
+from ..temporary import unfused
 from .neutral import Neutral
 
 Values = Mapping[str, Tensor]
@@ -150,7 +151,7 @@ def run(
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.manual_seed(0)
         stack.enter_context(sdpa_kernel([SDPBackend.MATH]))
-        stack.enter_context(_without_fast_path())
+        stack.enter_context(unfused())
         stack.enter_context(result.trace)
         try:
             outputs = call(net.module, map_tensors(torch.clone, inputs))
@@ -185,17 +186,6 @@ def _hand_on(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
     if isinstance(output, tuple) and output:
         return (_hand_on(module, args, kwargs, output[0]), *output[1:])
     return output
-
-
-class _without_fast_path:
-    """torch's fused encoder layer hides its parts; switched off here and put back."""
-
-    def __enter__(self) -> None:
-        self.before = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-
-    def __exit__(self, *_: object) -> None:
-        torch.backends.mha.set_fastpath_enabled(self.before)
 
 
 def difference(small: Tensor, large: Tensor) -> float:
