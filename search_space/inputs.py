@@ -1,6 +1,6 @@
 """What a module is called with and what it gives back: one tensor, several, or a mapping, nested in any way."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -33,19 +33,28 @@ def map_tensors(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Any:
     return tree_map(lambda x: function(x) if isinstance(x, Tensor) else x, inputs)
 
 
+def named_tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in mappings, dataclasses (such as the `ModelOutput`s of transformers), tuples and lists, in order.
+
+    Their names: `logits`, `output_1`, `hidden.output_0`.
+    """
+    if isinstance(value, Tensor):
+        yield name or "output", value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from named_tensors_in(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for at, part in enumerate(value):
+            yield from named_tensors_in(part, f"{name or 'output'}_{at}")
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from named_tensors_in({f.name: getattr(value, f.name) for f in fields(value)}, name)
+
+
 def tensors_in(outputs: Any) -> list[Tensor]:
-    """All tensors in tuples, lists, mappings and dataclasses (such as the `ModelOutput`s of transformers), in order."""
-    if isinstance(outputs, Tensor):
+    """The same without their names."""
+    if isinstance(outputs, Tensor):  # at once: calls that are timed end here
         return [outputs]
-    if isinstance(outputs, Mapping):
-        parts: Sequence[Any] = list(outputs.values())
-    elif isinstance(outputs, (list, tuple)):
-        parts = outputs
-    elif is_dataclass(outputs) and not isinstance(outputs, type):
-        parts = [getattr(outputs, f.name) for f in fields(outputs)]
-    else:
-        return []
-    return [tensor for part in parts for tensor in tensors_in(part)]
+    return [tensor for _, tensor in named_tensors_in(outputs)]
 
 
 def random_like(inputs: Inputs, generator: Generator, module: nn.Module | None = None) -> Any:

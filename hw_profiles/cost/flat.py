@@ -1,7 +1,7 @@
 """A module as a function from named tensors to named tensors: the form that exporters, files and runtimes use."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from typing import Any
@@ -10,21 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ...search_space.inputs import Inputs, arguments, call, map_tensors
-
-
-def named_tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors in mappings, dataclasses, tuples and lists with names: `logits`, `output_1`, `hidden.output_0`."""
-    if isinstance(value, Tensor):
-        yield name or "output", value
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from named_tensors_in(part, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list | tuple):
-        for at, part in enumerate(value):
-            yield from named_tensors_in(part, f"{name or 'output'}_{at}")
-    elif is_dataclass(value) and not isinstance(value, type):
-        yield from named_tensors_in({f.name: getattr(value, f.name) for f in fields(value)}, name)
+from ...search_space.inputs import Inputs, arguments, call, map_tensors, named_tensors_in, tensors_in
 
 
 def plain(value: Any) -> Any:
@@ -74,7 +60,7 @@ class Flat:
         def function(*tensors: Tensor) -> tuple[Tensor, ...]:
             values = iter(tensors)
             inputs: Inputs = map_tensors(lambda _: next(values), example)
-            return tuple(tensor for _, tensor in named_tensors_in(call(module, inputs)))
+            return tuple(tensors_in(call(module, inputs)))
 
         with torch.no_grad():
             outputs = [name for name, _ in named_tensors_in(run(module, example))]

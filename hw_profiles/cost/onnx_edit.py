@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import onnx
 import torch
@@ -151,21 +152,10 @@ def _reads(node: NodeProto) -> Iterator[str]:
 def _ordered(nodes: Sequence[NodeProto]) -> list[NodeProto]:
     """Each after all that it reads."""
     maker = {name: i for i, node in enumerate(nodes) for name in node.output}
-    done: dict[int, NodeProto] = {}
-    open_: set[int] = set()
-
-    def visit(i: int) -> None:
-        if i in open_:
-            return
-        open_.add(i)
-        for name in _reads(nodes[i]):
-            if name in maker:
-                visit(maker[name])
-        done[i] = nodes[i]
-
-    for i in range(len(nodes)):
-        visit(i)
-    return list(done.values())
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    graph.add_nodes_from(range(len(nodes)))
+    graph.add_edges_from((maker[n], i) for i, node in enumerate(nodes) for n in _reads(node) if n in maker)
+    return [nodes[i] for i in nx.lexicographical_topological_sort(graph)]
 
 
 def _needed(nodes: Iterable[NodeProto], read: set[str]) -> list[NodeProto]:

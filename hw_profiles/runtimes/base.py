@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ...search_space.inputs import Inputs, tensors_in
+from ...search_space.inputs import Inputs, named_tensors_in
 from ...search_space.quantization import policy_of
-from ..cost.flat import input_names, named_tensors_in, tensors_of
+from ..cost.flat import input_names, tensors_of
 from ..cost.onnx_file import to_onnx
 
 Model = nn.Module | Path
@@ -96,8 +96,3 @@ def feed(model: Model, inputs: Inputs, names: Sequence[str]) -> dict[str, Tensor
     if missing := [name for name in names if name not in named]:
         raise UserError(f"the file takes {', '.join(names)}; the example has no {', '.join(missing)}")
     return {name: named[name] for name in names}
-
-
-def as_outputs(result: Any) -> Sequence[Any]:
-    """A module's result as a sequence of tensors."""
-    return tensors_in(result)

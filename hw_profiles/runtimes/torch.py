@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from ...errors import UserError
-from ...search_space.inputs import Inputs
+from ...search_space.inputs import Inputs, tensors_in
 from ...search_space.inputs import call as call_module
 from ...search_space.quantization import policy_of
-from .base import Availability, Call, Model, as_outputs
+from .base import Availability, Call, Model
 
 
 def available() -> Availability:
@@ -30,6 +30,6 @@ def prepare(model: Model, inputs: Inputs, threads: int) -> Call:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         with torch.inference_mode():
-            return list(as_outputs(call_module(module, inputs)))
+            return tensors_in(call_module(module, inputs))
 
     return call
