@@ -2,14 +2,14 @@
 
 import warnings
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
 
 from ..errors import UserError
 from ..hw_profiles import Cost, trace_cost
-from ..predictors import Features, Method, Predictor, Table, cost_columns, load_method
+from ..predictors import Features, FittedPredictor, Method, Predictor, Table, cost_columns, load_method
 from ..predictors.table import Array
 from ..search_space.presets import load_preset
 from ..search_space.space import SearchSpace
@@ -69,6 +69,12 @@ def lab() -> Lab:
     return Lab(features, features.table(nets), latency, np.array([costs[net].params for net in nets], float))
 
 
+@lru_cache(maxsize=2)
+def fitted(method: Method, unit: float) -> FittedPredictor:
+    """To genes and costs; unit: a factor on the milliseconds."""
+    return Predictor(lab().features, method, "log").fit(lab().table.rows(FITTED), unit * lab().latency_ms[FITTED])
+
+
 def mape(predicted: Array, true: Array) -> float:
     return float(np.abs(predicted / true - 1).mean())
 
@@ -102,8 +108,7 @@ def genes_alone_say_more_than_the_mean(method: Method) -> None:
 
 @SUITE.add()
 def with_a_cost_it_beats_the_parameter_count(method: Method) -> None:
-    model = Predictor(lab().features, method, "log").fit(lab().table.rows(FITTED), lab().latency_ms[FITTED])
-    mean, std = model.predict(lab().table.rows(HELD_OUT))
+    mean, std = fitted(method, 1.0).predict(lab().table.rows(HELD_OUT))
     error, guess = mape(mean, lab().latency_ms[HELD_OUT]), by_parameters()
     assert error < 0.5 * guess, f"its mean relative error is {error:.1%}, that of the parameter count {guess:.1%}"
     assert (std > 0).all(), "a standard deviation is not positive"
@@ -124,12 +129,7 @@ def fits_are_deterministic(method: Method) -> None:
 @SUITE.add()
 def the_unit_does_not_matter(method: Method) -> None:
     """Seconds or milliseconds: the same prediction."""
-    in_ms, in_s = (
-        Predictor(lab().features, method, "log")
-        .fit(lab().table.rows(FITTED), unit * lab().latency_ms[FITTED])
-        .predict(lab().table.rows(HELD_OUT))[0]
-        for unit in (1, 1e-3)
-    )
+    in_ms, in_s = (fitted(method, unit).predict(lab().table.rows(HELD_OUT))[0] for unit in (1.0, 1e-3))
     off = np.abs(1e3 * in_s / in_ms - 1)
     assert off.max() < 0.05, f"in seconds a prediction differs by {off.max():.1%}"
     assert np.median(off) < 0.01, f"in seconds half of the predictions differ by {np.median(off):.1%} and more"

@@ -70,7 +70,7 @@ def make_pair(step: Step, ready: Ready, attempt: int, positive: bool) -> Pair:
     """Both nets with random values."""
     nets = ready.nets
     small, large = with_shared_constants(nets[step.small.architecture], nets[step.large.architecture])
-    values = random_values(large.module, ready.seed, attempt, positive)
+    values = nets.values(large.module, ready.seed, attempt, positive)
     return Pair(step.gene.name, large, small, values, ready.inputs, nets.dtype)
 
 

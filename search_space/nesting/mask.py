@@ -67,15 +67,18 @@ class Pair:
 
     def small_values(self) -> dict[str, Tensor]:
         """The parameters of the small net, cut from those of the large one as the supernet cuts them."""
-        return {name: self.corner(name).of(self.values[name]) for name in self.shared}
+        moved = set(self.moved)
+        return {n: self.corner(n).of(self.values[n]) if n in moved else self.values[n] for n in self.shared}
 
     def masked_values(self, readers_only: bool) -> dict[str, Tensor]:
         """The values of the large net with zeros outside the corner; or only where other units are read.
 
         With its readers at zero a unit has no effect, and a parameter by which something is divided keeps its value.
         """
-        masked = {name: torch.zeros_like(value) for name, value in self.values.items()}
-        for name in self.shared:
+        moved, masked = set(self.moved), {name: self.values[name] for name in self.shared}
+        for name in (*moved, *self.absent):
+            masked[name] = torch.zeros_like(self.values[name])
+        for name in moved:
             small, large = self.small.layouts[name], self.large.layouts[name]
             kept = corner((large[0], *small[1:]) if readers_only and large else small, large)
             kept.write(kept.of(self.values[name]), masked[name])

@@ -1,5 +1,7 @@
 """Weight sharing: a subnet is the leading corner of every tensor, inside the supernet and extracted."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from example_spaces import GPT_LAYOUTS, gpt, preset_function, rnn, vit
@@ -16,9 +18,13 @@ from nas.search_space.space import SearchSpace
 from nas.supernet.store import Supernet
 
 
-def preset(name):
+def preset(name, *, whole=False):
+    """Space and example. whole: with all its layers, which are alike; else with one that is always there and one more."""
     small = {"vit-mobile": (3, 32, 32), "vit-image": (3, 32, 32)}.get(name)
     function = load_preset(name).bind(input_shape=small, classes=10) if small else preset_function(name)
+    if not whole:
+        least = None if function.space.least_layers is None else 1
+        function = replace(function, space=function.space.model_copy(update={"layers": 2, "least_layers": least}))
     shape = function.input_shape
     return SearchSpace(function), torch.randint(256, (2, *shape)) if function.vocabulary else torch.randn(2, *shape)
 
@@ -84,6 +90,13 @@ def test_gradients_outside_the_corner_are_exactly_zero(name, seed):
 def test_permuting_a_shared_axis_does_not_move_the_output(name):
     supernet, x = made(name)
     assert supernet.space.check(x) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_nests(name):
+    space, x = preset(name, whole=True)
+    assert space.check(x) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
