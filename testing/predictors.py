@@ -1,8 +1,10 @@
 """The contract of a method of regression: better than trivial ones, deterministic, honest about its uncertainty."""
 
 import warnings
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -70,9 +72,10 @@ def lab() -> Lab:
 
 
 @lru_cache(maxsize=2)
-def fitted(method: Method, unit: float) -> FittedPredictor:
+def fitted(method: Hashable, unit: float) -> FittedPredictor:
     """To genes and costs; unit: a factor on the milliseconds."""
-    return Predictor(lab().features, method, "log").fit(lab().table.rows(FITTED), unit * lab().latency_ms[FITTED])
+    predictor = Predictor(lab().features, cast(Method, method), "log")
+    return predictor.fit(lab().table.rows(FITTED), unit * lab().latency_ms[FITTED])
 
 
 def mape(predicted: Array, true: Array) -> float:
@@ -108,7 +111,7 @@ def genes_alone_say_more_than_the_mean(method: Method) -> None:
 
 @SUITE.add()
 def with_a_cost_it_beats_the_parameter_count(method: Method) -> None:
-    mean, std = fitted(method, 1.0).predict(lab().table.rows(HELD_OUT))
+    mean, std = fitted(cast(Hashable, method), 1.0).predict(lab().table.rows(HELD_OUT))
     error, guess = mape(mean, lab().latency_ms[HELD_OUT]), by_parameters()
     assert error < 0.5 * guess, f"its mean relative error is {error:.1%}, that of the parameter count {guess:.1%}"
     assert (std > 0).all(), "a standard deviation is not positive"
@@ -129,7 +132,7 @@ def fits_are_deterministic(method: Method) -> None:
 @SUITE.add()
 def the_unit_does_not_matter(method: Method) -> None:
     """Seconds or milliseconds: the same prediction."""
-    in_ms, in_s = (fitted(method, unit).predict(lab().table.rows(HELD_OUT))[0] for unit in (1.0, 1e-3))
+    in_ms, in_s = (fitted(cast(Hashable, method), unit).predict(lab().table.rows(HELD_OUT))[0] for unit in (1.0, 1e-3))
     off = np.abs(1e3 * in_s / in_ms - 1)
     assert off.max() < 0.05, f"in seconds a prediction differs by {off.max():.1%}"
     assert np.median(off) < 0.01, f"in seconds half of the predictions differ by {np.median(off):.1%} and more"

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ...search_space.inputs import Inputs, arguments, call, map_tensors, named_tensors_in, tensors_in
+from ...search_space.inputs import Inputs, arguments, call, map_tensors, tensors_in
+from ...search_space.inputs import named_tensors_in as named_tensors_in
 
 
 def plain(value: Any) -> Any:

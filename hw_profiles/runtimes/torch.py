@@ -1,5 +1,7 @@
 """PyTorch, eager, in inference mode, on the CPU."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -26,7 +28,7 @@ def prepare(model: Model, inputs: Inputs, threads: int) -> Call:
         raise UserError("runtime torch runs floats, and this net has a quantization policy; use onnxruntime")
     module = model.eval()
 
-    def call() -> list[object]:
+    def call() -> Sequence[object]:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         with torch.inference_mode():

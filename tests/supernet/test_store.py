@@ -19,7 +19,7 @@ from nas.supernet.store import Supernet
 
 
 def preset(name, *, whole=False):
-    """Space and example. whole: with all its layers, which are alike; else with one that is always there and one more."""
+    """Space and example. whole: with all its layers, which are alike; else one that always stays and one more."""
     small = {"vit-mobile": (3, 32, 32), "vit-image": (3, 32, 32)}.get(name)
     function = load_preset(name).bind(input_shape=small, classes=10) if small else preset_function(name)
     if not whole:
