@@ -4,7 +4,7 @@ One file for each group of commands, imported in the order in which `nas --help`
 """
 
 # isort: off
-from . import search, train, tune, profile, devices, space  # noqa: F401  (each registers its commands)
+from . import search, adopt, train, tune, profile, devices, space  # noqa: F401  (each registers its commands)
 
 # isort: on
 import os

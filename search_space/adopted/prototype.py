@@ -9,17 +9,7 @@ import torch
 from torch import nn
 
 from ...errors import UserError
-
-INSTALL = 'adopted models need the transformers library; pip install "nas[adopt]"'
-
-
-def transformers() -> Any:
-    """The library. Error: it is not installed."""
-    try:
-        import transformers as library
-    except ImportError:
-        raise UserError(INSTALL) from None
-    return library
+from .library import transformers
 
 
 def prototype(architecture: str, config: Mapping[str, Any], generation: Mapping[str, Any]) -> nn.Module:

