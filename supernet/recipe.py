@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MOST = 10**9
 """Of steps, samples and nets: more is a slip of the keyboard."""
+DECAY = 0.2
+"""Share of the steps in which the rate of progressive sampling falls."""
 
 
 LANGUAGE: Mapping[str, Any] = MappingProxyType({"sampling": "progressive", "distill": "none", "steps": 4800})
@@ -72,10 +74,16 @@ class Recipe(BaseModel):
         return self.model_dump(exclude=set() if self.qat else {"qat"})  # which older trainings have not
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017)."""
+        """Linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017).
+
+        Of progressive sampling the last fifth of the steps, which is half of the time, falls to zero in a line: a
+        cosine would be low before there are large nets.
+        """
         warm = self.warmup * self.steps
         if step < warm:
             return min(self.lr, self.lr * (step + 1) / warm)
+        if self.sampling == "progressive":
+            return self.lr * min(1.0, (self.steps - step) / (DECAY * self.steps))
         return self.lr * 0.5 * (1 + cos(pi * (step - warm) / max(self.steps - warm, 1)))
 
 

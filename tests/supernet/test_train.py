@@ -85,7 +85,7 @@ def test_progressive_draws_small_numbers_first_and_all_in_the_end():
         return [sampling("progressive")(space, rng, 2, done)[0].architecture for _ in range(60)]
 
     assert {(a["width"], a["ffn"]) for a in drawn(MLP, 0.0)} == {(8, 8)}
-    assert {a["width"] for a in drawn(MLP, 0.4)} == {8, 16}
+    assert {a["width"] for a in drawn(MLP, 0.6)} == {8, 16}
     assert {a["width"] for a in drawn(MLP, GROWN)} == {8, 16, 32}
 
 
@@ -112,6 +112,15 @@ def test_defaults_where_outputs_are_tokens():
     assert make_recipe(None, {"steps": 5}, tokens).steps == 5
     for stated in ({"sampling": "sandwich"}, {"distill": "alpha"}, {"qat": True}):
         assert make_recipe(None, stated, tokens) == Recipe(**stated)
+
+
+def test_the_rate_of_progressive_sampling_falls_in_the_last_fifth():
+    rates = [Recipe(sampling="progressive", steps=100, lr=1.0).learning_rate(step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert rates[10:81] == [1.0] * 71
+    assert rates[80:] == pytest.approx([1 - step / 20 for step in range(20)])
+    cosine = Recipe(steps=100, lr=1.0)
+    assert cosine.learning_rate(55) == pytest.approx(0.5)
 
 
 def test_matformer_runs_every_granularity_of_the_ffn_alone():
