@@ -13,5 +13,5 @@ def transformers() -> Any:
         import transformers as library
     except ImportError:
         raise UserError('adopted models need the transformers library; pip install "nas[adopt]"') from None
-    library.utils.logging.disable_progress_bar()
+    library.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return library
