@@ -93,7 +93,10 @@ def extract(
     arch: Annotated[list[str], typer.Option("--arch", help="best, front:N, largest, smallest or FILE.json.")],
     run: Annotated[Path, typer.Option("--run", help="Run folder with a trained supernet.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the models. Default: RUN/extracted.")] = None,
-    formats: Annotated[str, typer.Option("--format", help="safetensors,onnx,torch.")] = "safetensors,onnx",
+    formats: Annotated[
+        str | None,
+        typer.Option("--format", help="safetensors,onnx,torch,huggingface. Default: safetensors or huggingface, onnx."),
+    ] = None,
     device: DeviceOption = "auto",
     trust: TrustOption = False,
     target: Annotated[str | None, typer.Option(help="Device of the 8-bit ONNX file. Default: any processor.")] = None,
@@ -113,8 +116,8 @@ def extract(
     from ..supernet.evaluate import evaluate_subnet
     from ..supernet.export import check_formats
 
-    kinds = formats.split(",")
-    check_formats(kinds)
+    kinds = formats.split(",") if formats else None
+    check_formats(kinds or ())
     trusting(trust, run)
     deployed_on = load_device(target) if target else None
     opened = open_run(run)

@@ -10,6 +10,7 @@ import pandas as pd
 from torch import nn
 
 from ..search_space.architecture import Architecture
+from ..supernet.export import formats_of
 from ..supernet.shipped import as_shipped
 from ..supernet.trainer import History
 from ..values import Estimate
@@ -105,10 +106,11 @@ class Answer:
     def __str__(self) -> str:
         return self.choice.text
 
-    def save(self, folder: str | os.PathLike[str], formats: Sequence[str] = ("safetensors", "onnx")) -> Path:
+    def save(self, folder: str | os.PathLike[str], formats: Sequence[str] | None = None) -> Path:
         """Write the net to `folder`, and front.csv beside it. `nas.load(folder)` gives the net again.
 
-        A net of a space that is a Python object needs it: `nas.load(folder, space)`. formats: as of `nas.export`.
+        A net of a space that is a Python object needs it: `nas.load(folder, space)`. formats: as of `nas.export`;
+        None: safetensors and onnx, of a net of an adopted model huggingface and onnx.
         Error: the folder holds something else.
         """
         self._bundle(Path(folder), formats)
@@ -147,12 +149,17 @@ class Answer:
         folder.mkdir(parents=True, exist_ok=True)
         with replaced(folder, [BEST, FRONT, REPORT, ANSWER]) as beside:
             write_front(beside / FRONT, self.front, self.choice.front_architectures)
-            kept = replace(self, parity=self._bundle(beside / BEST, FORMATS), folder=folder)
+            kept = replace(self, parity=self._bundle(beside / BEST, formats_of(self._net, FORMATS)), folder=folder)
             kept.report(beside / REPORT)
             write_manifest(beside / ANSWER, files_in(beside))
         return kept
 
-    def _bundle(self, folder: Path, formats: Sequence[str]) -> Parity | None:
+    @property
+    def _net(self) -> nn.Module:
+        """The net without values."""
+        return self.candidates.supernet.space.skeleton(self.architecture)
+
+    def _bundle(self, folder: Path, formats: Sequence[str] | None) -> Parity | None:
         return write_bundle(
             self.origin,
             self.candidates.supernet,

@@ -19,7 +19,7 @@ from ..search_space.architecture import Architecture
 from ..search_space.inputs import Inputs, arguments
 from ..search_space.locate import OBJECT
 from ..search_space.quantization import Quantization, policy_genes, policy_of
-from ..supernet.export import export, save_bundle
+from ..supernet.export import export, formats_of, save_bundle
 from ..supernet.quantize.quantized import Quantized
 from ..supernet.shipped import quantized_for
 from ..supernet.store import Supernet
@@ -41,7 +41,7 @@ def write_bundle(
     architecture: Architecture,
     folder: Path,
     facts: Mapping[str, Any],
-    formats: Sequence[str],
+    formats: Sequence[str] | None,
     *,
     batch: int = 1,
     split: str = "validation",
@@ -49,6 +49,7 @@ def write_bundle(
 ) -> Parity | None:
     """Extract `architecture` into `folder`, whole or not at all; an older bundle there is replaced.
 
+    formats: as of `export`; None: the usual ones of the net.
     batch: of the format "onnx-fixed". split: on which a quantized net is compared with its other forms (`parity.json`).
     target: where the ONNX file will run (see `export`).
     Returns that comparison, if there is one.
@@ -58,6 +59,7 @@ def write_bundle(
     check_replaceable(folder)
     module = supernet.extract(architecture, origin.task).cpu()
     steps = supernet.steps
+    formats = formats_of(module) if formats is None else formats
     shipped, result = quantized_for(module, origin.task, steps=steps) if policy_of(module) else Quantized(module), None
     beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     _remove(beside, old)  # what a killed call left
@@ -76,6 +78,17 @@ def write_bundle(
     finally:
         _remove(beside, old)
     return result
+
+
+_HUGGINGFACE = (
+    "",
+    "## Load it with transformers, without nas",
+    "",
+    "    from transformers import AutoModelForCausalLM  # or AutoModel, as of the original",
+    "    model = AutoModelForCausalLM.from_pretrained('.')",
+    "",
+    "It needs `trust_remote_code=True` where `modeling_narrowed.py` is here: layers have sizes of their own.",
+)
 
 
 _FIXED = (
@@ -125,7 +138,9 @@ def _readme(origin: Origin, architecture: Architecture, facts: Mapping[str, Any]
         f"Input: {_shapes(task.example)}. {task.preprocessing}".rstrip(),
         f"Output: {_output(task)}. {task.postprocessing}".rstrip(),
     ]
-    if "safetensors" in formats:
+    if "huggingface" in formats:
+        lines += _HUGGINGFACE
+    if {"safetensors", "huggingface"}.intersection(formats):
         lines += [
             "",
             "## Load it in Python",

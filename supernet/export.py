@@ -1,7 +1,7 @@
 """Files to ship: a plain module as safetensors, ONNX or a torch.export program, checked against the module."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from ..hw_profiles.runtimes.onnxruntime import exact_session
 from ..search_space.architecture import Architecture, architecture_of
 from ..search_space.inputs import Inputs, random_like
 from ..search_space.locate import Description
+from ..search_space.quantization import policy_of
+from .adopt.huggingface import WEIGHTS, is_adopted, write_huggingface
 from .quantize.packed import to_tensors
 from .quantize.quantized import Quantized
 
@@ -45,6 +47,8 @@ def export(
     formats: "safetensors" (weights), "onnx" (ONNX Runtime must agree within 1e-4 on the example and on random inputs
         like it), "torch" (torch.export program). In the last two the first dimension, the batch, stays free; of several
         inputs that of those whose first dimension is as long as that of the first one.
+    "huggingface" is a folder that `AutoModel...from_pretrained` loads without nas, of a net of the transformers library
+        (see `nas.adopt`); its weights take the place of "safetensors".
     "onnx-fixed" is "onnx" for exactly the example's batch, 3 to 20 % faster in ONNX Runtime (`model-fixed.onnx`).
     A quantized net is written with packed codes, and as an ONNX file that runs in integer kernels ("torch" has none).
     target: where that file will run (`load_device`). None: it computes what was evaluated on every processor that ONNX
@@ -78,17 +82,18 @@ def export(
         facts: dict[str, Any] = {"unsigned": unsigned} if quantized.parts else {}
         if (architecture := architecture_of(module)) is not None:
             facts["architecture"] = dict(architecture)
-        write_json(folder / "model.json", facts | _facts(module, example, outputs, paths.values()))
+        facts |= {"huggingface": True} if "huggingface" in formats else {}
+        write_json(folder / "model.json", facts | _facts(module, example, outputs, folder, paths.values()))
     finally:
         module.train(was_training)
     return paths
 
 
-def _facts(module: nn.Module, example: Inputs, outputs: Any, paths: Any) -> dict[str, Any]:
+def _facts(module: nn.Module, example: Inputs, outputs: Any, folder: Path, paths: Iterable[Path]) -> dict[str, Any]:
     """What `load` needs to check the files and to call them."""
     form = "tensor" if isinstance(outputs, Tensor) else "tuple" if isinstance(outputs, list | tuple) else "mapping"
     return {
-        "sha256": {path.name: sha256_of(path) for path in paths},
+        "sha256": {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths},
         "inputs": input_names(module, example),
         "outputs": {"form": form, "names": [name for name, _ in named_tensors_in(outputs)]},
     }
@@ -99,6 +104,14 @@ def check_formats(formats: Sequence[str]) -> None:
     for name in formats:
         if name not in WRITERS:
             raise unknown("format", name, WRITERS)
+    if {"safetensors", "huggingface"}.issubset(formats):
+        raise UserError(f"the formats safetensors and huggingface both write {WEIGHTS}; leave out safetensors")
+
+
+def formats_of(net: nn.Module, formats: Sequence[str] = ("safetensors", "onnx")) -> list[str]:
+    """These, with a Hugging Face folder in the place of safetensors where the net has one."""
+    own = "huggingface" if is_adopted(net) and not policy_of(net) else "safetensors"
+    return [own if name == "safetensors" else name for name in formats]
 
 
 def _write_safetensors(net: Quantized, example: Inputs, folder: Path, unsigned: bool) -> Path:
@@ -133,14 +146,23 @@ def _write_torch(net: Quantized, example: Inputs, folder: Path, unsigned: bool) 
     return write_atomic(folder / FILES["torch"], buffer.getvalue())
 
 
+def _write_huggingface(net: Quantized, example: Inputs, folder: Path, unsigned: bool) -> Path:
+    del unsigned
+    if net.parts:
+        raise UserError("a quantized net has no format 'huggingface', which holds floats; use safetensors or onnx")
+    return write_huggingface(net.module, example, folder)
+
+
 FILES = {
-    "safetensors": "model.safetensors",
+    "safetensors": WEIGHTS,
+    "huggingface": WEIGHTS,
     "onnx": "model.onnx",
     "onnx-fixed": "model-fixed.onnx",
     "torch": "model.pt2",
 }
 WRITERS: Mapping[str, Callable[[Quantized, Inputs, Path, bool], Path]] = {
     "safetensors": _write_safetensors,
+    "huggingface": _write_huggingface,
     "onnx": _write_onnx,
     "onnx-fixed": partial(_write_onnx, free_batch=False),
     "torch": _write_torch,

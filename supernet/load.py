@@ -14,6 +14,7 @@ from ..search_space.inputs import tensors_in
 from ..search_space.locate import net_from, policies_in, trust, with_policies
 from ..search_space.quantization import policy_genes, policy_of
 from ..search_space.space import SearchSpace, replace_parameters
+from .adopt.huggingface import own_names
 from .export import FILES, check_formats, named_tensors
 from .quantize.packed import from_tensors
 from .quantize.quantized import Quantized
@@ -52,8 +53,8 @@ def load(
     space, architecture: of the net, where `model.json` does not say them, or the space was a Python function that has
         moved or changed since.
     net: instead, a module of the same kind, which is filled in place.
-    format: "safetensors"; or "onnx", "onnx-fixed": a module that runs the file in ONNX Runtime and needs no code of its
-        author; or "torch", the torch.export program.
+    format: "safetensors", which reads "huggingface" as well; or "onnx", "onnx-fixed": a module that runs the file in
+        ONNX Runtime and needs no code of its author; or "torch", the torch.export program.
     kernels: of a quantized net, what computes with its codes (see `with_kernels`); None: floats that
         compute what integer kernels compute.
     trust: run the code of the author: the Python file of the space, or what a torch.export program unpickles. A file
@@ -66,12 +67,13 @@ def load(
     check_formats([format])
     content = _described(Path(folder))
     path = Path(folder) / FILES[format]
-    if path.name not in content["sha256"]:
+    if FILES[format] not in content["sha256"]:
         there = [name for name, file in FILES.items() if file in content["sha256"]]
         raise UserError(f"{folder} holds no model of the format {format!r}; it has {', '.join(there) or 'none'}")
-    check_sha256(path, content["sha256"][path.name])
-    if format == "safetensors":
-        return _filled(_empty(Path(folder), content, space, architecture, net, trust), path, kernels)
+    check_sha256(path, content["sha256"][FILES[format]])
+    if path.name == FILES["safetensors"]:
+        module = _empty(Path(folder), content, space, architecture, net, trust)
+        return _filled(module, path, kernels, renamed=content.get("huggingface") is True)
     if kernels is not None:
         raise UserError(f"kernels={kernels!r} run the codes of the format 'safetensors', not a file of {format!r}")
     if format == "torch":
@@ -117,10 +119,14 @@ def _empty(
     return net_from(content["space"], genes)
 
 
-def _filled(module: nn.Module, path: Path, kernels: str | None) -> nn.Module:
-    """The module with the tensors of the file. Errors: names, shapes or kinds of numbers of another net."""
+def _filled(module: nn.Module, path: Path, kernels: str | None, renamed: bool) -> nn.Module:
+    """The module with the tensors of the file. renamed: they have the names of a Hugging Face folder.
+
+    Errors: names, shapes or kinds of numbers of another net.
+    """
     expected = named_tensors(module)
     tensors = read_tensors(path, infinite=dict(module.named_buffers()))
+    tensors = own_names(module, tensors) if renamed else tensors
     if policy_of(module):
         _check_alike(expected, {name: t for name, t in tensors.items() if name in expected}, path, kinds=False)
         result = from_tensors(module, tensors)

@@ -186,7 +186,7 @@ def __getattr__(name: str) -> type:
 
 
 @cache
-def narrowed(base: Any) -> type:
+def narrowed(base: Any) -> Any:
     """A model class whose layers have the sizes that its config lists, or the class of such configs.
 
     Configs have another `model_type` than the library's: without this file a model is refused, and not half loaded.

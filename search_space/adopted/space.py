@@ -45,6 +45,8 @@ class AdoptedSpace(BaseModel):
     """Nets cut from a model of the transformers library: a space function.
 
     architecture: the class. config: as `config.to_dict()` gives it; generation: the same of its generation config.
+    files: where the files of the tokenizer and the like are, which nets are saved with: a folder, a .gguf file or the
+        id of a model on a hub; empty: not known.
     The first layer is never left out: the model reads the length of its cache there.
     """
 
@@ -53,6 +55,7 @@ class AdoptedSpace(BaseModel):
     architecture: str
     config: dict[str, Any]
     generation: dict[str, Any] = {}
+    files: str = ""
     elastic: Elastic = Elastic()
 
     @cached_property
@@ -62,7 +65,9 @@ class AdoptedSpace(BaseModel):
 
     @cached_property
     def _prototype(self) -> nn.Module:
-        return prototype(self.architecture, self.config, self.generation)
+        net = prototype(self.architecture, self.config, self.generation)
+        net.name_or_path = self.files  # type: ignore[assignment]  # the library's own word for it
+        return net
 
     @cached_property
     def sizes(self) -> list[Sizes]:

@@ -68,6 +68,7 @@ def adopted_space(model: Any, **elastic: Any) -> AdoptedSpace:
             architecture=type(model).__name__,
             config=model.config.to_dict(),
             generation={} if generation is None else generation.to_diff_dict(),
+            files=model.name_or_path or "",
             elastic=Elastic(**elastic),
         )
     except ValidationError as error:

@@ -31,6 +31,11 @@ class Source:
         """What the library's `from_pretrained` takes beside the place."""
         return {} if self.gguf is None else {"gguf_file": self.gguf}
 
+    @property
+    def text(self) -> str:
+        """What `source_of` takes for it."""
+        return self.place if self.gguf is None else str(Path(self.place) / self.gguf)
+
 
 def source_of(text: str | os.PathLike[str]) -> Source:
     """The source that a user names. Errors: a path without a model; a package that is not installed."""
@@ -70,6 +75,7 @@ def load_model(source: Source) -> "nn.Module":
         model_class = getattr(library, names[0]) if names else library.AutoModelForCausalLM
         safe = {} if source.gguf else {"use_safetensors": True}
         model = model_class.from_pretrained(source.place, dtype="float32", **source.options, **safe).eval()
+        model.name_or_path = source.text
         return _plain(model)
     except Exception as error:  # of many libraries behind it
         raise UserError(_reason(source, "the model", error)) from error
