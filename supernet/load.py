@@ -14,7 +14,7 @@ from ..search_space.inputs import tensors_in
 from ..search_space.locate import net_from, policies_in, trust, with_policies
 from ..search_space.quantization import policy_genes, policy_of
 from ..search_space.space import SearchSpace, replace_parameters
-from .adopt.huggingface import own_names
+from .adopt.huggingface import read_huggingface
 from .export import FILES, check_formats, named_tensors
 from .quantize.packed import from_tensors
 from .quantize.quantized import Quantized
@@ -126,7 +126,7 @@ def _filled(module: nn.Module, path: Path, kernels: str | None, renamed: bool) -
     """
     expected = named_tensors(module)
     tensors = read_tensors(path, infinite=dict(module.named_buffers()))
-    tensors = own_names(module, tensors) if renamed else tensors
+    tensors = read_huggingface(module, path.parent) if renamed else tensors
     if policy_of(module):
         _check_alike(expected, {name: t for name, t in tensors.items() if name in expected}, path, kinds=False)
         result = from_tensors(module, tensors)

@@ -20,7 +20,8 @@ class Family(Parts):
     """A list of layers in the models of a family; encoder and decoder are two of the same name.
 
     model_types: of the configs that are built so. scope: begins the names of the genes.
-    config: fields of a config that say a size of all layers, by the size: "heads" (query heads), "kv_heads", "hidden".
+    config: fields of a config that say a size of all layers, by the size: "heads" (query heads), "kv_heads", "hidden";
+        and "layers", how many there are, where `layer_counts` are those of modules.
     cached: the modules whose `layer_idx` addresses the cache; none: the attention. layer_counts: modules of the net,
     and the fields of their configs that say how many layers there are.
     """

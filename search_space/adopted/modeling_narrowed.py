@@ -1,7 +1,7 @@
 """Models of the transformers library whose layers have sizes of their own: narrower, or without some of their parts.
 
 This file lies beside the weights of such a model and needs torch and transformers alone. `config.json` names its class
-(`auto_map`), and says under "narrowed" where the parts of a layer are and how large those of each layer are:
+(`auto_map`), and says under "narrowed" of each list of layers where the parts of a layer are, and their sizes:
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
@@ -199,9 +199,10 @@ def narrowed(base: Any) -> Any:
 
     def __init__(self: Any, config: Any, *others: Any, **keywords: Any) -> None:
         base.__init__(self, config, *others, **keywords)
-        parts = Parts(**config.narrowed["parts"])
-        for layer, sizes in zip(layers_of(self, parts).children(), config.narrowed["layers"], strict=True):
-            narrow(layer, parts, Sizes(**sizes))
+        for stack in config.narrowed:
+            parts = Parts(**stack["parts"])
+            for layer, sizes in zip(layers_of(self, parts).children(), stack["layers"], strict=True):
+                narrow(layer, parts, Sizes(**sizes))
 
     config_class = narrowed(base.config_class)
     return type(f"Narrowed{base.__name__}", (base,), {**named, "__init__": __init__, "config_class": config_class})

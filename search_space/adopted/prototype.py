@@ -27,6 +27,19 @@ def prototype(architecture: str, config: Mapping[str, Any], generation: Mapping[
 
 
 @contextmanager
+def quiet_library() -> Iterator[None]:
+    """The library draws no progress bars meanwhile."""
+    logging = transformers().utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
 def parameters_on_meta() -> Iterator[None]:
     """Parameters that modules register meanwhile have no values; buffers are built as usual."""
     register = nn.Module.register_parameter

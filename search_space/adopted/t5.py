@@ -20,7 +20,7 @@ ENCODER = Family(
     no_attention={},
     no_ffn={"layer.1.DenseReluDense": "zeros"},
     cached=("layer.0.SelfAttention",),
-    config={"hidden": "d_ff"},
+    config={"hidden": "d_ff", "layers": "num_layers"},
     layer_counts=(("encoder", "num_layers"),),
 )
 DECODER = replace(
@@ -31,6 +31,7 @@ DECODER = replace(
     ffn_out="layer.2.DenseReluDense.wo",
     no_ffn={"layer.2.DenseReluDense": "zeros"},
     cached=("layer.0.SelfAttention", "layer.1.EncDecAttention"),
+    config={"hidden": "d_ff", "layers": "num_decoder_layers"},
     layer_counts=(("decoder", "num_layers"),),
 )
 FAMILIES = (ENCODER, DECODER)

@@ -22,7 +22,7 @@ from ...hw_profiles.cost.flat import named_tensors_in, run
 from ...search_space.adopted import modeling_narrowed
 from ...search_space.adopted.family import Family, family_of, head_dim_of
 from ...search_space.adopted.modeling_narrowed import Sizes
-from ...search_space.adopted.prototype import parameters_on_meta, prototype
+from ...search_space.adopted.prototype import parameters_on_meta, prototype, quiet_library
 from ...search_space.inputs import Inputs
 from ..tree import aliases_of
 from .companions import copy_companions
@@ -58,7 +58,8 @@ def write_huggingface(net: nn.Module, example: Inputs, folder: Path) -> Path:
     check_equal(net, saved, example)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".part-") as beside:
-        saved.save_pretrained(beside, max_shard_size="1TB")
+        with quiet_library():
+            saved.save_pretrained(beside, max_shard_size="1TB")
         if type(saved) is not type(net):
             shutil.copy(str(modeling_narrowed.__file__), beside)
         copy_companions(str(net.name_or_path), Path(beside))
@@ -80,11 +81,11 @@ def as_library(net: Any) -> Any:
 
     It is of the net's own class, or of one of `modeling_narrowed`. Error: parts that neither builds.
     """
-    family = family_of(net.config.model_type)
-    sizes = [family.sizes_of(layer, head_dim_of(net.config)) for layer in family.layers_of(net).children()]
+    stacks = _stacks(net)
     names = renumbered(net)
     state = {names[name]: tensor for name, tensor in net.state_dict().items()}
-    built = _plain(net, family, sizes, state) or _narrowed(net, family, sizes)
+    config = net.config.to_dict() | {f.config["layers"]: len(s) for f, s in stacks if "layers" in f.config}
+    built = _plain(net, config, stacks, state) or _narrowed(net, config, stacks)
     if odd := _difference(built, state):
         raise UserError(f"the net has parts that a Hugging Face folder cannot say: {odd}; use the format safetensors")
     built.load_state_dict(state, assign=True)
@@ -92,33 +93,48 @@ def as_library(net: Any) -> Any:
     return built.eval()
 
 
+Stacks = Sequence[tuple[Family, Sequence[Sizes]]]
+"""Lists of layers, with the sizes of each layer."""
+
+
+def _stacks(net: Any) -> Stacks:
+    head_dim = head_dim_of(net.config)
+    families = family_of(net.config.model_type)
+    return [(each, [each.sizes_of(layer, head_dim) for layer in each.layers_of(net).children()]) for each in families]
+
+
 def renumbered(net: Any) -> dict[str, str]:
-    """Names in the state dict to those where the layers that are there are numbered from 0."""
-    layers = family_of(net.config.model_type).layers_of(net)
-    start = next(name for name, module in net.named_modules() if module is layers)
-    places = {name: str(place) for place, (name, _) in enumerate(layers.named_children())}
-    pattern = re.compile(rf"(?<={re.escape(start)}\.)(\d+)(?=\.)")
+    """Names of parameters and buffers to those where the layers that are there are numbered from 0."""
+    modules = {id(module): name for name, module in net.named_modules()}
+    lists = [family.layers_of(net) for family in family_of(net.config.model_type)]
+    renamed = {
+        f"{modules[id(layers)]}.{name}.": f"{modules[id(layers)]}.{place}."
+        for layers in lists
+        for place, (name, _) in enumerate(layers.named_children())
+    }
     names = [*net.state_dict(), *(name for name, _ in net.named_buffers())]
-    return {n: pattern.sub(lambda m: places[m[1]], n, count=1) if n.startswith(start) else n for n in names}
+    starts = {name: next((start for start in renamed if name.startswith(start)), "") for name in names}
+    return {name: renamed.get(start, "") + name.removeprefix(start) for name, start in starts.items()}
 
 
-def own_names(net: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of the folder by the net's own names, and those that the folder leaves to the code of the net."""
+def read_huggingface(net: Any, folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder by the names of `net`, and those that the folder leaves to the code of the net.
+
+    The library reads it: files have the names of the version that a family was first published with.
+    """
     firsts = aliases_of(net)
-    found = {firsts.get(own, own): tensors[name] for own, name in renumbered(net).items() if name in tensors}
+    with quiet_library():
+        loaded = type(as_library(net)).from_pretrained(folder, dtype="auto").state_dict()
+    found = {firsts.get(own, own): loaded[name] for own, name in renumbered(net).items() if name in loaded}
     rest = {name: buffer for name, buffer in net.named_buffers() if name not in net.state_dict()}
     return {**rest, **found}
 
 
-def _plain(net: Any, family: Family, sizes: Sequence[Sizes], state: Mapping[str, Tensor]) -> Any:
+def _plain(net: Any, config: Mapping[str, Any], stacks: Stacks, state: Mapping[str, Tensor]) -> Any:
     """A model without values of the net's own class whose config says its sizes. None: no config of the family does."""
-    if len(set(sizes)) > 1:
+    if any(len(set(sizes)) > 1 for _, sizes in stacks):
         return None
-    config, first = net.config.to_dict(), sizes[0]
-    said = {"heads": first.kv_heads * first.group, "kv_heads": first.kv_heads, "hidden": first.hidden}
-    changes = {field: said[size] for size, field in family.config.items()}
-    changes |= {"head_dim": first.head_dim} if "heads" in family.config else {}
-    for changed in ({}, changes):
+    for changed in ({}, _said(stacks)):
         try:
             built = prototype(type(net).__name__, {**config, **changed}, _generation(net))
         except Exception:  # configs refuse sizes in many ways
@@ -128,16 +144,26 @@ def _plain(net: Any, family: Family, sizes: Sequence[Sizes], state: Mapping[str,
     return None
 
 
-def _narrowed(net: Any, family: Family, sizes: Sequence[Sizes]) -> Any:
+def _said(stacks: Stacks) -> dict[str, Any]:
+    """Fields of a config that say the sizes of all layers."""
+    fields: dict[str, Any] = {}
+    for family, (first, *_) in stacks:
+        said = {"heads": first.kv_heads * first.group, "kv_heads": first.kv_heads, "hidden": first.hidden}
+        fields |= {field: said[size] for size, field in family.config.items() if size in said}
+        fields |= {"head_dim": first.head_dim} if "heads" in family.config else {}
+    return fields
+
+
+def _narrowed(net: Any, config: Mapping[str, Any], stacks: Stacks) -> Any:
     """A model without values whose class narrows its layers."""
     own: Any = type(net)
     model_class = modeling_narrowed.narrowed(own)
-    fields = {name: value for name, value in net.config.to_dict().items() if name != "model_type"}
-    fields["narrowed"] = {"parts": family.parts, "layers": [asdict(each) for each in sizes]}
+    fields = {name: value for name, value in config.items() if name != "model_type"}
+    fields["narrowed"] = [{"parts": f.parts, "layers": [asdict(each) for each in sizes]} for f, sizes in stacks]
     fields["auto_map"] = _auto_map(net)
-    config: Any = modeling_narrowed.narrowed(net.config_class)(**fields)
+    made: Any = modeling_narrowed.narrowed(net.config_class)(**fields)
     with parameters_on_meta():
-        built: Any = model_class._from_config(config)
+        built: Any = model_class._from_config(made)
     if net.can_generate():
         built.generation_config = net.generation_config
     return built
@@ -146,7 +172,8 @@ def _narrowed(net: Any, family: Family, sizes: Sequence[Sizes]) -> Any:
 def _auto_map(net: Any) -> dict[str, str]:
     """Which classes of `modeling_narrowed` the library's `Auto...` take."""
     name, body = type(net).__name__, type(net.base_model).__name__
-    head = re.search(r"(For\w+)$", name.replace("LMHeadModel", "ForCausalLM"))
+    words = name.replace("LMHeadModel", "ForCausalLM").replace("ForConditionalGeneration", "ForSeq2SeqLM")
+    head = re.search(r"(For\w+)$", words)
     classes = {"AutoConfig": net.config_class.__name__, "AutoModel": body}
     classes |= {f"AutoModel{head[1]}": name} if head else {}
     return {auto: f"modeling_narrowed.Narrowed{each}" for auto, each in classes.items()}

@@ -6,17 +6,27 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import KINDS, model, supernet, tokens
+from tiny_models import inputs, model, supernet, tokens
 
 import nas
 from nas import UserError
 
 transformers = pytest.importorskip("transformers")
-SIZES = {"heads": 1, "group": 2, "ffn": 32}
-AUTO = {"llama": "AutoModelForCausalLM", "gpt2": "AutoModelForCausalLM", "bert": "AutoModel"}
+LLAMA, GPT2, BERT = "LlamaForCausalLM", "GPT2LMHeadModel", "BertModel"
+OTHERS = ("Gemma3ForCausalLM", "RobertaForMaskedLM", "ViTForImageClassification", "MT5ForConditionalGeneration")
+AUTO = {
+    LLAMA: "AutoModelForCausalLM",
+    GPT2: "AutoModelForCausalLM",
+    BERT: "AutoModel",
+    "Gemma3ForCausalLM": "AutoModelForCausalLM",
+    "RobertaForMaskedLM": "AutoModelForMaskedLM",
+    "ViTForImageClassification": "AutoModelForImageClassification",
+    "MT5ForConditionalGeneration": "AutoModelForSeq2SeqLM",
+}
 
 
 @cache
@@ -25,40 +35,41 @@ def uniform(kind: str) -> nas.Supernet:
 
 
 def mixed(kind: str) -> nas.Architecture:
-    """Every layer otherwise: one is gone, one has no attention and another no FFN."""
-    net = supernet(kind).space
-    genes = {**net.largest, "layers.0.ffn": 32, "layers.1.heads": 0, "layers.2.ffn": 0, "layers.2.heads": 1}
-    return net.architecture({name: value for name, value in genes.items() if name != "layers.1.group"})
+    """Every layer otherwise: one has no attention, another no FFN."""
+    space = supernet(kind).space
+    if kind in OTHERS:
+        return space.sample(np.random.default_rng(1))
+    genes = {**space.largest, "layers.0.ffn": 32, "layers.1.heads": 0, "layers.2.ffn": 0, "layers.2.heads": 1}
+    return space.architecture({name: value for name, value in genes.items() if name != "layers.1.group"})
 
 
-def cases() -> dict[str, tuple[str, nas.Supernet, nas.Architecture, bool]]:
-    """Kind, supernet, net, and whether the library's own config can say it."""
-    nets = {}
-    for kind in KINDS:
-        space = uniform(kind).space
-        narrow = {name: size for name, size in SIZES.items() if name in space.genes and kind == "llama"}
-        gone = {**space.largest, "ffn": 32, "layers.1.keep": 0, **narrow}
-        nets[f"{kind}, uniform"] = (kind, uniform(kind), space.architecture(gone), True)
-        nets[f"{kind}, layer by layer"] = (kind, supernet(kind), mixed(kind), False)
-    return nets
+def net_of(kind: str, form: str) -> tuple[nas.Supernet, nas.Architecture]:
+    """The supernet and a net whose layers are of one size, or of many. One layer is left out of the first."""
+    if form == "layer by layer":
+        return supernet(kind), mixed(kind)
+    space = uniform(kind).space
+    heads = {"heads": 1, "group": 2} if kind == LLAMA else {}
+    return uniform(kind), space.architecture({**space.largest, "ffn": 32, "layers.1.keep": 0, **heads})
 
 
-CASES = ("uniform", "layer by layer")
+FORMS = ("uniform", "layer by layer")
+CASES = [(kind, form) for kind in (LLAMA, GPT2, BERT) for form in FORMS]
+CASES += [pytest.param(kind, "layer by layer", marks=pytest.mark.slow) for kind in OTHERS]
 
 
-@pytest.mark.parametrize("form", CASES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "form"), CASES)
 def test_the_folder_gives_the_net_again(kind: str, form: str, tmp_path: Path) -> None:
-    _, adopted, architecture, is_plain = cases()[f"{kind}, {form}"]
+    adopted, architecture = net_of(kind, form)
     net = adopted.extract(architecture)
-    nas.export(net, {"input_ids": tokens()}, tmp_path, ["huggingface"])
+    nas.export(net, inputs(kind), tmp_path, ["huggingface"])
+    is_plain = form == "uniform"
     assert (tmp_path / "modeling_narrowed.py").exists() is not is_plain
     loaded = getattr(transformers, AUTO[kind]).from_pretrained(tmp_path, trust_remote_code=not is_plain).eval()
-    with torch.no_grad():
-        assert torch.equal(loaded(tokens())[0], net(tokens())[0])
     again = nas.load(tmp_path, adopted.space)
     with torch.no_grad():
-        assert torch.equal(again(tokens())[0], net(tokens())[0])
+        expected = net(**inputs(kind))[0]
+        assert torch.equal(loaded(**inputs(kind))[0], expected)
+        assert torch.equal(again(**inputs(kind))[0], expected)
 
 
 PROGRAM = """
@@ -83,14 +94,13 @@ with torch.no_grad():
 """
 
 
-@pytest.mark.parametrize("kind", ["llama", pytest.param("bert", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [LLAMA, pytest.param(BERT, marks=pytest.mark.slow)])
 def test_a_process_without_nas_loads_it(kind: str, tmp_path: Path) -> None:
-    _, adopted, architecture, _ = cases()[f"{kind}, layer by layer"]
-    net = adopted.extract(architecture)
+    net = supernet(kind).extract(mixed(kind))
     nas.export(net, {"input_ids": tokens()}, tmp_path, ["huggingface"])
     with torch.no_grad():
         expected = {"tokens": tokens(), "outputs": net(tokens())[0]}
-    if kind == "llama":
+    if kind == LLAMA:
         settings = {"max_new_tokens": 6, "do_sample": False}
         expected["text"] = net.generate(tokens(), attention_mask=torch.ones_like(tokens()), **settings)
     save_file(expected, tmp_path / "expected.safetensors")
@@ -100,13 +110,13 @@ def test_a_process_without_nas_loads_it(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_with_code_is_refused_without_trust(tmp_path: Path) -> None:
-    nas.export(supernet("llama").extract(mixed("llama")), {"input_ids": tokens()}, tmp_path, ["huggingface"])
+    nas.export(supernet(LLAMA).extract(mixed(LLAMA)), {"input_ids": tokens()}, tmp_path, ["huggingface"])
     with pytest.raises(ValueError, match="trust_remote_code"):
         transformers.AutoModelForCausalLM.from_pretrained(tmp_path, trust_remote_code=False)
 
 
 def test_a_net_with_parts_that_no_config_says_is_refused(tmp_path: Path) -> None:
-    net = supernet("llama").extract(supernet("llama").space.largest)
+    net = supernet(LLAMA).extract(supernet(LLAMA).space.largest)
     net.model.layers[0].mlp.extra = torch.nn.Linear(2, 2)
     with pytest.raises(UserError, match=r"layers.0.mlp.extra.bias.* use the format safetensors"):
         nas.export(net, {"input_ids": tokens()}, tmp_path / "refused", ["huggingface"])
@@ -126,7 +136,7 @@ def sentence_encoder(folder: Path) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "model_max_length": 32}
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
-    model("bert").save_pretrained(folder)
+    model(BERT).save_pretrained(folder)
     kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
@@ -140,18 +150,17 @@ def sentence_encoder(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("form", CASES)
+@pytest.mark.parametrize("form", FORMS)
 def test_a_sentence_encoder_stays_one(form: str, tmp_path: Path) -> None:
     library = pytest.importorskip("sentence_transformers")
     adopted = nas.adopt(sentence_encoder(tmp_path), uniform=form == "uniform")
-    *_, architecture, is_plain = cases()[f"bert, {form}"]
-    net = adopted.extract(adopted.space.architecture(architecture))
+    net, is_plain = adopted.extract(net_of(BERT, form)[1]), form == "uniform"
     nas.export(net, {"input_ids": tokens()}, tmp_path / "small", ["huggingface"])
     encoder = library.SentenceTransformer(str(tmp_path / "small"), trust_remote_code=not is_plain, device="cpu")
     sentences = ["a small house", "a ship"]
-    inputs = transformers.AutoTokenizer.from_pretrained(tmp_path)(sentences, padding=True, return_tensors="pt")
+    batch = transformers.AutoTokenizer.from_pretrained(tmp_path)(sentences, padding=True, return_tensors="pt")
     with torch.no_grad():
-        hidden = net(inputs["input_ids"], inputs["attention_mask"])[0]
-    mask = inputs["attention_mask"][..., None]
+        hidden = net(batch["input_ids"], batch["attention_mask"])[0]
+    mask = batch["attention_mask"][..., None]
     expected = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
     assert torch.allclose(torch.from_numpy(encoder.encode(sentences)), expected, atol=1e-6)
