@@ -37,7 +37,7 @@ INPUTS = Inputs((1, 8, 8))
 
 @pytest.fixture(autouse=True)
 def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "POOL", 60)
+    monkeypatch.setattr(choosing, "POOL", 24)
 
 
 # Which nets
@@ -129,21 +129,21 @@ def test_a_profile_is_a_device_that_predicts(tmp_path: Path) -> None:
     device = profile(
         "local-cpu",
         [TINY, OTHER],
-        14,
+        8,
         setting=QUICK,
         input_shape=(1, 8, 8),
         out=path,
         progress=lambda done, total, _: seen.append((done, total)),
     )
     assert (device.runtime.name, device.unit, device.fuses) == ("onnxruntime", "CPU, 1 thread", True)
-    assert len(device.nets) == 14
+    assert len(device.nets) == 8
     assert {net.family for net in device.nets} == {"space-1", "space-2"}
     assert all(net.trust == "measured" and net.architecture for net in device.nets)
     assert device.error is not None
     assert device.error.tier == "B"
     assert device.error.noise is not None
     assert seen == sorted(seen)
-    assert seen[-1] == (14 + AGAIN, 14 + AGAIN)
+    assert seen[-1] == (8 + AGAIN, 8 + AGAIN)
 
     loaded = load_device(path)
     (source,) = sources(TINY, INPUTS)

@@ -11,7 +11,7 @@ from torch import nn
 
 import nas
 
-STEPS, EVALUATIONS = 30, 10
+STEPS, EVALUATIONS = 12, 8
 X = torch.randn(240, 6, generator=torch.Generator().manual_seed(0))
 Y = X @ torch.tensor([[1.0, -2.0, 0.5, 0.0, 3.0, -1.0]]).T + 0.1 * torch.sin(3 * X[:, :1])
 
@@ -60,12 +60,13 @@ def task():
 
 @pytest.fixture(scope="module")
 def find(space, task):
-    return partial(nas.find, space, task, targets={"jetson-orin": "90%"}, steps=STEPS, evaluations=EVALUATIONS)
+    job = {"targets": {"jetson-orin": "90%"}, "steps": STEPS, "evaluations": EVALUATIONS, "check": False}
+    return partial(nas.find, space, task, **job)
 
 
 @pytest.fixture(scope="module")
 def answer(find):
-    return find()
+    return find(check=True)
 
 
 def test_the_model_is_the_net_of_the_answer(answer, task):
@@ -209,19 +210,18 @@ def test_a_space_must_be_one(task, space):
 def test_the_command_finds_the_same(tmp_path):
     tiny = tiny_space(tmp_path)
     result = nas_command(
-        "search", "--space", tiny, "--target", "jetson-orin", "--budget", "0.5ms", "--steps", 8, "--evaluations", 8,
+        "search", "--space", tiny, "--target", "jetson-orin", "--budget", "0.5ms", "--steps", 4, "--evaluations", 5,
         "--seed", 3, "--run", tmp_path / "run", "--json",
     )  # fmt: skip
     assert result.code == 0, result.err
     command = json.loads(result.out)
-    answer = nas.find(str(tiny), "digits", targets={"jetson-orin": "0.5ms"}, steps=8, evaluations=8, seed=3)
+    answer = nas.find(str(tiny), "digits", targets={"jetson-orin": "0.5ms"}, steps=4, evaluations=5, seed=3)
     assert dict(answer.architecture) == command["architecture"]
     assert (answer.quality, answer.test) == (command["validation"], command["test"])
     assert [row["id"] for row in command["front"]] == answer.front["id"].tolist()
 
 
-@pytest.mark.parametrize("formats", [["safetensors"], ["safetensors", "onnx"]])
-def test_inputs_by_name_go_through_answer_and_bundle(tmp_path, formats):
+def test_inputs_by_name_go_through_answer_and_bundle(tmp_path):
     rows = [{"left": x[:2], "right": x[2:], "target": y} for x, y in zip(X, Y, strict=True)]
     task = nas.Task.of(
         rows[:160], rows[160:], inputs=("left", "right"), target="target", output="prediction",
@@ -229,14 +229,14 @@ def test_inputs_by_name_go_through_answer_and_bundle(tmp_path, formats):
     )  # fmt: skip
     answer = nas.find(Pair, task, targets="jetson-orin", steps=5, evaluations=3)
     assert nas.evaluate(answer.model(), task) == answer.quality
-    answer.save(tmp_path / "out", formats)
-    readme = (tmp_path / "out" / "README.md").read_text()
-    assert "left: float32 (batch, 2); right: float32 (batch, 4)" in readme
-    assert "outputs = model(left=left, right=right)" in readme
-    assert "Output: values, in its part 'prediction'." in readme
-    model = nas.load(tmp_path / "out", answer.origin.space)
     inputs = {"left": X[:3, :2], "right": X[:3, 2:]}
-    torch.testing.assert_close(model(**inputs), answer.model()(**inputs), rtol=0, atol=0)
-    if "onnx" in formats:
-        onnx = nas.load(tmp_path / "out", format="onnx")
-        torch.testing.assert_close(onnx(**inputs)["prediction"], model(**inputs)["prediction"])
+    for formats in (["safetensors"], ["safetensors", "onnx"]):
+        folder = answer.save(tmp_path / "-".join(formats), formats)
+        readme = (folder / "README.md").read_text()
+        assert "left: float32 (batch, 2); right: float32 (batch, 4)" in readme
+        assert "outputs = model(left=left, right=right)" in readme
+        assert "Output: values, in its part 'prediction'." in readme
+        model = nas.load(folder, answer.origin.space)
+        torch.testing.assert_close(model(**inputs), answer.model()(**inputs), rtol=0, atol=0)
+    onnx = nas.load(folder, format="onnx")
+    torch.testing.assert_close(onnx(**inputs)["prediction"], model(**inputs)["prediction"])
