@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import UserError
 from .common import (
     MOST_BATCH,
     MOST_NETS,
@@ -26,6 +27,7 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..search.answer import Answer
+    from ..supernet.adopt.source import Source
 
 
 @app.command()
@@ -41,6 +43,9 @@ def search(
     each: Annotated[bool, typer.Option("--each", help="One net for each target, instead of one for all.")] = False,
     run: RunOption = None,
     task: TaskOption = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Trained model to cut, as of `nas adopt`, in the place of --space.")
+    ] = None,
     space: SpaceOption = None,
     max_p95: Annotated[list[str] | None, typer.Option(help="95th percentile of calls at most: 8ms.")] = None,
     max_energy: Annotated[list[str] | None, typer.Option(help="Energy of a call at most: 20mJ.")] = None,
@@ -92,6 +97,8 @@ def search(
 
     `nas search --target jetson-orin --budget 5ms --target iphone-12 --budget 2ms`
 
+    `nas search --model minilm --target local-cpu --budget 60%`
+
     `nas search --target jetson-orin --objective energy_mj --max-energy 20mJ --max-size 4MiB`
     """
     from ..hw_profiles import load_device
@@ -118,13 +125,17 @@ def search(
     if quantize is not None:
         Quantization.parse(quantize)  # checks the words; `policies_for` checks what the devices run
     devices = [load_device(name) for name in targets]
+    source = _source(model, space)
 
     # What follows imports torch; wrong words have been refused by now.
+    from ..search.adopting import opened_run
     from ..search.find import find
     from .live import Display
 
     trusting(trust, run)
     with hushed(quiet or as_json), Display(console) as progress:
+        if source is not None:
+            run, task = opened_run(run, source, task, say), None
         answers = find(
             space,
             task,
@@ -148,6 +159,15 @@ def search(
             title="nas " + " ".join(sys.argv[1:]),
         )
     _print(list(answers.values()) if isinstance(answers, dict) else [answers], quiet, as_json)
+
+
+def _source(model: str | None, space: str | None) -> "Source | None":
+    """Where the trained model comes from, if one is named. Error: a space, too."""
+    from ..supernet.adopt.source import source_of
+
+    if model is not None and space is not None:
+        raise UserError(f"--model {model} and --space {space} name two spaces; leave one out")
+    return None if model is None else source_of(model)
 
 
 def _print(answers: "list[Answer]", quiet: bool, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """`nas adopt`: a run whose supernet is a trained model."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,18 +10,19 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from ..files import cache_folder
+from ..lock import locked
 from ..search_space.inputs import call
 from ..supernet.adopt.adopt import adopt
 from ..supernet.adopt.source import Source, load_model, load_tokenizer
 from ..supernet.recipe import Recipe
 from ..tasks import Task, load_task
 from .origin import description_of
-from .run_folder import Run
+from .run_folder import DESCRIPTION, Run, open_run
 
-TOKENIZER = "tokenizer"
-"""The folder in a run that holds the tokenizer of its model."""
-OF_TOKENS = ("text", "embeddings", "hf")
-"""Tasks that take a tokenizer."""
+TOKENIZER, TEACHER = "tokenizer", "teacher"
+"""Options of tasks that are the model's own where they are not stated; the first is a folder in the run, too."""
+OWN = {"text": TOKENIZER, "hf": TOKENIZER, "embeddings": TEACHER}
 
 
 def adopted_run(
@@ -28,20 +30,21 @@ def adopted_run(
 ) -> Run:
     """Make a run of a trained model; the caller holds the folder's lock.
 
-    task: None: `text`, with the model's own tokenizer. elastic: as of `nas.adopt`. say: is told what is done.
+    task: None: `text` for a model that generates it, `embeddings` for another that reads tokens.
+    elastic: as of `nas.adopt`. say: is told what is done.
     Errors, before anything is written: a folder that holds a run; a model that cannot be opened, belongs to no family,
     or does not take the task's inputs.
     """
     check_new(folder)
     say(f"Opening {source.gguf or source.place}")
     model = load_model(source)
+    task = task or _default_task(model)
     with TemporaryDirectory() as beside:
-        tokenizer = load_tokenizer(source) if takes_tokenizer(task) else None
-        name = _saved(tokenizer, task, Path(beside))
+        name = _with_own(task, source, Path(beside))
         _check_takes(model, load_task(name), name)
         say("Deriving the space of its nets")
         supernet = adopt(model, **elastic)
-    name = _saved(tokenizer, task, folder / TOKENIZER)
+    name = _with_own(task, source, folder / TOKENIZER)
     loaded = load_task(name)
     run = Run(
         folder=folder,
@@ -55,25 +58,46 @@ def adopted_run(
     return run
 
 
+def opened_run(folder: Path | None, source: Source, task: str | None, say: Callable[[str], None]) -> Path:
+    """The folder of a run of the model, which is made if it is not there. folder: None: one in the cache.
+
+    Errors: those of `adopted_run`; a folder with the run of another space.
+    """
+    key = hashlib.sha256(repr((source, task)).encode()).hexdigest()[:8]
+    folder = folder or cache_folder() / "runs" / f"{Path(source.gguf or source.place).stem}-{key}"
+    if not (folder / DESCRIPTION).exists():
+        with locked(folder, say):
+            adopted_run(folder, source, task, {}, say)
+    elif "adopted" not in open_run(folder).description:
+        raise UserError(f"{folder} is a run of another space than that of the model; name another --run")
+    return folder
+
+
 def check_new(folder: Path) -> None:
     """Error: the folder holds a run."""
-    if (folder / "run.json").exists():
+    if (folder / DESCRIPTION).exists():
         raise UserError(f"{folder} holds a run already; search it with `nas search --run {folder}`, or name another")
 
 
-def takes_tokenizer(task: str | None) -> bool:
-    """Whether the tokens of a task are those of a tokenizer that it does not name."""
-    return task is None or (task.partition(":")[0] in OF_TOKENS and f"{TOKENIZER}=" not in task)
+def _default_task(model: Any) -> str:
+    if model.can_generate():
+        return "text"
+    if model.main_input_name == "input_ids":
+        return "embeddings"
+    raise UserError(
+        f"{type(model).__name__} takes {model.main_input_name}; name a task for it: --task image-folder:PATH"
+    )
 
 
-def _saved(tokenizer: Any, task: str | None, folder: Path) -> str:
-    """The name of the task with the tokenizer, which is written to the folder; None: the task needs none."""
-    name = task or "text"
-    if tokenizer is None:
-        return name
-    tokenizer.save_pretrained(folder)
-    mark = "&" if "?" in name else "?" if ":" in name else ":?"
-    return f"{name}{mark}{TOKENIZER}={folder.resolve()}"
+def _with_own(task: str, source: Source, folder: Path) -> str:
+    """The name of the task with what is the model's own: its tokenizer, written to the folder, or itself as teacher."""
+    option = OWN.get(task.partition(":")[0])
+    if option is None or f"{option}=" in task:
+        return task
+    if option == TOKENIZER:
+        load_tokenizer(source).save_pretrained(folder)
+    mark = "&" if "?" in task else "?" if ":" in task else ":?"
+    return f"{task}{mark}{option}={folder.resolve() if option == TOKENIZER else source.place}"
 
 
 def _check_takes(model: nn.Module, task: Task, name: str) -> None:

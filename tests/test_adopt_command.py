@@ -61,6 +61,17 @@ def test_a_model_is_adopted_and_searched(model: Path, text: Path, tmp_path: Path
     assert "holds a run already" in again.err
 
 
+def test_a_search_adopts_the_model_first(model: Path, text: Path, tmp_path: Path) -> None:
+    words = ["search", "--model", str(model), "--task", f"text:{text}?window=16", "--target", "raspberry-pi-5"]
+    for evaluations in (3, 4):  # the second call goes on with the run of the first
+        result = nas_command(*words, "--budget", "80%", "--evaluations", evaluations, "--run", tmp_path / "run")
+        assert result.code == 0, result.err
+    assert nas.load(tmp_path / "run" / "best").config.num_hidden_layers <= 3
+    both = nas_command(*words, "--space", "byte-lm")
+    assert both.code == 2
+    assert "name two spaces; leave one out" in both.err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
