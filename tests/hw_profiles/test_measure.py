@@ -97,7 +97,7 @@ def test_a_net_that_was_done_before_the_machine_changed_is_compared_at_the_same_
     clock.mood = mood  # type: ignore[method-assign]
     rng = np.random.default_rng(3)
     nets = [clock.net("steady", 4.0), *(clock.net(f"noisy {i}", 4.0, rng) for i in range(4))]
-    protocol = Protocol(precision=0.002, seconds=60)
+    protocol = Protocol(precision=0.004, seconds=60)
     found, beside = time_in_turns(nets, clock.net("r", 4.0), protocol)
     assert [m.median_ms / beside.median_ms for m in found] == pytest.approx([1.0] * 5, rel=0.02)
 
