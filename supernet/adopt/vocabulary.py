@@ -15,7 +15,7 @@ from torch import nn
 
 from ...errors import UserError
 from ...files import write_atomic
-from ...search_space.adopted.prototype import transformers
+from ...search_space.adopted.library import transformers
 from ...tasks.arguments import paths_in
 from ...tasks.corpus import Part, corpus_of
 from ...tasks.token_files import texts_of
@@ -49,6 +49,14 @@ def trim_vocabulary(model: nn.Module, tokenizer: Any, corpus: str | PathLike[str
     model: of transformers. tokenizer: of transformers, with a fast backend, or of tokenizers.
     corpus: a path, several with commas between, or a list of `Path`; or texts; None: Python's standard library.
     Errors: a model or a tokenizer of another kind; no such file.
+
+    >>> from tokenizers import Tokenizer, models
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> tokenizer = Tokenizer(models.WordLevel({"?": 0, "cat": 1, "dog": 2, "owl": 3}, unk_token="?"))
+    >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=4, n_embd=8, n_layer=1, n_head=1))
+    >>> trimmed = nas.trim_vocabulary(model, tokenizer, ["owl"])
+    >>> trimmed.kept.tolist(), trimmed.model.config.vocab_size
+    ([0, 3], 2)
     """
     backend = backend_of(tokenizer)
     if backend is None:
