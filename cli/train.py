@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ..errors import UserError
 from .common import (
     MOST_PROCESSES,
     CheckOption,
@@ -32,6 +33,7 @@ def train(
     task: TaskOption = None,
     space: SpaceOption = None,
     steps: StepsOption = None,
+    minutes: Annotated[float | None, typer.Option(help="Time of the training, in the place of --steps.")] = None,
     sampling: Annotated[
         str | None, typer.Option(help="uniform, progressive, sandwich, matformer or multi-arch.")
     ] = None,
@@ -40,6 +42,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
     seed: SeedOption = 0,
     init: Annotated[Path | None, typer.Option("--init", help="Run to start from, with its weights and knobs.")] = None,
+    arch: Annotated[
+        list[str] | None, typer.Option("--arch", help="With --init: train these of its nets only, as in `nas extract`.")
+    ] = None,
     quantize: Annotated[
         str | None, typer.Option(help="With --init: quantization-aware training, schemes as in `nas search`.")
     ] = None,
@@ -60,6 +65,8 @@ def train(
 
     `nas train --init runs/fashion --run runs/longer --steps 1000`
 
+    `nas train --init runs/smollm2 --arch front:1 --arch front:3 --minutes 20 --run runs/distilled`
+
     `nas train --init runs/fashion --quantize w8a8,w4a8,w2a8 --run runs/few-bits --steps 500`
     """
     from ..search_space.quantization import Quantization
@@ -67,13 +74,19 @@ def train(
 
     check_words(task, space, device=device)
     check_workers(workers, None)
-    knobs = stated(steps=steps, sampling=sampling, distill=distill, lr=lr, batch_size=batch_size, seed=seed or None)
+    knobs = stated(steps=steps, minutes=minutes, sampling=sampling, distill=distill, lr=lr)
+    knobs |= stated(batch_size=batch_size, seed=seed or None)
     policies = Quantization.parse(quantize) if quantize is not None else None
 
+    from ..search.bundle import genes_of
     from ..search.run_folder import Run, alone, prepare_run
     from .live import Display
 
     trusting(trust, run, init)
+    if arch:
+        if init is None:
+            raise UserError("--arch names nets of another run; name that by --init")
+        knobs["nets"] = genes_of(init, arch)
 
     def prepared() -> Run:
         """Errors are raised here, before anything is written."""

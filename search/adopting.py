@@ -15,7 +15,7 @@ from ..lock import locked
 from ..search_space.inputs import call
 from ..supernet.adopt.adopt import adopt
 from ..supernet.adopt.source import Source, load_model, load_tokenizer
-from ..supernet.recipe import Recipe
+from ..supernet.recipe import ADOPTED, Recipe
 from ..tasks import Task, load_task
 from .origin import description_of
 from .run_folder import DESCRIPTION, Run, open_run
@@ -50,7 +50,7 @@ def adopted_run(
         folder=folder,
         task_name=name,
         description=description_of(supernet.space, loaded),
-        recipe=Recipe(),
+        recipe=Recipe(**ADOPTED),
         given_task=loaded,
         given_space=supernet.space,
     )

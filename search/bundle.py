@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import UserError, unknown
 from ..files import read_json, write_atomic
 from ..hw_profiles import Device
-from ..search_space.architecture import Architecture
+from ..search_space.architecture import Architecture, GeneValue
 from ..search_space.inputs import Inputs, arguments
 from ..search_space.locate import OBJECT
 from ..search_space.quantization import Quantization, policy_genes, policy_of
@@ -28,7 +28,7 @@ from .csv_text import csv_of
 from .manifest import check_manifest
 from .origin import Origin
 from .parity import Parity, codes_in_file, parity, write_parity
-from .run_folder import Run
+from .run_folder import Run, open_run
 
 ANSWER = "answer.json"
 """Lists the files of a search's answer, and is written last."""
@@ -208,6 +208,13 @@ def named_nets(run: Run, names: Sequence[str]) -> dict[str, tuple[Run, Architect
     runs = {policies: run.quantized(policies) for policies, _ in results.values() if policies}
     served = {name: (runs[policies] if policies else run, genes) for name, (policies, genes) in results.items()}
     return {name: (of, of.space.architecture(genes)) for name, (of, genes) in served.items()}
+
+
+def genes_of(folder: Path, names: Sequence[str]) -> tuple[dict[str, GeneValue], ...]:
+    """Genes of the nets of a run that `named_nets` names so, without their quantization policies."""
+    run = open_run(folder)
+    nets = [architecture for _, architecture in named_nets(run, names).values()]
+    return tuple({name: value for name, value in net.items() if name in run.space.genes} for net in nets)
 
 
 def check_answer(folder: Path) -> None:

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from ..errors import UserError
 from ..files import cache_folder, read_json, sha256_of, write_atomic
 from ..lock import locked
+from ..search_space.adopted.space import AdoptedSpace
 from ..search_space.python_file import keep_approvals
 from ..search_space.quantization import Quantization
 from ..search_space.space import SearchSpace
@@ -30,7 +31,7 @@ from ..search_space.transformer import TransformerSpace
 from ..supernet.checkpoint import checkpoints
 from ..supernet.compute import compute_device
 from ..supernet.quantize.learned import is_few
-from ..supernet.recipe import Recipe, make_recipe
+from ..supernet.recipe import Recipe, check_length, check_nets, make_recipe
 from ..supernet.saved import NAME, packed
 from ..supernet.store import Supernet
 from ..supernet.train import train_in
@@ -203,6 +204,7 @@ def prepare_run(
     space and knobs that are not stated are its own.
     quantize: the policies that nets are trained with, from the weights of `init`.
     """
+    check_length(knobs)
     if folder is not None and (folder / DESCRIPTION).exists():
         run = replace(open_run(folder), **given(task, space))
         if not run.is_begun():
@@ -236,6 +238,8 @@ def _after(init: Path, task: str | Task | None, space: Space | None, knobs: Mapp
     other = open_run(init)
     _agree(other, task, space, other.recipe, "--init")
     other.check_trained()
+    if isinstance(other.space.function, AdoptedSpace):
+        check_nets({**other.recipe.model_dump(), **knobs}, knobs)
     started = {"sampling": "uniform"} if other.recipe.sampling == "progressive" else {}  # which is for a start
     return replace(other, recipe=make_recipe(other.recipe, {**started, **knobs}), init=str(other.folder.resolve()))
 

@@ -34,6 +34,14 @@ class Group:
         """The share of the batch's samples that are this process's."""
         return 1.0 if self.size == 1 else samples_in(part_of(batch, (self.rank, self.size))) / samples_in(batch)
 
+    def mean(self, value: float) -> float:
+        """Of this number over all processes."""
+        if self.size == 1:
+            return value
+        total = torch.tensor([value / self.size], device="cuda" if distributed.get_backend() == "nccl" else "cpu")
+        self.add_up([total])
+        return float(total)
+
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes, in one message."""
         if self.size == 1 or not tensors:

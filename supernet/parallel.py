@@ -63,10 +63,10 @@ def train_together(
             ),
         )
         with redirect_stdout(StringIO()):  # it prints where its files are, which are temporary
-            _watched(trainer, done, recipe.steps, progress)
+            _watched(trainer, done, progress)
 
 
-def _watched(trainer: Any, done: Any, steps: int, progress: Any) -> None:
+def _watched(trainer: Any, done: Any, progress: Any) -> None:
     """Run the trainer in a thread, and pass on the steps of the first worker. Error: as a worker raised it."""
     failures: list[BaseException] = []
 
@@ -80,7 +80,7 @@ def _watched(trainer: Any, done: Any, steps: int, progress: Any) -> None:
     thread.start()
     while thread.is_alive() or not done.empty():
         try:
-            step, row = done.get(timeout=POLL)
+            step, steps, row = done.get(timeout=POLL)
         except Empty:
             continue
         if progress is not None:
@@ -116,7 +116,7 @@ def _work(config: Mapping[str, Any]) -> None:
     context = get_context()
     trainer = Trainer(supernet, task, recipe, folder, Group(context.get_world_rank(), context.get_world_size()))
     trainer.resume()
-    while trainer.step < recipe.steps:
+    while not trainer.finished:
         row = trainer.advance()
         if trainer.group.rank == 0:
-            config["done"].put((trainer.step, row))
+            config["done"].put((trainer.step, trainer.steps, row))

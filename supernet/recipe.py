@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import UserError, unknown
+from ..search_space.architecture import GeneValue
 
 if TYPE_CHECKING:
     from ..tasks import Task
@@ -18,6 +19,13 @@ DECAY = 0.2
 """Share of the steps in which the rate of progressive sampling falls."""
 
 
+LATER = ("qat", "minutes", "nets", "teacher", "trains")
+"""Knobs that older trainings do not have: at their defaults they do not count in what a training is known by."""
+
+ADOPTED: Mapping[str, Any] = MappingProxyType(
+    {"teacher": "original", "distill_weight": 1.0, "trains": "layers", "lr": 3e-4, "weight_decay": 0.0}
+)
+"""Defaults for the nets of a trained model (docs/benchmarks/adopt.md)."""
 LANGUAGE: Mapping[str, Any] = MappingProxyType({"sampling": "progressive", "distill": "none", "steps": 4800})
 """Defaults where outputs are tokens and the weights start at random (docs/benchmarks/supernet.md)."""
 
@@ -33,13 +41,23 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(default=1200, ge=1, le=MOST)
+    minutes: float | None = Field(
+        default=None, gt=0, le=MOST, description="time that the training takes, in the place of steps"
+    )
     batch_size: int | None = Field(default=None, ge=1, le=MOST, description="of a step; None: the task's own, or 64")
     sampling: Literal["uniform", "progressive", "sandwich", "matformer", "multi-arch"] = "sandwich"
     random_nets: int = Field(
         default=2, ge=1, le=1024, description="random nets in a sandwich; multi-arch has twice as many parts"
     )
+    nets: tuple[dict[str, GeneValue], ...] = Field(
+        default=(), description="architectures of which each step draws one, in the place of the sampling"
+    )
     distill: Literal["kl", "alpha", "none"] = Field(
-        default="kl", description="divergence of classes from the largest net's; of other outputs the squared error"
+        default="kl", description="divergence of classes from the teacher's; of other outputs the squared error"
+    )
+    teacher: Literal["largest", "original"] = Field(
+        default="largest",
+        description="the largest net as it is in the step, or a frozen copy of it as the training found it",
     )
     distill_weight: float = Field(default=0.5, ge=0, le=1, description="share of the distilled loss beside the task's")
     lr: float = Field(default=4e-3, gt=0, le=1e30)
@@ -49,6 +67,9 @@ class Recipe(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the averaged weights that are kept; 0: none")
     precision: Literal["fp32", "bf16", "auto"] = "auto"
+    trains: Literal["all", "layers"] = Field(
+        default="all", description="layers: all but embeddings and heads that are tied to them"
+    )
     qat: bool = Field(
         default=False,
         description="quantization-aware: weights and inputs of few bits are fake-quantized, and steps learned",
@@ -60,31 +81,59 @@ class Recipe(BaseModel):
     def _consistent(self) -> "Recipe":
         if (
             self.sampling in ("uniform", "progressive", "multi-arch")
+            and self.teacher == "largest"
             and "distill" in self.model_fields_set
             and self.distill != "none"
         ):
             raise ValueError(
                 f"sampling {self.sampling!r} has no largest net in the step to distil from; use sandwich or matformer, "
-                "or distill='none'"
+                "teacher='original' or distill='none'"
             )
+        if self.teacher == "original" and self.distill == "none":
+            raise ValueError("distill='none' learns from no teacher; leave teacher='original' out")
         return self
 
     def identity(self) -> dict[str, Any]:
         """What a training is known by."""
-        return self.model_dump(exclude=set() if self.qat else {"qat"})  # which older trainings have not
+        fields = type(self).model_fields
+        return self.model_dump(exclude={name for name in LATER if getattr(self, name) == fields[name].default})
 
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017).
+    def learning_rate(self, step: int, steps: int | None = None) -> float:
+        """Linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017). steps: in all, where not the recipe's.
 
         Of progressive sampling the last fifth of the steps, which is half of the time, falls to zero in a line: a
         cosine would be low before there are large nets.
         """
-        warm = self.warmup * self.steps
+        steps = self.steps if steps is None else steps
+        warm = self.warmup * steps
         if step < warm:
             return min(self.lr, self.lr * (step + 1) / warm)
         if self.sampling == "progressive":
-            return self.lr * min(1.0, (self.steps - step) / (DECAY * self.steps))
-        return self.lr * 0.5 * (1 + cos(pi * (step - warm) / max(self.steps - warm, 1)))
+            return self.lr * min(1.0, (steps - step) / (DECAY * steps))
+        return self.lr * 0.5 * (1 + cos(pi * (step - warm) / max(steps - warm, 1)))
+
+
+def adopted_recipe(recipe: Recipe | None = None, knobs: Mapping[str, Any] | None = None) -> Recipe:
+    """`make_recipe` for the nets of a trained model: what is not stated is as `ADOPTED` has it. Error: `check_nets`."""
+    stated = {**(recipe.model_dump(exclude_unset=True) if recipe else {}), **(knobs or {})}
+    check_nets(stated, stated)
+    alone = {"teacher"} if stated.get("distill") == "none" or stated.get("qat") else set()
+    return make_recipe(Recipe(**{name: value for name, value in ADOPTED.items() if name not in alone}), stated)
+
+
+def check_nets(knobs: Mapping[str, Any], stated: Mapping[str, Any]) -> None:
+    """Error: knobs of a training of an adopted model that state no nets; `stated` holds no sampling either."""
+    if not knobs.get("nets") and "sampling" not in stated:
+        raise UserError(
+            "most nets of an adopted model are ruins, so state which are trained: nets=[architecture, ...], or --arch "
+            "front:1 --arch front:2 with --init of a searched run; sampling='uniform' draws from all nets"
+        )
+
+
+def check_length(knobs: Mapping[str, Any]) -> None:
+    """Error: steps and minutes are both stated."""
+    if knobs.get("steps") is not None and knobs.get("minutes") is not None:
+        raise UserError("steps and minutes both say how long the training is; state one of them")
 
 
 def make_recipe(recipe: Recipe | None, knobs: Mapping[str, Any], task: "Task | None" = None) -> Recipe:
@@ -92,7 +141,10 @@ def make_recipe(recipe: Recipe | None, knobs: Mapping[str, Any], task: "Task | N
 
     A wrong knob is a UserError that says what is right.
     """
-    stated = {**(recipe.model_dump(exclude_unset=True) if recipe else {}), **knobs}
+    base = recipe.model_dump(exclude_unset=True) if recipe else {}
+    if "steps" in knobs:
+        base.pop("minutes", None)
+    stated = {**base, **knobs}
     of_tokens = task is not None and task.outputs == "tokens" and not {"sampling", "distill", "qat"} & stated.keys()
     try:
         return Recipe(**{**(LANGUAGE if of_tokens else {}), **stated})

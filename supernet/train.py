@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..lock import locked
+from ..search_space.adopted.space import AdoptedSpace
 from ..search_space.inputs import arguments
 from ..tasks import Task
 from .compute import compute_device
-from .recipe import Recipe, make_recipe
+from .recipe import Recipe, adopted_recipe, check_length, make_recipe
 from .store import Supernet
 from .trainer import History, Trainer
 
@@ -37,7 +38,9 @@ def train(
 ) -> History:
     """Train the shared weights of `supernet` on `task` and leave it in evaluation mode.
 
-    recipe or knobs: see `Recipe` (`nas.train(supernet, task, steps=600, sampling="sandwich")`).
+    recipe or knobs: see `Recipe` (`nas.train(supernet, task, steps=600, sampling="sandwich")`). The nets of an adopted
+        model learn from the original, by the knobs `recipe.ADOPTED` where no others are stated:
+        `nas.train(supernet, task, nets=[architecture], minutes=20)`.
     run: a folder for checkpoints. If it holds an unfinished training of the same recipe, space and task, that one
         goes on and ends with the same weights, bit for bit on a CPU, as if it had not been interrupted. While
         another process writes into that folder, this call warns and waits.
@@ -52,7 +55,9 @@ def train(
     >>> history = nas.train(supernet, task, steps=2, sampling="sandwich")
     """
     check_call(supernet, task)
-    chosen = make_recipe(recipe, knobs, None if supernet.is_adopted else task)
+    check_length(knobs)
+    adopted = supernet.is_adopted or isinstance(supernet.space.function, AdoptedSpace)
+    chosen = adopted_recipe(recipe, knobs) if adopted else make_recipe(recipe, knobs, task)
     if check:
         supernet.space.require_nested(task.example_of(2))
     if device is not None:
@@ -76,10 +81,10 @@ def train_in(
         return _together(folder, supernet, task, recipe, progress, workers)
     trainer = Trainer(supernet, task, recipe, folder / CHECKPOINTS if folder else None)
     trainer.resume()
-    while trainer.step < recipe.steps:
+    while not trainer.finished:
         row = trainer.advance()
         if progress is not None:
-            progress(trainer.step, recipe.steps, row)
+            progress(trainer.step, trainer.steps, row)
     trainer.finish()
     return trainer.history
 

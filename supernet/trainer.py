@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from .aware import every_policy, start_qat
 from .checkpoint import newest, save_checkpoint
 from .distill import distilled
 from .group import Group, part_of
+from .length import Length
 from .optimizer import CornerAdamW
 from .quantize.learned import fake_quantized, keys_of
 from .recipe import Recipe
@@ -30,8 +31,12 @@ from .sampling import Pass, sampling
 from .saved import STEPS
 from .statistics import placed
 from .store import Supernet
+from .teacher import Teacher
+from .trained import trained_parameters
 
 MOST_ROLLBACKS = 5
+FIRST = "first"
+"""Among the predictions that a step learns from: that of its first pass, the largest net."""
 
 
 @dataclass
@@ -43,11 +48,17 @@ class History:
     events: list[str] = field(default_factory=list)
 
 
-def fingerprint(supernet: Supernet, task: Task, recipe: Recipe) -> str:
-    """Identity of a training: recipe, names and shapes of the weights, genes, task."""
+def fingerprint(supernet: Supernet, task: Task, recipe: Recipe, teacher: Teacher | None = None) -> str:
+    """Identity of a training: recipe, names and shapes of the weights, genes, task, and the original it learns from."""
     genes = {n: g.options for n, g in supernet.space.genes.items()}
-    text = json.dumps([recipe.identity(), genes, supernet.layouts, task.digest], sort_keys=True)
+    own = [recipe.identity(), genes, supernet.layouts, task.digest, *([teacher.digest] if teacher else [])]
+    text = json.dumps(own, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def full_precision(prediction: Any) -> Any:
+    """What autocast left in bfloat16 as float32."""
+    return map_tensors(lambda t: t.float() if t.dtype == torch.bfloat16 else t, prediction)
 
 
 class Trainer:
@@ -61,7 +72,8 @@ class Trainer:
     ) -> None:
         self.supernet, self.task, self.recipe, self.folder = supernet, task, recipe, folder
         self.group = group or Group()
-        self.parameters: dict[str, nn.Parameter] = dict(supernet.store.named_parameters())
+        self.teacher = Teacher(supernet, task) if recipe.teacher == "original" else None
+        self.parameters: dict[str, nn.Parameter] = trained_parameters(supernet, recipe.trains)
         start_qat(supernet, task if recipe.qat else None)
         self.parameters |= {f"{STEPS}{key}": step for key, step in supernet.steps.items()}
         self.device = next(iter(self.parameters.values())).device
@@ -70,9 +82,20 @@ class Trainer:
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if recipe.ema else {}
         self.batch_size = task.batch_size_for(recipe.batch_size)
         self.history, self.alarm = History(), Alarm()
-        self.sampling = sampling(recipe.sampling)
+        self.sampling, self.nets = sampling(recipe.sampling), tuple(map(supernet.space.architecture, recipe.nets))
         self.step, self.rollbacks, self.lr_scale = 0, 0, 1.0
+        self.length = Length(recipe, self.group)
+        self.fingerprint = fingerprint(supernet, task, recipe, self.teacher)
         self.good = self._state()  # the newest state that the alarm found healthy
+
+    @property
+    def steps(self) -> int:
+        """In all, as far as that is known (`Length`)."""
+        return self.length.steps(self.step)
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.steps
 
     # One step
 
@@ -85,13 +108,14 @@ class Trainer:
         if (diverged := self.alarm.rings(loss)) or not math.isfinite(norm):
             self._roll_back(f"loss {loss:.3g} diverged" if diverged else "the gradients are not finite")
             return self.history.rows[-1] if self.history.rows else {"step": 0.0, "loss": loss}
-        lr = self.recipe.learning_rate(self.step) * self.lr_scale
+        lr = self.recipe.learning_rate(self.step, self.steps) * self.lr_scale
         self.optimizer.step(lr, self._used)
         self._average()
         self.step += 1
         row = {"step": float(self.step), "loss": loss, **largest, "lr": lr}
         self.history.rows.append(row)
-        if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
+        self.length.tick()
+        if self.length.keeps(self.step):
             if not all(bool(p.isfinite().all()) for p in self.parameters.values()):
                 self._roll_back("the weights are not finite")
                 return row
@@ -103,15 +127,17 @@ class Trainer:
         for p in self.parameters.values():
             p.grad = None
         rng = np.random.default_rng([self.recipe.seed, self.step, self.rollbacks])
-        passes = self.sampling(self.supernet.space, rng, self.recipe.random_nets, self.step / self.recipe.steps)
+        passes = self._passes(rng)
         if self.recipe.qat:
             passes = every_policy(passes, self.supernet.space, rng)
         self._used = self._corners(passes)
         batch = self.task.batch(self.step, self.batch_size, self.recipe.seed)
         inputs, targets = map_tensors(lambda t: t.to(self.device, non_blocking=True), batch)
-        if not self.supernet.training:
+        if self.teacher is not None:
+            self.supernet.eval()  # dropout would keep a net from doing as the original does
+        elif not self.supernet.training:
             self.supernet.train()
-        teacher: Any = None
+        known: dict[object, Any] = {}
         losses: list[Any] = []
         gpus = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=gpus):  # dropout has no generator argument
@@ -119,12 +145,14 @@ class Trainer:
             for one in passes:
                 part = part_of((inputs, targets), one.part)
                 own_inputs, own_targets = self.group.share(part)
+                lesson = self._lesson(one, own_inputs, known)
                 with collected_terms() as terms:
                     prediction = self._forward(own_inputs, one)
-                loss = self._loss(prediction, own_targets, teacher if one.distils else None)
+                loss = self._loss(prediction, own_targets, lesson)
                 weight = self.group.weight(part)
                 (self.task.with_terms(loss, terms) * (one.weight * weight)).backward()  # type: ignore[no-untyped-call]
-                teacher = map_tensors(Tensor.detach, prediction) if teacher is None else teacher
+                if self.teacher is None:
+                    known.setdefault(FIRST, map_tensors(Tensor.detach, prediction))
                 losses.append(loss.detach().float() * weight)
         self.group.add_up([*(p.grad for p in self.parameters.values() if p.grad is not None), *losses])
         losses = [float(loss) for loss in losses]
@@ -133,33 +161,56 @@ class Trainer:
         own = {"largest_loss": losses[ran.index(largest)]} if largest in ran else {}
         return sum(losses) / len(losses), own
 
+    def _passes(self, rng: np.random.Generator) -> list[Pass]:
+        """What the step runs: one of the stated nets, or as the sampling has it."""
+        if self.nets:
+            return [Pass(self.nets[rng.integers(len(self.nets))])]
+        return self.sampling(self.supernet.space, rng, self.recipe.random_nets, self.step / self.steps)
+
+    def _lesson(self, one: Pass, inputs: Any, known: dict[object, Any]) -> Any:
+        """What a pass learns from: the original's prediction of its inputs, or that of the step's largest net, or None.
+
+        known: those of the step so far.
+        """
+        if self.teacher is None:
+            return known.get(FIRST) if one.distils else None
+        if one.part not in known:
+            with self._autocast():
+                known[one.part] = full_precision(self.teacher.prediction(placed(inputs, self.supernet)))
+        return known[one.part]
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        half = self.recipe.precision == "bf16" or (self.recipe.precision == "auto" and self.device.type == "cuda")
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if half else nullcontext()
+
     def _forward(self, inputs: Any, one: Pass) -> Any:
         """The net's prediction, its floats in full precision."""
-        half = self.recipe.precision == "bf16" or (self.recipe.precision == "auto" and self.device.type == "cuda")
         args, keywords = arguments(placed(inputs, self.supernet))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16) if half else nullcontext():
+        with self._autocast():
             if not self.recipe.qat:
                 outputs = self.supernet(*args, architecture=one.architecture, **keywords)
             else:
                 net = self.supernet.skeleton(one.architecture)
                 with self.supernet.filled(net, one.architecture), fake_quantized(net, self.supernet.steps):
                     outputs = net(*args, **keywords)
-        prediction = self.task.prediction(outputs)
-        return map_tensors(lambda t: t.float() if t.dtype == torch.bfloat16 else t, prediction) if half else prediction
+        return full_precision(self.task.prediction(outputs))
 
-    def _loss(self, prediction: Any, targets: Any, teacher: Any) -> Tensor:
+    def _loss(self, prediction: Any, targets: Any, lesson: Any) -> Tensor:
         targets = self.task.targets_for(prediction, targets)
+        share = 0.0 if lesson is None or self.recipe.distill == "none" else self.recipe.distill_weight
+        if share == 1:  # a loss over all tokens of a vocabulary is not computed in vain
+            return distilled(self.recipe.distill, prediction, lesson, targets, self.task)
         hard = self.task.loss_of(prediction, targets, self.recipe.label_smoothing)
-        if teacher is None or self.recipe.distill == "none":
+        if share == 0:
             return hard
-        share = self.recipe.distill_weight
-        return (1 - share) * hard + share * distilled(self.recipe.distill, prediction, teacher, targets, self.task)
+        return (1 - share) * hard + share * distilled(self.recipe.distill, prediction, lesson, targets, self.task)
 
     def _corners(self, passes: list[Pass]) -> dict[str, list[Corner]]:
         used: dict[str, list[Corner]] = {}
         for one in passes:
             for name, corner in self.supernet.corners(one.architecture).items():
-                used.setdefault(name, []).append(corner)
+                if name in self.parameters:
+                    used.setdefault(name, []).append(corner)
             steps = self.supernet.steps
             for key in keys_of(self.supernet.skeleton(one.architecture), steps):
                 shape = tuple(steps[key].shape)
@@ -199,7 +250,8 @@ class Trainer:
         if self.folder is not None and self.group.rank == 0:
             whole = {
                 **self.good[1],
-                "fingerprint": fingerprint(self.supernet, self.task, self.recipe),
+                "fingerprint": self.fingerprint,
+                "seconds": self.length.seconds,
                 "recipe": self.recipe.model_dump(),
                 "rollbacks": self.rollbacks,
                 "lr_scale": self.lr_scale,
@@ -223,11 +275,15 @@ class Trainer:
         if result is None:
             return
         tensors, state, damaged = result
-        if state["fingerprint"] != fingerprint(self.supernet, self.task, self.recipe):
-            raise UserError(f"{self.folder} holds a training of another recipe, space or task; name another run folder")
+        if state["fingerprint"] != self.fingerprint:
+            original = ", or one that learns from another original" if self.teacher else ""
+            raise UserError(
+                f"{self.folder} holds a training of another recipe, space or task{original}; name another run folder"
+            )
         self.history = History(**state["history"])
         self._restore(tensors, state)
         self.rollbacks, self.lr_scale = state["rollbacks"], state["lr_scale"]
+        self.length.seconds = state.get("seconds", 0.0)
         self.history.events += [f"{sentence}; the training went on from step {self.step}" for sentence in damaged]
         self.good = self._state()
 
@@ -239,5 +295,6 @@ class Trainer:
         """
         for name, t in self.average.items():
             self.parameters[name].copy_(t)
+        self.supernet.store.requires_grad_(True)
         self.supernet.calibrate_on(self.task)
         self.supernet.eval()

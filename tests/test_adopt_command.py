@@ -90,3 +90,33 @@ def test_wrong_words_are_one_sentence_and_write_nothing(
     assert result.code == 2
     assert sentence in result.err
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_nets_of_a_model_learn_from_it(model: Path, text: Path, tmp_path: Path) -> None:
+    run, distilled = tmp_path / "run", tmp_path / "distilled"
+    adopted = ("adopt", str(model), "--run", str(run), "--task", f"text:{text}?window=16", "--ffn", "0.5,1")
+    assert nas_command(*adopted).code == 0
+    start = open_run(run)
+    net = start.space.architecture({**start.space.largest, "layers.1.ffn": 32})
+    (tmp_path / "net.json").write_text(json.dumps(dict(net)))
+    train = ("train", "--init", str(run), "--run", str(distilled))
+    for words, sentence in [
+        (("--steps", "3"), "state which are trained: nets="),
+        (("--steps", "3", "--minutes", "1", "--arch", "largest"), "state one of them"),
+    ]:
+        result = nas_command(*train, *words)
+        assert (result.code, distilled.exists()) == (2, False)
+        assert sentence in result.err
+    assert nas_command("train", "--arch", "largest", "--run", str(distilled)).code == 2
+    result = nas_command(*train, "--arch", str(tmp_path / "net.json"), "--minutes", "0.01", "--lr", "0.003")
+    assert result.code == 0, result.err
+    ended = open_run(distilled)
+    assert (ended.recipe.teacher, ended.recipe.nets, ended.recipe.minutes) == ("original", (dict(net),), 0.01)
+    assert ended.history().rows
+    before, after = start.supernet(), ended.supernet()
+    table = "model.embed_tokens.weight"
+    weights = [dict(supernet.store.named_parameters()) for supernet in (before, after)]
+    assert torch.equal(weights[0][table], weights[1][table])
+    assert not torch.equal(
+        weights[0]["model.layers.1.mlp.up_proj.weight"], weights[1]["model.layers.1.mlp.up_proj.weight"]
+    )
