@@ -115,10 +115,10 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         raise ValueError("a name is there twice")
-    return found
+    return result
 
 
 def _finite(text: str) -> float:

@@ -98,7 +98,7 @@ def _myself() -> dict[str, Any]:
 def _holder(path: Path) -> str:
     """In words; the holder may be about to write who it is."""
     try:
-        known = json.loads(path.read_text())
-        return f"process {known['pid']} on {known['host']} since {known['since']} ({known['command']})"
+        content = json.loads(path.read_text())
+        return f"process {content['pid']} on {content['host']} since {content['since']} ({content['command']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

@@ -138,8 +138,8 @@ class Device(Frozen):
                 f"the 95th percentile of {self.name} is unknown: state `p95_ms` of {FEWEST_TAILS} of its points or "
                 "more, or measure it with `nas profile`"
             )
-        known = time or self.latency(cost, example)
-        return p95_of(self.p95_model, known, self.model or default_model(self))
+        latency = time or self.latency(cost, example)
+        return p95_of(self.p95_model, latency, self.model or default_model(self))
 
     def energy(self, cost: "Net", example: "Example" = None, *, time: Estimate | None = None) -> Estimate:
         """Energy of one call: from measured energies, else from the latency and the rated power.
@@ -173,8 +173,8 @@ class Device(Frozen):
 
     def fitted(self) -> "Device":
         """With models of all that its points say, but those that it has already."""
-        known = self.with_model(self.model or default_model(self))
-        return known.model_copy(update=_other_models(known))
+        modelled = self.with_model(self.model or default_model(self))
+        return modelled.model_copy(update=_other_models(modelled))
 
     @property
     def prior_factor(self) -> float:

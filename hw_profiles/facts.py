@@ -113,7 +113,7 @@ def error_rows(device: Device, error: Error) -> list[tuple[str, str]]:
 def conflict_rows(device: Device) -> list[tuple[str, str]]:
     """(net, text) of published values that disagree."""
     return [
-        (f"{net.model}, {net.input}", f"{conflict.value:g}, against {net.value:g}: {_said(conflict)}")
+        (f"{net.model}, {net.input}", f"{conflict.value:g}, against {net.value:g}: {_cited(conflict)}")
         for net in device.nets
         for conflict in net.conflicts
     ]
@@ -147,5 +147,5 @@ def _percent(share: float | None, what: str) -> str:
     return "" if share is None else f"{100 * share:.3g} % {what}"
 
 
-def _said(conflict: Conflict) -> str:
+def _cited(conflict: Conflict) -> str:
     return f"{conflict.source} ({conflict.note})" if conflict.note else conflict.source

@@ -194,8 +194,8 @@ class Calibration(Frozen):
     def noise(self) -> float | None:
         """Median of the repeat noise of the points; one with conflicts counts their spread. None: nothing is known."""
         own = [net.noise if isinstance(net, Point) and net.noise is not None else net.spread for net in self.fitted]
-        known = [noise for noise in own if noise is not None]
-        return median(known) if known else None
+        stated = [noise for noise in own if noise is not None]
+        return median(stated) if stated else None
 
     @property
     def tier(self) -> Literal["A", "B", "C"]:

@@ -34,13 +34,13 @@ def policies_for(text: str, devices: Sequence[Device]) -> Quantization:
     that a device does not run; nothing that all of them run.
     """
     if text.strip().lower() == "auto" and not any(_all_run(devices, s) for s in USUAL):
-        raise UserError(f"no quantization scheme runs on all targets: {'; '.join(map(_known, devices))}")
+        raise UserError(f"no quantization scheme runs on all targets: {'; '.join(map(_supported, devices))}")
     result = Quantization.parse(text, lambda scheme: _all_run(devices, scheme))
     for device in devices:
         for scheme in result.schemes:
             if not runs(device, scheme):
                 needs = "" if scheme.text in scheme.precisions else f", which needs {' or '.join(scheme.precisions)}"
-                raise UserError(f"{device.name} does not run {scheme.text}{needs}; {_known(device)}")
+                raise UserError(f"{device.name} does not run {scheme.text}{needs}; {_supported(device)}")
     return result
 
 
@@ -48,6 +48,6 @@ def _all_run(devices: Sequence[Device], scheme: Scheme) -> bool:
     return all(runs(device, scheme) for device in devices)
 
 
-def _known(device: Device) -> str:
-    known = [scheme.text for scheme in (*USUAL, FORMATS["bf16"]) if runs(device, scheme)]
-    return f"{device.name} runs {', '.join(known) or 'none'}"
+def _supported(device: Device) -> str:
+    names = [scheme.text for scheme in (*USUAL, FORMATS["bf16"]) if runs(device, scheme)]
+    return f"{device.name} runs {', '.join(names) or 'none'}"

@@ -54,8 +54,8 @@ class Timed:
         costs = [self.device.as_run(self.trace(net)) for net in self.nets]
 
         def model(fitted: Indices, out: Indices) -> Array:
-            known = [self.latencies_ms[i] for i in fitted]
-            fit = LatencyModel.fit([costs[i] for i in fitted], known, self.device)
+            times = [self.latencies_ms[i] for i in fitted]
+            fit = LatencyModel.fit([costs[i] for i in fitted], times, self.device)
             return fit.predict([costs[i] for i in out])["mean_ms"].to_numpy()
 
         lines = {"parameters": [c.params for c in costs], "FLOPs": [c.flops for c in costs]}

@@ -48,10 +48,10 @@ class Terms:
 
     def columns(self, terms: list[Term], table: Table) -> Array:
         """(architectures, terms)."""
-        known = {**self._genes(table), **_extras(table)}
+        values = {**self._genes(table), **_extras(table)}
         one = np.ones(len(table))
         results = [
-            np.prod([known[name] / self._scale[name] for name in term], axis=0) if term else one for term in terms
+            np.prod([values[name] / self._scale[name] for name in term], axis=0) if term else one for term in terms
         ]
         return np.stack(results, axis=1)
 

@@ -57,7 +57,7 @@ def main() -> None:
     nas("extract", "--run", args.run, "--arch", "largest", "--format", "onnx-fixed", "--out", args.run / "bench")
     largest = timed(args.run / "bench" / "largest", args.target, args.shape)
     print(f"largest net: {largest:.3f} ms")
-    print(f"{'budget ms':>9} {'said ms':>8} {'afresh':>8} {'of it':>6}  held", flush=True)
+    print(f"{'budget ms':>9} {'stated':>8} {'afresh':>8} {'of it':>6}  held", flush=True)
     rng, used = np.random.default_rng(0), []
     for seed in count():
         budget = float(rng.uniform(0.15, 0.9)) * largest
@@ -68,10 +68,10 @@ def main() -> None:
             print(f"{budget:9.3f} no net of the space is so fast: said so", flush=True)
             continue
         afresh = timed(args.run / "best", args.target, args.shape)
-        said = re.findall(r"latency\W+([\d.]+) ms", answer)[0]
+        stated = re.findall(r"latency\W+([\d.]+) ms", answer)[0]
         used.append(afresh / budget)
         print(
-            f"{budget:9.3f} {said:>8} {afresh:8.3f} {used[-1]:6.0%}  {'yes' if used[-1] <= MARGIN else 'NO'}",
+            f"{budget:9.3f} {stated:>8} {afresh:8.3f} {used[-1]:6.0%}  {'yes' if used[-1] <= MARGIN else 'NO'}",
             flush=True,
         )
         if len(used) == args.searches:

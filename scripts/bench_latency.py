@@ -41,8 +41,8 @@ class Plain:
         self.weights = nnls(terms(costs) / np.array(latencies_ms)[:, None], np.ones(len(costs)))[0]
 
     def predict(self, costs: Sequence[nas.Cost]) -> pd.DataFrame:
-        found = terms(costs) @ self.weights
-        return pd.DataFrame({"mean_ms": found, "low_ms": found, "high_ms": found})
+        results = terms(costs) @ self.weights
+        return pd.DataFrame({"mean_ms": results, "low_ms": results, "high_ms": results})
 
 
 def terms(costs: Sequence[nas.Cost]) -> np.ndarray:
@@ -93,7 +93,7 @@ def device_sets(folder: Path) -> dict[str, tuple[Target, pd.DataFrame]]:
         points.arch_class.isin(["transformer", "hybrid"]) & points.kind.isin(["latency_bs1", "batch_step_time"])
     ]
     points = points[~points.note.fillna("").str.contains("IMPLAUSIBLE")]
-    found = {}
+    results = {}
     for (device, runtime, precision, batch, _), part in points.groupby(
         ["device_key", "runtime", "precision", "batch", "kind"]
     ):
@@ -109,8 +109,8 @@ def device_sets(folder: Path) -> dict[str, tuple[Target, pd.DataFrame]]:
                 rows.append((family[0] if family else name, ms, cost(trace, int(float(batch)), width)))
         if len(rows) >= 40:
             table = pd.DataFrame(rows, columns=["family", "latency_ms", "cost"])
-            found[f"{device}, {runtime[:28]}"] = (Target(device, runtime, width), table)
-    return found
+            results[f"{device}, {runtime[:28]}"] = (Target(device, runtime, width), table)
+    return results
 
 
 def evaluate(
@@ -143,11 +143,11 @@ def within_families(target: Target, table: pd.DataFrame, k: int, *, seed: int) -
     return scores(pd.concat(parts))
 
 
-def scores(found: pd.DataFrame) -> tuple[float, ...]:
-    off = (found.mean_ms / found.truth - 1).abs()
-    inside = (found.low_ms <= found.truth) & (found.truth <= found.high_ms)
-    tau = kendalltau(found.mean_ms, found.truth)[0]
-    return 100 * off.mean(), 100 * off.median(), tau, 100 * inside.mean(), (found.high_ms / found.mean_ms).median()
+def scores(results: pd.DataFrame) -> tuple[float, ...]:
+    off = (results.mean_ms / results.truth - 1).abs()
+    inside = (results.low_ms <= results.truth) & (results.truth <= results.high_ms)
+    tau = kendalltau(results.mean_ms, results.truth)[0]
+    return 100 * off.mean(), 100 * off.median(), tau, 100 * inside.mean(), (results.high_ms / results.mean_ms).median()
 
 
 def main() -> None:
@@ -170,13 +170,13 @@ def main() -> None:
         print(
             f"{'device and runtime':46} {'nets':>5} {'MAPE %':>7} {'median':>7} {'tau':>6} {'cover %':>8} {'factor':>7}"
         )
-        found = []
+        results = []
         for name, (target, table) in sets.items():
             runs = [splits[held](target, table, k, seed=s) for s in range(args.seeds)]
-            found.append(np.mean(runs, axis=0))
-            print(f"{name:46} {len(table):5} {line(found[-1])}")
-        middle = np.median(found, axis=0)
-        middle[3] = np.mean(found, axis=0)[3]
+            results.append(np.mean(runs, axis=0))
+            print(f"{name:46} {len(table):5} {line(results[-1])}")
+        middle = np.median(results, axis=0)
+        middle[3] = np.mean(results, axis=0)[3]
         print(f"{'median (coverage: mean)':46} {'':5} {line(middle)}", flush=True)
 
 

@@ -101,9 +101,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         losses["nested"].append(inherited)
         losses["alone"].append(by_itself)
         print(f"{size(space, net):10,}  {inherited:.4f}  {by_itself:.4f}  {inherited / by_itself - 1:+.2%}", flush=True)
-    found = [(size(space, net), loss_of(supernet.extract(net), task)) for net in mixes(space, args.mixes)]
-    rank = float(spearmanr(*zip(*found, strict=True)).statistic)
-    print(f"{len(found)} mixes: Spearman correlation of size and loss {rank:.3f}", flush=True)
+    points = [(size(space, net), loss_of(supernet.extract(net), task)) for net in mixes(space, args.mixes)]
+    rank = float(spearmanr(*zip(*points, strict=True)).statistic)
+    print(f"{len(points)} mixes: Spearman correlation of size and loss {rank:.3f}", flush=True)
     ends = {"large": nets[0], "small": nets[-1]}
     drafts(
         {name: logits_of(supernet.extract(net), task) for name, net in ends.items()},

@@ -60,13 +60,13 @@ def evaluate(spaces: list[nas.SearchSpace], nets: int, setting: Setting) -> str:
     now = np.array([m.median_ms for m in measure_all([(module, example) for module in modules], **how)])
     pace = float(np.median(now[:ANCHORS] / [p.period_ms for p in again]))
     true = now[ANCHORS:] / pace
-    said = [device.latency(module, example) for module in modules[ANCHORS:]]
-    mean = np.array([x.value for x in said])
+    estimates = [device.latency(module, example) for module in modules[ANCHORS:]]
+    mean = np.array([x.value for x in estimates])
     off = np.abs(mean / true - 1)
-    inside = np.mean([x.low <= t <= x.high for x, t in zip(said, true, strict=True)])
+    inside = np.mean([x.low <= t <= x.high for x, t in zip(estimates, true, strict=True)])
     return (
         f"{minutes:7.1f} {pace:5.2f} {100 * off.mean():7.1f} {kendalltau(mean, true)[0]:6.3f} "
-        f"{np.mean(off <= 0.1):10.0%} {inside:9.0%} {np.median([x.high / x.value for x in said]):7.3f}"
+        f"{np.mean(off <= 0.1):10.0%} {inside:9.0%} {np.median([x.high / x.value for x in estimates]):7.3f}"
     )
 
 

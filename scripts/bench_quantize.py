@@ -111,7 +111,7 @@ def drawn(module: Any, task: nas.Task, settings: PostTraining, seed: int) -> flo
 
 
 def agreement(task: nas.Task, quantized: nas.Supernet, nets: int) -> None:
-    found = []
+    shares = []
     for seed in range(nets):
         shipped = quantized_for(quantized.extract(quantized.space.sample(seed)), task)
         with tempfile.TemporaryDirectory() as folder:
@@ -121,10 +121,10 @@ def agreement(task: nas.Task, quantized: nas.Supernet, nets: int) -> None:
         with torch.no_grad():
             ours = shipped.module(task.test.inputs)
         theirs = [session.run(None, {name: x.numpy()})[0] for x, _ in task.test.batches(256)]
-        found.append(100 * float((ours.argmax(1).numpy() == np.concatenate(theirs).argmax(1)).mean()))
-        print(f"  policy {seed}: {found[-1]:.2f} % of {len(ours)} test images have the same top-1", flush=True)
+        shares.append(100 * float((ours.argmax(1).numpy() == np.concatenate(theirs).argmax(1)).mean()))
+        print(f"  policy {seed}: {shares[-1]:.2f} % of {len(ours)} test images have the same top-1", flush=True)
     print(
-        f"agreement of {nets} policies: mean {np.mean(found):.2f} %, least {min(found):.2f} % (goal 99.5)", flush=True
+        f"agreement of {nets} policies: mean {np.mean(shares):.2f} %, least {min(shares):.2f} % (goal 99.5)", flush=True
     )
 
 

@@ -48,17 +48,17 @@ def both(module: Any, task: nas.Task) -> list[float]:
 def evaluated(task: nas.Task, supernet: nas.Supernet, floats: nas.SearchSpace, schemes: Sequence[str]) -> Found:
     rng, served = np.random.default_rng(5), supernet.serving(floats)
     nets = [floats.largest, floats.smallest, *(floats.sample(rng) for _ in range(RANDOM_NETS))]
-    found = {"float": np.array([both(served.extract(net, task), task) for net in nets])}
+    results = {"float": np.array([both(served.extract(net, task), task) for net in nets])}
     for name, chosen in {**{s: [s] for s in schemes}, "mixed": schemes}.items():
         drawn = [policies(supernet.space, net, chosen, i) for i, net in enumerate(nets)]
-        found[name] = np.array([both(as_shipped(supernet, task, net), task) for net in drawn])
-    return found
+        results[name] = np.array([both(as_shipped(supernet, task, net), task) for net in drawn])
+    return results
 
 
-def print_table(found: Mapping[str, Sequence[Found]]) -> None:
+def print_table(results: Mapping[str, Sequence[Found]]) -> None:
     print(f"{'':18}{'validation: floats, qat':>38}{'test: floats, qat':>30}")
-    for name in found["floats"][0]:
-        before, after = (np.array([one[name] for one in found[way]]) for way in WAYS)
+    for name in results["floats"][0]:
+        before, after = (np.array([one[name] for one in results[way]]) for way in WAYS)
         for group, part in GROUPS.items():
             old, new = (of[:, part].mean((0, 1)) for of in (before, after))
             cells = (f"{old[i]:13.1f} {new[i]:7.1f} {new[i] - old[i]:+7.1f}" for i in range(2))
@@ -78,14 +78,14 @@ def main() -> None:
     floats = nas.SearchSpace(preset.bind(input_shape=task.input_shape, classes=task.classes))
     schemes = [Scheme.parse(text).text for text in args.schemes]
     space = floats.quantized(schemes=schemes)
-    found: dict[str, list[Found]] = {way: [] for way in WAYS}
+    results: dict[str, list[Found]] = {way: [] for way in WAYS}
     for seed in args.seeds:
         first = trained(nas.Supernet(floats, seed=seed), task, steps=args.floats, seed=seed)
         for way, rounds in WAYS.items():
             supernet = copy.deepcopy(first).serving(space if rounds else floats)
             trained(supernet, task, steps=args.steps, seed=seed + 10, qat=rounds)
-            found[way].append(evaluated(task, supernet.serving(space).eval(), floats, schemes))
-    print_table(found)
+            results[way].append(evaluated(task, supernet.serving(space).eval(), floats, schemes))
+    print_table(results)
 
 
 if __name__ == "__main__":

@@ -120,9 +120,9 @@ def lost(net: nn.Module, task: nas.Task, settings: PostTraining, draws: int) -> 
     for seed in range(draws):
         inputs, _ = task.batch(0, SAMPLES, seed=seed, augment=False)
         with torch.no_grad():
-            found = quantize(net, inputs, settings).module(images)
-        points.append(100 * (accuracy(expected, labels) - accuracy(found, labels)))
-        errors.append(100 * float((found - expected).norm() / expected.norm()))
+            outputs = quantize(net, inputs, settings).module(images)
+        points.append(100 * (accuracy(expected, labels) - accuracy(outputs, labels)))
+        errors.append(100 * float((outputs - expected).norm() / expected.norm()))
     return points, errors
 
 

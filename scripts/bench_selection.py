@@ -62,8 +62,8 @@ def timm_tables(folder: Path) -> Iterator[Measured]:
 
 
 def model_fit(costs: list[nas.Cost], y: np.ndarray, target: object = None) -> Fit:
-    def fit(known: np.ndarray, held: np.ndarray) -> pd.DataFrame:
-        model = nas.LatencyModel.fit([costs[i] for i in known], y[known].tolist(), target)
+    def fit(fitted: np.ndarray, held: np.ndarray) -> pd.DataFrame:
+        model = nas.LatencyModel.fit([costs[i] for i in fitted], y[fitted].tolist(), target)
         return model.predict([costs[i] for i in held]).rename(columns=lambda name: name.removesuffix("_ms"))
 
     return fit
@@ -72,8 +72,8 @@ def model_fit(costs: list[nas.Cost], y: np.ndarray, target: object = None) -> Fi
 def choice_fit(points: Points) -> Fit:
     features, table = points.features["cost"], points.tables["cost"]
 
-    def fit(known: np.ndarray, held: np.ndarray) -> pd.DataFrame:
-        choice = choose(features, table.rows(known), points.y[known], scale="log", methods=["products"])
+    def fit(fitted: np.ndarray, held: np.ndarray) -> pd.DataFrame:
+        choice = choose(features, table.rows(fitted), points.y[fitted], scale="log", methods=["products"])
         return choice.predict(table.rows(held))
 
     return fit

@@ -44,9 +44,9 @@ def evaluated(title: str, space: nas.SearchSpace, steps: int, folder: Path) -> N
     for name, target in TARGETS.items():
         path = nas.export(net, task.example, folder / title / name, ["onnx"], target=target)["onnx"]
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
-        same = (torch.from_numpy(found).argmax(1) == expected.argmax(1)).double().mean()
-        print(f"  {name} {accuracy(torch.from_numpy(found), targets):.2%}, the same answer for {same:.2%}", flush=True)
+        (scores,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+        same = (torch.from_numpy(scores).argmax(1) == expected.argmax(1)).double().mean()
+        print(f"  {name} {accuracy(torch.from_numpy(scores), targets):.2%}, the same answer for {same:.2%}", flush=True)
 
 
 def speed(ratio: float, seconds: float, folder: Path) -> None:

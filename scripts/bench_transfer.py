@@ -46,8 +46,8 @@ def error(target: Target, table: pd.DataFrame, seed: int, k: int, like: Known | 
     order = np.random.default_rng(seed).permutation(len(table))
     known, held = table.iloc[order[:k]], table.iloc[order[k:]]
     model = nas.LatencyModel.fit(list(known.cost), list(known.latency_ms), target, like=like)
-    found = model.predict(list(held.cost)).mean_ms.to_numpy()
-    return 100 * float(np.abs(found / held.latency_ms.to_numpy() - 1).mean())
+    predicted = model.predict(list(held.cost)).mean_ms.to_numpy()
+    return 100 * float(np.abs(predicted / held.latency_ms.to_numpy() - 1).mean())
 
 
 def family_error(target: Target, table: pd.DataFrame, seed: int, k: int, like: Known | None) -> float:

@@ -73,13 +73,13 @@ def main() -> None:
     weights = sum(p.nbytes for p in supernet.parameters()) / 2**20
     data = sum(s.raw.nbytes for s in (task.train, task.validation, task.test)) / 2**20
     print(f"weights {weights:.1f} MiB, data {data:.1f} MiB; load {os.getloadavg()[0]:.1f} on {cores} cores")
-    found: dict[str, list[tuple[float, float, nas.Study]]] = {name: [] for name in ways}
+    results: dict[str, list[tuple[float, float, nas.Study]]] = {name: [] for name in ways}
     for _ in range(options.rounds):
         for name, (workers, threads) in ways.items():
-            found[name].append(timed(lambda w=workers, t=threads, **k: search(w, t, **k)))
-    base = statistics.median(rate for rate, _, _ in found["1 process, 1 thread"])
-    first = found["1 process, 1 thread"][0][2].trials()["accuracy"]
-    for name, runs in found.items():
+            results[name].append(timed(lambda w=workers, t=threads, **k: search(w, t, **k)))
+    base = statistics.median(rate for rate, _, _ in results["1 process, 1 thread"])
+    first = results["1 process, 1 thread"][0][2].trials()["accuracy"]
+    for name, runs in results.items():
         rate, start = (statistics.median(run[i] for run in runs) for i in (0, 1))
         last = runs[-1][2].trials()
         same = sum((run[2].trials()["accuracy"] != first).sum() for run in runs)

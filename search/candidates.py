@@ -56,10 +56,10 @@ class Candidates:
         return self._packed[architecture]
 
     def latency(self, architecture: Architecture) -> Estimate:
-        known = self.device.latency(self.cost(architecture))
+        predicted = self.device.latency(self.cost(architecture))
         if self.learned is None:
-            return known
-        return self.learned.latency(architecture, known, self.device.model.pace if self.device.model else 1.0)
+            return predicted
+        return self.learned.latency(architecture, predicted, self.device.model.pace if self.device.model else 1.0)
 
     def p95(self, architecture: Architecture) -> Estimate:
         """The 95th percentile of calls."""

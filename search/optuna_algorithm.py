@@ -80,11 +80,11 @@ def _is_seeded(parameters: Collection[Parameter]) -> bool:
 def _sampler(name: str, seed: int) -> BaseSampler:
     kind: Any = getattr(optuna.samplers, name)
     wanted = {"seed": seed, "constant_liar": True, "constraints_func": _violations}
-    known = signature(kind).parameters
+    parameters = signature(kind).parameters
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.simplefilter("ignore", FutureWarning)  # Optuna 5 has a new name for constraints_func, Optuna 4 has not
-        result: BaseSampler = kind(**{key: value for key, value in wanted.items() if key in known})
+        result: BaseSampler = kind(**{key: value for key, value in wanted.items() if key in parameters})
     return result
 
 
@@ -126,8 +126,8 @@ def _suggested(space: GeneSpace, study: optuna.Study) -> Architecture:
     trial = study.ask()
 
     def choose(gene: Gene) -> GeneValue:
-        known = space.genes[gene.name]  # where options depend on other genes, those of all architectures
-        value = known.options[int(trial._suggest(gene.name, _distribution(known)))]
-        return value if value in gene.options else gene.options[position(known, value) % len(gene.options)]
+        full = space.genes[gene.name]  # where options depend on other genes, those of all architectures
+        value = full.options[int(trial._suggest(gene.name, _distribution(full)))]
+        return value if value in gene.options else gene.options[position(full, value) % len(gene.options)]
 
     return space.walk(choose)

@@ -91,5 +91,5 @@ def codes_in_file(net: Quantized, target: Device | None) -> dict[str, str]:
     return {"weights of 8 bits in model.onnx": codes}
 
 
-def write_parity(found: Parity, folder: Path) -> None:
-    write_atomic(folder / NAME, json.dumps(found.fields, indent=1))
+def write_parity(parity: Parity, folder: Path) -> None:
+    write_atomic(folder / NAME, json.dumps(parity.fields, indent=1))

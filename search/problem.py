@@ -29,10 +29,10 @@ class Problem:
 
     def judge(self, architecture: Architecture, metrics: Mapping[str, float]) -> Evaluation:
         """The evaluation that these metrics make. One that is missing or not finite becomes NaN: a failure."""
-        known = {n: metrics[n] if math.isfinite(metrics.get(n, math.nan)) else math.nan for n in self.metrics}
-        losses = tuple(o.metric.sign * known[name] for name, o in self.objectives.items())
-        violations = tuple(v for c in self.constraints for v in c.violations(known[c.name]))
-        return Evaluation(architecture, known, losses, violations, any(map(math.isnan, known.values())))
+        values = {n: metrics[n] if math.isfinite(metrics.get(n, math.nan)) else math.nan for n in self.metrics}
+        losses = tuple(o.metric.sign * values[name] for name, o in self.objectives.items())
+        violations = tuple(v for c in self.constraints for v in c.violations(values[c.name]))
+        return Evaluation(architecture, values, losses, violations, any(map(math.isnan, values.values())))
 
     def texts(self, evaluation: Evaluation) -> dict[str, str]:
         """The objectives of a net as people read them, by name."""

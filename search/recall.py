@@ -87,10 +87,10 @@ def _studies(storage: str | os.PathLike[str], but: str) -> Iterator[optuna.Study
                 yield optuna.load_study(study_name=summary.study_name, storage=opened)
 
 
-def _remembering(name: str, objective: Objective, known: Mapping[str, float]) -> Objective:
+def _remembering(name: str, objective: Objective, stored: Mapping[str, float]) -> Objective:
     def function(architectures: Sequence[Architecture]) -> Iterable[float]:
-        computed = numbers(name, objective, [a for a in architectures if a.id not in known])
+        computed = numbers(name, objective, [a for a in architectures if a.id not in stored])
         for architecture in architectures:
-            yield known[architecture.id] if architecture.id in known else next(computed)
+            yield stored[architecture.id] if architecture.id in stored else next(computed)
 
     return replace(objective, function=function, batched=True, repeats=1)

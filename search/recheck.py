@@ -24,9 +24,9 @@ def recheck(study: Study, objectives: Mapping[str, Objective]) -> int:
     while doubtful := [e for e in study.front_evaluations() if e.architecture in study.read - checked]:
         nets = [e.architecture for e in doubtful]
         checked.update(nets)
-        for known, metrics in zip(doubtful, _metrics(objectives, nets), strict=True):
-            fresh = study.problem.judge(known.architecture, {**known.metrics, **metrics})
-            if not _agree(known, fresh):
+        for stored, metrics in zip(doubtful, _metrics(objectives, nets), strict=True):
+            fresh = study.problem.judge(stored.architecture, {**stored.metrics, **metrics})
+            if not _agree(stored, fresh):
                 study.replace(fresh)
                 wrong += 1
     return wrong
@@ -37,5 +37,5 @@ def _metrics(objectives: Mapping[str, Objective], nets: Sequence[Architecture]) 
     return [dict(zip(objectives, of_net, strict=True)) for of_net in values]
 
 
-def _agree(known: Evaluation, fresh: Evaluation) -> bool:
-    return all(isclose(known.metrics[name], value, rel_tol=TOLERANCE) for name, value in fresh.metrics.items())
+def _agree(stored: Evaluation, fresh: Evaluation) -> bool:
+    return all(isclose(stored.metrics[name], value, rel_tol=TOLERANCE) for name, value in fresh.metrics.items())

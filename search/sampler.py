@@ -63,8 +63,10 @@ class Sampler(BaseSampler):
     def _ask(self, study: Study, trial: FrozenTrial) -> Architecture:
         trials = study.get_trials(deepcopy=False, states=(*KNOWN, TrialState.RUNNING))
         nets = {t.number: self._architecture(t.params) for t in trials if t.number != trial.number}
-        known = [self._evaluation(net, t, study.directions) for t in trials if (net := nets.get(t.number)) is not None]
-        finished = [evaluation for evaluation in known if evaluation is not None]
+        evaluations = [
+            self._evaluation(net, t, study.directions) for t in trials if (net := nets.get(t.number)) is not None
+        ]
+        finished = [evaluation for evaluation in evaluations if evaluation is not None]
         busy = {net for t in trials if t.state == TrialState.RUNNING and (net := nets.get(t.number)) is not None}
         rng = np.random.default_rng([self.seed, trial.number])
         asked = self.algorithm.ask(self.space, finished, 1 + len(busy), rng)

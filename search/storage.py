@@ -216,8 +216,8 @@ def keys_of(objectives: Mapping[str, Objective]) -> dict[str, str]:
 def space_id(space: GeneSpace) -> str:
     """Equal for two spaces with the same genes."""
     genes = [[gene.name, list(gene.options)] for gene in space.genes.values()]
-    known = json.dumps([genes, space.smallest.id, space.largest.id])
-    return hashlib.sha256(known.encode()).hexdigest()[:16]
+    description = json.dumps([genes, space.smallest.id, space.largest.id])
+    return hashlib.sha256(description.encode()).hexdigest()[:16]
 
 
 def distribution(gene: Gene) -> BaseDistribution:

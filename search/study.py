@@ -118,10 +118,10 @@ class Study:
     def architecture(self, which: "str | pd.Series[Any] | Mapping[Hashable, Any]") -> Architecture:
         """The architecture of that id, or of that row of `trials()` or `front()`."""
         wanted = which if isinstance(which, str) else str(which["id"])
-        known = {e.architecture.id: e.architecture for e in self.evaluations}
-        if wanted not in known:
-            raise unknown("architecture", wanted, known)
-        return known[wanted]
+        by_id = {e.architecture.id: e.architecture for e in self.evaluations}
+        if wanted not in by_id:
+            raise unknown("architecture", wanted, by_id)
+        return by_id[wanted]
 
     def best(self, objective: str | None = None) -> "pd.Series[Any]":
         """The feasible row that is best in `objective` (default: the first). Of equals, the earliest."""

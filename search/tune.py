@@ -92,8 +92,10 @@ def recipes(trials: int, seed: int, smoothing: bool = True, default: Recipe | No
             knobs["distill"] = str(rng.choice(["kl", "alpha", "none"]))
         return knobs
 
-    known = {name: getattr(default, name) for name in ("lr", "weight_decay", "sampling", "distill", "label_smoothing")}
-    return [known, *(drawn() for _ in range(trials - 1))]
+    unchanged = {
+        name: getattr(default, name) for name in ("lr", "weight_decay", "sampling", "distill", "label_smoothing")
+    }
+    return [unchanged, *(drawn() for _ in range(trials - 1))]
 
 
 def probes(space: SearchSpace, seed: int) -> list[Architecture]:
@@ -124,5 +126,5 @@ def _trainable(
 
 
 def _row(knobs: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> dict[str, Any]:
-    known = metrics or {}
-    return {**knobs, QUALITY: known.get(QUALITY, float("nan")), "steps": known.get("steps", 0)}
+    values = metrics or {}
+    return {**knobs, QUALITY: values.get(QUALITY, float("nan")), "steps": values.get("steps", 0)}

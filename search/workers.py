@@ -114,11 +114,11 @@ class _Crew:
 
     def _next(self, task: Iterator[Any]) -> tuple[int, Evaluation]:
         """What the task finished next. Errors: StopIteration, `_Lost`, or what an objective raised, as it raised it."""
-        known = self.ray.exceptions
-        gone = (known.WorkerCrashedError, known.NodeDiedError, known.ObjectLostError, known.OutOfMemoryError)
+        errors = self.ray.exceptions
+        gone = (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError, errors.OutOfMemoryError)
         try:
             result: tuple[int, Evaluation] = self.ray.get(next(task))
-        except known.RayTaskError as error:
+        except errors.RayTaskError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, gone):
                 raise _Lost from error

@@ -68,7 +68,7 @@ class Codes:
         def choose(gene: Gene) -> GeneValue:
             at = row[column[gene.name]]
             value = self.genes[column[gene.name]].options[at] if at >= 0 else None
-            known = at >= 0 and value in gene.options
-            return value if known else gene.options[int(rng.integers(len(gene.options)))]
+            valid = at >= 0 and value in gene.options
+            return value if valid else gene.options[int(rng.integers(len(gene.options)))]
 
         return self.space.walk(choose)

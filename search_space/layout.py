@@ -113,8 +113,8 @@ def _filled(name: str, dim: int, size: int, rule: Segments) -> Segments:
     rest = size - sum(prod(part) for part in rule if -1 not in part)
     segments = []
     for part in rule:
-        known = prod(f for f in part if f != -1)
-        segments.append(tuple(max(rest, 0) // max(known, 1) if f == -1 else f for f in part))
+        fixed = prod(f for f in part if f != -1)
+        segments.append(tuple(max(rest, 0) // max(fixed, 1) if f == -1 else f for f in part))
     if sum(map(prod, segments)) != size:
         text = rule[0] if len(rule) == 1 else list(rule)
         raise UserError(f"layout rule {text} does not divide dimension {dim} of {name} (size {size})")

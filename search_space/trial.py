@@ -121,10 +121,10 @@ class RecordingTrial:
             raise UserError(
                 f"the space function suggests genes without end: {self._asked} so far, the last {gene.name!r}"
             )
-        known = self.genes.setdefault(gene.name, gene)
-        if known != gene:
+        earlier = self.genes.setdefault(gene.name, gene)
+        if earlier != gene:
             raise UserError(
-                f"gene {gene.name!r} is suggested twice with different options: {known.options}, {gene.options}"
+                f"gene {gene.name!r} is suggested twice with different options: {earlier.options}, {gene.options}"
             )
         if gene.name not in self.values:
             value = self._choose(gene)

@@ -209,9 +209,9 @@ class Task:
         Training inputs may be augmented by chance, and a stream may have an order of its own: neither counts.
         """
         content = hashlib.sha256(repr((self.name, self.metric, self.train.size, self.validation.size)).encode())
-        known = [self._first[1]] if self.train.size else []
-        known += list(islice(self.validation.batches(MOST_BATCH), 1)) if self.validation.size else []
-        for tensor in tree_leaves(known):
+        samples = [self._first[1]] if self.train.size else []
+        samples += list(islice(self.validation.batches(MOST_BATCH), 1)) if self.validation.size else []
+        for tensor in tree_leaves(samples):
             if isinstance(tensor, Tensor):
                 content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return content.hexdigest()[:16]

@@ -80,9 +80,9 @@ def kind_of(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> Kind:
 
 def flops_of(op: OpOverload[..., Any], kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
     """FLOPs (2 x MACs) of one call of an aten operator; `out` is its result."""
-    known: Callable[..., int] | None = flop_registry.get(op.overloadpacket)
-    if known is not None:
-        return known(*args, **kwargs, out_val=out)
+    formula: Callable[..., int] | None = flop_registry.get(op.overloadpacket)
+    if formula is not None:
+        return formula(*args, **kwargs, out_val=out)
     if op.overloadpacket.__name__ in _COPIES:
         return 0
     tensors = [t for t in (*args, out) if isinstance(t, Tensor)]

@@ -100,7 +100,7 @@ def run(module: nn.Module, inputs: Inputs) -> Any:
         outputs = call(module, inputs)
     except Exception as error:
         shapes = ", ".join(f"{name} {tuple(x.shape)} {x.dtype}" for name, x in named_tensors_in(inputs, "input"))
-        raise UserError(f"{type(module).__name__} does not take the example ({shapes}): {_said(error)}") from error
+        raise UserError(f"{type(module).__name__} does not take the example ({shapes}): {_reason(error)}") from error
     if not any(named_tensors_in(outputs)):
         raise UserError(f"{type(module).__name__} returns {type(outputs).__name__} without a tensor in it")
     return outputs
@@ -113,7 +113,7 @@ def check_free_batch(module: nn.Module, inputs: Inputs, rows: int) -> None:
     except Exception as error:
         raise UserError(
             f"the batch of {type(module).__name__} cannot stay free: it takes a first dimension of "
-            f"{batch_size(inputs)}, as in the example, and none of {rows} ({_said(error)}); make the batch the first "
+            f"{batch_size(inputs)}, as in the example, and none of {rows} ({_reason(error)}); make the batch the first "
             "dimension of all inputs, or use the formats safetensors and onnx-fixed"
         ) from error
 
@@ -149,6 +149,6 @@ def _distinct(names: Sequence[str], taken: set[str], ending: str) -> list[str]:
     return results
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}"

@@ -32,9 +32,9 @@ class Plan:
         return [self.pool[i] for i in self.chosen]
 
 
-def pool_of(found: Sequence[Source], device: Device, seed: int) -> list[Net]:
+def pool_of(spaces: Sequence[Source], device: Device, seed: int) -> list[Net]:
     """The nets that may be chosen: of each space the same number."""
-    return [net for source in found for net in draw(source, POOL // len(found), device.precision, seed)]
+    return [net for source in spaces for net in draw(source, POOL // len(spaces), device.precision, seed)]
 
 
 def chosen_of(pool: Sequence[Net], device: Device, nets: int) -> list[int]:

@@ -147,14 +147,14 @@ def telling(covariance: Array, given: Sequence[int], n: int) -> list[int]:
 
     covariance: (nets, nets) of log latencies, before any is known. Active learning after Cohn (1996).
     """
-    known, chosen = covariance.copy(), list(given)
+    posterior, chosen = covariance.copy(), list(given)
     for i in given:
-        known = _learnt(known, i)
+        posterior = _learnt(posterior, i)
     while len(chosen) < n:
-        gain = (known**2).sum(axis=0) / (np.diag(known) + SURE**2)
+        gain = (posterior**2).sum(axis=0) / (np.diag(posterior) + SURE**2)
         gain[chosen] = -1
         chosen.append(int(gain.argmax()))
-        known = _learnt(known, chosen[-1])
+        posterior = _learnt(posterior, chosen[-1])
     return chosen
 
 

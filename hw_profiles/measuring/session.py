@@ -39,8 +39,8 @@ class Timed(Frozen):
         return self.family, self.net
 
     @classmethod
-    def of(cls, key: Key, found: Measurement) -> "Timed":
-        return cls(family=key[0], net=key[1], **vars(found))
+    def of(cls, key: Key, measurement: Measurement) -> "Timed":
+        return cls(family=key[0], net=key[1], **vars(measurement))
 
 
 class Batch(Frozen):

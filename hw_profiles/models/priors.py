@@ -120,13 +120,13 @@ INTERPRETED = 10.0
 
 def prior_of(kind: str, peak_flops: float | None, bandwidth: float | None, fuses: bool = True) -> Prior:
     """The prior of a device of a kind; a rate that its datasheet does not state is the kind's, and more uncertain."""
-    known = KINDS[kind]
-    flops = known.compute * peak_flops if peak_flops else known.typical[0]
-    memory = known.memory * bandwidth if bandwidth else known.typical[1]
+    shares = KINDS[kind]
+    flops = shares.compute * peak_flops if peak_flops else shares.typical[0]
+    memory = shares.memory * bandwidth if bandwidth else shares.typical[1]
     missing = (not peak_flops) + (not bandwidth)
     spread = (1.0 if peak_flops else 1.5, 1.0 if bandwidth else 1.5, 0.7)
     style = CPU if kind == "cpu" else FUSED if fuses else EAGER
-    launch = known.launch_us if fuses else INTERPRETED * known.launch_us
+    launch = shares.launch_us if fuses else INTERPRETED * shares.launch_us
     return Prior(style.of(flops, memory, launch), spread, FACTOR ** sqrt(1 + missing / 2))
 
 

@@ -98,26 +98,26 @@ def read_results(path: Path) -> Results:
         raise UserError(f"{path} is not valid: {first_error(error)}") from None
 
 
-def _agree(found: Results, manifest: Manifest, bundle_id: str) -> None:
+def _agree(results: Results, manifest: Manifest, bundle_id: str) -> None:
     """The results are of this bundle, of its very files, and of each net once."""
-    if found.bundle != bundle_id:
+    if results.bundle != bundle_id:
         raise UserError("the results are of another bundle; give the --bundle that was run")
     for name, run, asked in (
-        ("threads", found.threads, manifest.threads),
-        ("precision", found.precision, manifest.precision),
+        ("threads", results.threads, manifest.threads),
+        ("precision", results.precision, manifest.precision),
     ):
         if run != asked:
             raise UserError(f"the results are of {name} {quoted(run)}; the bundle asks for {quoted(asked)}")
     packed = {net.id: net.sha256 for net in manifest.nets}
-    changed = sorted(i for i in {*packed, *found.sha256} if packed.get(i) != found.sha256.get(i))
+    changed = sorted(i for i in {*packed, *results.sha256} if packed.get(i) != results.sha256.get(i))
     if changed:
         raise UserError(f"the nets that were timed are not those of the bundle: {', '.join(changed[:4])}")
     families = {net.id: net.family for net in manifest.nets}
-    if odd := [t.net for batch in found.batches for t in batch.nets if families.get(t.net, t.family) != t.family]:
+    if odd := [t.net for batch in results.batches for t in batch.nets if families.get(t.net, t.family) != t.family]:
         raise UserError(f"the results name another family than the bundle of {', '.join(odd[:4])}")
     for again in (False, True):
         wanted = sorted(net for batch in manifest.batches if batch.again is again for net in batch.nets)
-        timed = sorted(t.net for batch in found.batches if batch.again is again for t in batch.nets)
+        timed = sorted(t.net for batch in results.batches if batch.again is again for t in batch.nets)
         twice = sorted({net for net in timed if timed.count(net) > wanted.count(net)})
         if twice:
             raise UserError(f"a net is timed twice or was not asked for: {', '.join(twice[:4])}")
@@ -136,20 +136,20 @@ def read_spec(path: str | os.PathLike[str] | None) -> Spec | None:
         raise UserError(f"{path} is not a datasheet (the fields of a device's `spec`): {first_error(error)}") from None
 
 
-def _base(found: Results, name: str, like: Device | None, spec: Spec | None) -> Device:
+def _base(results: Results, name: str, like: Device | None, spec: Spec | None) -> Device:
     """The target before anything is fitted."""
-    facts, gpu = found.environment, found.runtime == "tensorrt"
+    facts, gpu = results.environment, results.runtime == "tensorrt"
     mode = facts.get("power_mode") or facts.get("governor")
     title = str(facts.get("machine", name))
     return Device(
         name=name if len(name) > 1 else f"board-{name}",
         title=title if len(title) > 1 else f"board {name}",
         sku=like.sku if like else facts.get("gpu" if gpu else "cpu"),
-        unit="GPU" if gpu else f"CPU, {found.threads} thread{'s' * (found.threads > 1)}",
+        unit="GPU" if gpu else f"CPU, {results.threads} thread{'s' * (results.threads > 1)}",
         power_mode=" ".join(str(mode).split()) if mode else None,
         kind=like.kind if like else ("embedded-gpu" if gpu else "cpu"),
-        runtime=Runtime(name=found.runtime, version=found.version),
-        precision=found.precision,  # type: ignore[arg-type]
+        runtime=Runtime(name=results.runtime, version=results.version),
+        precision=results.precision,  # type: ignore[arg-type]
         batch_mode="latency",
         spec=spec or (like.spec if like else Spec()),
     )
@@ -166,6 +166,6 @@ def _net(net: PackedNet, timed: Timed, base: Device) -> TimedNet:
     return TimedNet(cost, timed, net.facts, why)
 
 
-def _environment(found: Results) -> list[str]:
+def _environment(results: Results) -> list[str]:
     """What the script saw of the machine, one line each."""
-    return [f"{name.replace('_', ' ')}: {' '.join(str(value).split())}" for name, value in found.environment.items()]
+    return [f"{name.replace('_', ' ')}: {' '.join(str(value).split())}" for name, value in results.environment.items()]

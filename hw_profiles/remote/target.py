@@ -130,8 +130,10 @@ def environment() -> Json:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "load": list(os.getloadavg()) if sys.platform != "win32" else None,
-        "power_mode": _said("nvpmodel", "-q"),
-        "gpu": _said("nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit", "--format=csv"),
+        "power_mode": _output_of("nvpmodel", "-q"),
+        "gpu": _output_of(
+            "nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit", "--format=csv"
+        ),
         "temperature": _read("/sys/class/thermal/thermal_zone0/temp"),
     }
     results.update({name: _read(cpu + "scaling_" + name) for name in names})
@@ -151,7 +153,7 @@ def _read(path: str) -> str | None:
         return None
 
 
-def _said(*command: str) -> str | None:
+def _output_of(*command: str) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:

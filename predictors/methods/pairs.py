@@ -61,9 +61,9 @@ class FittedPairs:
     def predict(self, table: Table) -> tuple[Array, Array]:
         phi = (_matrix(self.units, table) - self.middle) / self.scale
         shared = self.prior.kernel(self.phi, phi)
-        known = solve_triangular(self.root, shared, lower=True, check_finite=False)
+        explained = solve_triangular(self.root, shared, lower=True, check_finite=False)
         own = (phi**2) @ self.prior.single + self.prior.pairs * ((phi**2) @ self.prior.double) ** 2
-        variance = np.maximum(own - (known**2).sum(axis=0), 0.0) + self.prior.noise
+        variance = np.maximum(own - (explained**2).sum(axis=0), 0.0) + self.prior.noise
         return self.mean + self.spread * (shared.T @ self.alpha), self.spread * np.sqrt(variance)
 
 

@@ -111,19 +111,19 @@ class Guided:
         return self.breeding if codes.space.rows_suffice else replace(self.breeding, generations=few)
 
     def _picks(
-        self, model: Model, found: Predicted, known: "Known", n: int, rng: np.random.Generator
+        self, model: Model, offspring: Predicted, known: "Known", n: int, rng: np.random.Generator
     ) -> NDArray[np.intp]:
         """Indices of the batch among the candidates."""
-        hot = model.features.hot(model.codes.canonical(found.rows))
+        hot = model.features.hot(model.codes.canonical(offspring.rows))
         roots = [np.linalg.cholesky(s.covariance(hot)) for s in model.losses]
         feasible = _feasibility(model, hot)
         front, reference, low = known.front()
-        improvement = Improvement(front, reference, np.minimum(low, found.losses.min(axis=0)), rng)
+        improvement = Improvement(front, reference, np.minimum(low, offspring.losses.min(axis=0)), rng)
         span = np.maximum(reference - low, 1e-12)
         left, picks = np.ones(len(hot), dtype=bool), []
         for _ in range(min(n, len(hot))):
             draw = [root @ rng.standard_normal(len(hot)) for root in roots]
-            drawn = found.losses + self.doubt * np.stack(draw, axis=1)
+            drawn = offspring.losses + self.doubt * np.stack(draw, axis=1)
             worth = np.where(left, improvement.of(drawn) * feasible, -1.0)
             if worth.max() <= 0:  # nothing is expected to add anything: what is best for some weights
                 weighted = (drawn - low) / span @ rng.dirichlet(np.ones(len(span)))

@@ -125,11 +125,11 @@ class _Unseen(DuplicateElimination):  # type: ignore[misc]
         self.seen = seen
 
     def _do(self, pop: Any, other: Any, is_duplicate: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        known = set(self.seen) if other is None else {o.X[0] for o in other}
+        others = set(self.seen) if other is None else {o.X[0] for o in other}
         for i, individual in enumerate(pop):
-            is_duplicate[i] |= individual.X[0] in known
+            is_duplicate[i] |= individual.X[0] in others
             if other is None:
-                known.add(individual.X[0])
+                others.add(individual.X[0])
         return is_duplicate
 
 

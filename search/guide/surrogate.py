@@ -69,8 +69,8 @@ class Surrogate:
     def covariance(self, hot: Hot) -> Array:
         """(n, n) of the values of these architectures, without noise; positive definite."""
         phi = self._features(hot)
-        known = solve_triangular(self._cholesky, self.prior.kernel(self._phi, phi), lower=True, check_finite=False)
+        explained = solve_triangular(self._cholesky, self.prior.kernel(self._phi, phi), lower=True, check_finite=False)
         before = self.prior.kernel(phi, phi)
         jitter = JITTER * max(1e-3, float(np.trace(before)) / len(before))
-        result: Array = (before - known.T @ known + jitter * np.eye(len(before))) * self._scale**2
+        result: Array = (before - explained.T @ explained + jitter * np.eye(len(before))) * self._scale**2
         return result

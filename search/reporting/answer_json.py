@@ -48,8 +48,8 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _estimate(found: Estimate) -> dict[str, object]:
-    return {**vars(found), "metric": found.metric.name}
+def _estimate(estimate: Estimate) -> dict[str, object]:
+    return {**vars(estimate), "metric": estimate.metric.name}
 
 
 def _rows(choice: Choice) -> list[dict[str, object]]:

@@ -45,10 +45,10 @@ class Curve:
 
 def frame_of(*studies: Study) -> Frame | None:
     """The frame of all that these studies evaluated; None where nothing gave finite values."""
-    known = np.array([e.losses for study in studies for e in study.evaluations if not e.failed], dtype=np.float64)
-    if not len(known):
+    losses = np.array([e.losses for study in studies for e in study.evaluations if not e.failed], dtype=np.float64)
+    if not len(losses):
         return None
-    best, worst = known.min(axis=0), known.max(axis=0)
+    best, worst = losses.min(axis=0), losses.max(axis=0)
     return Frame(best, worst + 0.1 * (worst - best))
 
 

@@ -36,11 +36,11 @@ def groups(names: Iterable[str]) -> dict[str, list[str]]:
     return {g: results[g] for g in in_order(results)}
 
 
-def in_order(found: Iterable[str]) -> list[str]:
+def in_order(names: Iterable[str]) -> list[str]:
     """Groups from the input of the net to its output."""
-    found = list(found)
-    seen = list(dict.fromkeys(map(kind_of, found)))
-    return sorted(found, key=lambda g: _place(g, seen))
+    names = list(names)
+    seen = list(dict.fromkeys(map(kind_of, names)))
+    return sorted(names, key=lambda g: _place(g, seen))
 
 
 def draw(architecture: Architecture, genes: Mapping[str, Gene]) -> Markup:

@@ -57,6 +57,6 @@ def _of(metric: Metric, data: Data | None) -> str:
     return f" of {data.size}" if metric.style == "share" else f" on {data.size} samples"
 
 
-def _fact(found: Estimate, most: float | None) -> Fact:
-    allowed = "" if most is None else f", allowed {found.metric.text(most)}"
-    return Fact(found.metric.text(found.value), found.spread + allowed)
+def _fact(estimate: Estimate, most: float | None) -> Fact:
+    allowed = "" if most is None else f", allowed {estimate.metric.text(most)}"
+    return Fact(estimate.metric.text(estimate.value), estimate.spread + allowed)

@@ -27,16 +27,16 @@ def importances(study: Study, seed: int = 0) -> dict[str, dict[str, float]]:
     takes the credit. The nets are those of the search, which looks at good ones more often.
     """
     rng = np.random.default_rng(seed)
-    known = [e for e in study.evaluations if not e.failed]
-    genes = {n: g for n, g in study.space.genes.items() if len({e.architecture.get(n) for e in known}) > 1}
-    if len(known) < LEAST_NETS or not genes:
+    evaluations = [e for e in study.evaluations if not e.failed]
+    genes = {n: g for n, g in study.space.genes.items() if len({e.architecture.get(n) for e in evaluations}) > 1}
+    if len(evaluations) < LEAST_NETS or not genes:
         return {}
-    if len(known) > MOST_NETS:
-        known = [known[i] for i in sorted(rng.choice(len(known), MOST_NETS, replace=False))]
-    table = {name: _column(gene, known, rng) for name, gene in genes.items()}
+    if len(evaluations) > MOST_NETS:
+        evaluations = [evaluations[i] for i in sorted(rng.choice(len(evaluations), MOST_NETS, replace=False))]
+    table = {name: _column(gene, evaluations, rng) for name, gene in genes.items()}
     with quiet():
         return {
-            name: _importances(genes, table, [e.metrics[name] for e in known], seed)
+            name: _importances(genes, table, [e.metrics[name] for e in evaluations], seed)
             for name in study.problem.objectives
         }
 

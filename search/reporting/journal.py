@@ -63,8 +63,8 @@ class FrontLog:
         if self._front is None:
             LOG.info("start: %d of %d nets were evaluated before", done - 1, total)
             self._front = []
-            for known in study.evaluations[:-1]:
-                self._see(known)
+            for earlier in study.evaluations[:-1]:
+                self._see(earlier)
         newest = study.evaluations[-1]
         if self._see(newest):
             words = ", ".join(f"{name} {text}" for name, text in study.problem.texts(newest).items())

@@ -146,10 +146,10 @@ def _interval(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
     return {"array": above, "arrayminus": below, "symmetric": False, "color": colour, "thickness": 1.5, "width": 3}
 
 
-def _range(known: pd.DataFrame, front: pd.DataFrame, budget_ms: float | None) -> list[float] | None:
+def _range(trials: pd.DataFrame, front: pd.DataFrame, budget_ms: float | None) -> list[float] | None:
     """From the fastest to the slowest net, intervals included; a budget far beyond does not squeeze them."""
     ends = [c for c in ("latency_low_ms", "latency_high_ms") if c in front]
-    values = pd.concat([known["latency_ms"], *(front[c] for c in ends)])
+    values = pd.concat([trials["latency_ms"], *(front[c] for c in ends)])
     values = values[np.isfinite(values)]  # an interval may be open
     if values.empty:
         return None

@@ -38,10 +38,10 @@ def _use(answer: Choice) -> str:
     """How much of the latency budget it takes, in the number that the budget bounds."""
     if answer.bound_ms is None:
         return ""
-    known = next((e for e in answer.study.evaluations if e.architecture == answer.architecture), None)
+    evaluation = next((e for e in answer.study.evaluations if e.architecture == answer.architecture), None)
     bounded = answer.latency.value
-    if answer.latency.source != "measured" and known is not None:
-        bounded = known.metrics.get(BOUND, bounded)
+    if answer.latency.source != "measured" and evaluation is not None:
+        bounded = evaluation.metrics.get(BOUND, bounded)
     return f", and takes {LATENCY.text(bounded)} of the {LATENCY.text(answer.bound_ms)} that the budget allows"
 
 

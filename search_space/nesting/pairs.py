@@ -50,13 +50,13 @@ class _Seen:
     def __init__(self, space: Probed) -> None:
         self.genes, self.allows, self.probes = space.genes, space.allows, space.probes
         self._probe = space.probe
-        self._known = {p.architecture: p for p in space.probes}
+        self._by_choices = {p.architecture: p for p in space.probes}
 
     def probe(self, choices: Mapping[str, GeneValue]) -> Probe:
         key = Architecture(choices)
-        if key not in self._known:
-            self._known[key] = self._probe(choices)
-        return self._known[key]
+        if key not in self._by_choices:
+            self._by_choices[key] = self._probe(choices)
+        return self._by_choices[key]
 
 
 def steps(probed: Probed) -> Iterator[Step]:

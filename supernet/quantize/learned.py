@@ -60,7 +60,7 @@ def keys_of(net: nn.Module, steps: Steps) -> set[str]:
     return {*parts, *(softmax_key(name, bits) for name, bits in softmax)} & steps.keys()
 
 
-def first_steps(net: nn.Module, inputs: Inputs, schemes: Collection[Scheme], known: Steps) -> dict[str, Tensor]:
+def first_steps(net: nn.Module, inputs: Inputs, schemes: Collection[Scheme], learned: Steps) -> dict[str, Tensor]:
     """What steps start from, as far as they are not known: ranges of a net of floats on calibration data.
 
     net: with a policy, any of these schemes, whose activations are few so that softmax outputs are seen.
@@ -69,13 +69,13 @@ def first_steps(net: nn.Module, inputs: Inputs, schemes: Collection[Scheme], kno
     traffic = observe(net, inputs, policy)
     for name, scheme in product(policy, schemes):
         weight, given = weight_key(name, scheme), input_key(name, scheme)
-        if scheme.weights < FEW and weight not in known:
+        if scheme.weights < FEW and weight not in learned:
             result[weight] = torch.zeros(1)
-        if scheme.activations < FEW and name in traffic.inputs and given not in known and given not in result:
+        if scheme.activations < FEW and name in traffic.inputs and given not in learned and given not in result:
             affine = fit_steps(traffic.inputs[name], scheme, START)
             result[given] = torch.stack([affine.scale.log() / PACE, affine.zero.float()])
     for name, bits in product(traffic.softmax, {s.activations for s in schemes if s.activations < FEW}):
-        if (key := softmax_key(name, bits)) not in known:
+        if (key := softmax_key(name, bits)) not in learned:
             result[key] = _kept(fit_softmax("best", traffic.softmax[name], bits))
     return result
 

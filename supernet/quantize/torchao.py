@@ -36,8 +36,8 @@ def held_by_torchao(quantized: Quantized) -> nn.Module:
     """
     library, net = _library(), deepcopy(quantized.module)
     coded = {name: part for name, part in quantized.parts.items() if part.weight and part.codes is not None}
-    known = {kind.forward for kind in KINDS}
-    floats = [name for name, part in coded.items() if not _hold(net.get_submodule(name), part, library, known)]
+    forwards = {kind.forward for kind in KINDS}
+    floats = [name for name, part in coded.items() if not _hold(net.get_submodule(name), part, library, forwards)]
     if floats:
         warnings.warn(f"torchao cannot hold the codes of {', '.join(floats)}: these stay decoded floats", stacklevel=2)
     return net
@@ -60,10 +60,10 @@ class _ByRows(nn.Linear):
         return super().forward(rows).reshape(*input.shape[:-1], -1)
 
 
-def _hold(module: Any, part: Part, library: Any, known: Collection[Any]) -> bool:
+def _hold(module: Any, part: Part, library: Any, forwards: Collection[Any]) -> bool:
     """Whether the module could be made to hold the codes of its part."""
     weight, activation = part.weight, part.activation
-    if not isinstance(weight, Affine) or type(module).forward not in known:
+    if not isinstance(weight, Affine) or type(module).forward not in forwards:
         return False
     integers = isinstance(module, nn.Linear) and not weight.zero.any()
     if integers and isinstance(activation, Affine) and activation.bits == 8:
