@@ -27,7 +27,7 @@ TaskOption = Annotated[
     typer.Option(
         "--task",
         help="digits, fashion-mnist[:FOLDER], image-folder:PATH, diabetes, "
-        "text[:PATH,...][?tokenizer=bpe:4096&window=256], embeddings:PATH?teacher=FOLDER, "
+        "text[:PATH,...][?tokenizer=bpe:4096&window=256], hf:DATASET, embeddings:PATH?teacher=FOLDER, "
         "tags[:PATH], shapes, FILE.py:FUNCTION.",
     ),
 ]

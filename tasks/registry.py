@@ -19,6 +19,7 @@ MODULES = {
     "digits": ".digits",
     "embeddings": ".embeddings",
     "fashion-mnist": ".fashion",
+    "hf": ".hf",
     "image-folder": ".folder",
     "shapes": ".shapes",
     "tags": ".tags",

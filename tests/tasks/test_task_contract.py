@@ -24,6 +24,13 @@ def _make_images(root: Path) -> str:
     return f"image-folder:{root}?size=16"
 
 
+def _make_rows(root: Path) -> str:
+    """A data set of 3,000 rows, for the package that reads it."""
+    pytest.importorskip("datasets")
+    (root / "train.jsonl").write_text("\n".join(f'{{"text": "row {i} of {i * i}"}}' for i in range(3000)))
+    return f"hf:{root}"
+
+
 def _make_encoder(root: Path) -> str:
     """A folder of a small sentence encoder."""
     tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
@@ -40,13 +47,15 @@ def byte_words() -> dict[str, int]:
     return {chr(code): code + 1 for code in range(256)}
 
 
-TASKS = [pytest.param(each, marks=[pytest.mark.slow] * (each == "embeddings")) for each in task_names()]
+TASKS = [pytest.param(each, marks=[pytest.mark.slow] * (each in ("embeddings", "hf"))) for each in task_names()]
 
 
 @pytest.fixture(scope="module", params=TASKS)
 def name(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     if request.param == "fashion-mnist" and not DEBIAN.is_dir():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed, and tests do not download")
+    if request.param == "hf":
+        return _make_rows(tmp_path_factory.mktemp("rows"))
     if request.param == "embeddings":
         return _make_encoder(tmp_path_factory.mktemp("encoder"))
     return _make_images(tmp_path_factory.mktemp("images")) if request.param == "image-folder" else request.param

@@ -24,6 +24,7 @@ def test_an_unknown_name_lists_the_nearest_first() -> None:
 
 
 def test_a_name_is_registered_once() -> None:
+    load_task("digits")
     with pytest.raises(ValueError, match="registered twice"):
         register("digits")(load_task_of_nobody)
 
