@@ -3,21 +3,16 @@
 Every number stands beside its source. What is not known is absent; what was not stated says so.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import quoted
+from ..search_space.options import no_flag
 from .cost.operators import Cost, Kind
 
 MOST = 1e15
 """No number of a device is larger, in the unit of its field: what is has slipped by many digits."""
-
-
-def _no_flag(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("write a number, not true or false (YAML reads yes, no, on and off as such)")
-    return value
 
 
 def _file_name(name: str) -> str:
@@ -28,8 +23,8 @@ def _file_name(name: str) -> str:
 
 Text = Annotated[str, Field(min_length=2, max_length=4000)]
 Name = Annotated[Text, AfterValidator(_file_name)]
-Positive = Annotated[float, BeforeValidator(_no_flag), Field(ge=1 / MOST, le=MOST)]
-NotNegative = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, le=MOST)]
+Positive = Annotated[float, BeforeValidator(no_flag), Field(ge=1 / MOST, le=MOST)]
+NotNegative = Annotated[float, BeforeValidator(no_flag), Field(ge=0, le=MOST)]
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8"]
 """fp8: e4m3."""
 NOT_STATED = "not stated by the authors"

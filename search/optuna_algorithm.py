@@ -111,12 +111,13 @@ def _trial(codes: Codes, row: list[int], evaluation: Evaluation) -> FrozenTrial:
         state=TrialState.FAIL if failed else TrialState.COMPLETE,
         values=None if failed else list(evaluation.losses),
         params={gene.name: at for gene, at in present},
-        distributions={gene.name: _distribution(gene) for gene, _ in present},
+        distributions={gene.name: over_ranks(gene) for gene, _ in present},
         system_attrs={"constraints": list(evaluation.violations)},
     )
 
 
-def _distribution(gene: Gene) -> BaseDistribution:
+def over_ranks(gene: Gene) -> BaseDistribution:
+    """Over the ranks of the options: numbers keep their order."""
     n = len(gene.options)
     return IntDistribution(0, n - 1) if gene.nested else CategoricalDistribution(tuple(range(n)))
 
@@ -127,7 +128,7 @@ def _suggested(space: GeneSpace, study: optuna.Study) -> Architecture:
 
     def choose(gene: Gene) -> GeneValue:
         full = space.genes[gene.name]  # where options depend on other genes, those of all architectures
-        value = full.options[int(trial._suggest(gene.name, _distribution(full)))]
+        value = full.options[int(trial._suggest(gene.name, over_ranks(full)))]
         return value if value in gene.options else gene.options[position(full, value) % len(gene.options)]
 
     return space.walk(choose)

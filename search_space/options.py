@@ -22,7 +22,7 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
-def _no_flag(value: object) -> object:
+def no_flag(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("write a number, not true or false (YAML reads yes, no, on and off as such)")
     return value
@@ -30,15 +30,15 @@ def _no_flag(value: object) -> object:
 
 MOST_WIDTH, MOST_HEADS, MOST_LAYERS, MOST_FACTOR = 2**17, 4096, 256, 1024
 """Channels, heads (and their size), layers and factors: some room above the largest nets that anybody has built."""
-Size = Annotated[int, BeforeValidator(_no_flag), Field(gt=0, le=MOST_WIDTH)]
-HeadSize = Annotated[int, BeforeValidator(_no_flag), Field(gt=0, le=MOST_HEADS)]
-Factor = Annotated[float, BeforeValidator(_no_flag), Field(gt=0, le=MOST_FACTOR, allow_inf_nan=False)]
+Size = Annotated[int, BeforeValidator(no_flag), Field(gt=0, le=MOST_WIDTH)]
+HeadSize = Annotated[int, BeforeValidator(no_flag), Field(gt=0, le=MOST_HEADS)]
+Factor = Annotated[float, BeforeValidator(no_flag), Field(gt=0, le=MOST_FACTOR, allow_inf_nan=False)]
 Integers = Annotated[tuple[Size, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
 HeadSizes = Annotated[tuple[HeadSize, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
 Numbers = Annotated[tuple[Factor, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
 Values = Annotated[tuple[GeneValue, ...], BeforeValidator(_listed), AfterValidator(_distinct)]
-Layers = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=MOST_LAYERS)]
+Layers = Annotated[int, BeforeValidator(no_flag), Field(ge=1, le=MOST_LAYERS)]
 
 
 def check_gene(name: str, options: Sequence[GeneValue], usual: Sequence[GeneValue]) -> None:

@@ -18,8 +18,8 @@ from ...search_space.architecture import Architecture
 from ...search_space.gene_space import GeneSpace
 from ..draws import unseen
 from ..evaluation import Evaluation
+from ..guide.breeding import fittest
 from ..guide.designs import unseen_designs
-from ..select import fittest_evaluations
 
 BREEDINGS = 10
 """Rounds of breeding that look for new children before the rest of a batch is drawn at random."""
@@ -52,7 +52,10 @@ class NSGA2:
         self, space: GeneSpace, evaluations: Sequence[Evaluation], n: int, rng: np.random.Generator
     ) -> list[Architecture]:
         seen = {e.architecture for e in evaluations}
-        parents = fittest_evaluations(evaluations, self.population, rng)
+        alive = [e for e in evaluations if not e.failed]
+        losses, excess = (np.array([getattr(e, name) for e in alive]) for name in ("losses", "excess"))
+        lots = rng.random(np.count_nonzero(excess <= 0))
+        parents = [alive[i] for i in fittest(losses, excess, self.population, lots)]
         if len(evaluations) < self.initial:
             children = unseen_designs(space, seen, n, rng)
         else:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from ...search_space.trial import Gene, position
 from ..evaluation import Evaluation
+from ..optuna_algorithm import over_ranks
 from ..storage import quiet
 from ..study import Study
 
@@ -53,7 +53,7 @@ def _importances(
 ) -> dict[str, float]:
     if len(set(values)) < 2:
         return {}
-    distributions = {name: _distribution(gene) for name, gene in genes.items()}
+    distributions = {name: over_ranks(gene) for name, gene in genes.items()}
     copy = optuna.create_study()
     copy.add_trials(
         [
@@ -64,9 +64,3 @@ def _importances(
     evaluator = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=seed)
     result = get_param_importances(copy, evaluator=evaluator, normalize=False)  # of the whole variance
     return {name: float(share) for name, share in sorted(result.items(), key=lambda item: -item[1])}
-
-
-def _distribution(gene: Gene) -> BaseDistribution:
-    """Over the ranks of the options: numbers keep their order."""
-    most = len(gene.options) - 1
-    return IntDistribution(0, most) if gene.nested else CategoricalDistribution(range(most + 1))
