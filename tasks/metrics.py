@@ -16,7 +16,7 @@ from .outputs import IGNORED, aligned, class_axis
 
 _LESS = """
 bits bpb bpc bpp brier cer cost crossentropy crps deviance deviation distance divergence ece eer entropy epe err error
-errors ade fde fid hamming hinge kid kl logloss loss losses lpips mae mape mase mpjpe mse msle nll perplexities
+errors ade fde fid hamming hinge kid kl logloss loss losses lpips mae mape mase mpjpe mse msle nats nll perplexities
 perplexity pinball ppl regret residual risk rmse rmsle smape ter wer
 """
 _SHARES = """

@@ -99,9 +99,8 @@ def task_of_parts(
     return Task(
         name=name,
         **rows_of(name, datasets, validation or (EVALUATED if tokenizer is None else EVALUATED_TOKENS)),
-        metric=metric_named(metric),
+        metric=metric_named(metric, "min"),
         score=score,
-        output="logits",
         outputs="tokens",
         vocabulary=vocabulary,
         space="byte-lm",

@@ -43,7 +43,8 @@ def tokenizer_of(given: Any, texts: Callable[[], Iterator[str]], key: Callable[[
         file; or an object with `encode` and `decode`, as of `tokenizers` and `transformers`.
     """
     if isinstance(given, str) and given.startswith("bpe"):
-        return _of_backend(_trained(given, texts, key), given)
+        file = _trained(given, texts, key)
+        return _of_backend(read_backend(file), f"{given}, which is {file}")
     if isinstance(given, str | Path):
         return _of_backend(read_backend(Path(given).expanduser()), str(given))
     backend = backend_of(given)
@@ -96,8 +97,8 @@ def _library() -> Any:
     return tokenizers
 
 
-def _trained(given: str, texts: Callable[[], Iterator[str]], key: Callable[[], str]) -> Any:
-    """A byte-level BPE, kept in the cache folder under the digest of the text that it was trained on."""
+def _trained(given: str, texts: Callable[[], Iterator[str]], key: Callable[[], str]) -> Path:
+    """The file of a byte-level BPE, in the cache folder under the digest of the text that it was trained on."""
     match = TRAINED.fullmatch(given)
     if match is None or not 256 < int(match[1]) <= 2**20:
         raise UserError(f"a tokenizer that is trained is bpe:SIZE with 257 to {2**20} tokens, got {given!r}")
@@ -113,7 +114,7 @@ def _trained(given: str, texts: Callable[[], Iterator[str]], key: Callable[[], s
         )
         tokenizer.train_from_iterator(texts(), trainer)
         write_atomic(file, tokenizer.to_str(pretty=True))
-    return read_backend(file)
+    return file
 
 
 def _of_backend(backend: Any, name: str) -> Tokenizer:

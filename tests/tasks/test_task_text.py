@@ -226,6 +226,17 @@ def test_nets_of_transformers_and_of_our_own(folder):
     assert nas.evaluate(own, task) == nas.evaluate(other, task) > 1
 
 
+@pytest.mark.parametrize("metric", ["nats_per_token", "bits_per_byte"])
+def test_the_contract_of_a_task_of_tokens(folder, metric):
+    task = text_task(folder, "bpe:300", window=16, metric=metric)
+    checks = nas.testing.task_checks(task)
+    assert task.metric.better == "min"
+    assert "tokenizers" in task.preprocessing  # it says which file holds the tokenizer
+    for name in checks:
+        if name not in ("the_default_space_learns", "an_epoch_shows_every_sample_once", "splits_are_disjoint"):
+            checks[name]()
+
+
 def test_several_paths_and_options_of_the_command(folder):
     name = f"text:{folder}/part0,{folder}/part1?window=32&tokenizer=bpe:300&metric=bits_per_byte&validation=3"
     task = load_task(name)
