@@ -10,12 +10,14 @@ import pandas as pd
 from torch import nn
 
 from ..search_space.architecture import Architecture
+from ..supernet.elastic import write_elastic
 from ..supernet.export import formats_of
 from ..supernet.shipped import as_shipped
 from ..supernet.trainer import History
 from ..values import Estimate
 from .bundle import ANSWER, check_replaceable, write_bundle, write_front
 from .candidates import Candidates
+from .elastic import points_of
 from .manifest import files_in, write_manifest
 from .origin import Origin
 from .parity import Parity
@@ -116,6 +118,15 @@ class Answer:
         self._bundle(Path(folder), formats)
         write_front(Path(folder) / FRONT, self.front, self.choice.front_architectures)
         return Path(folder)
+
+    def save_elastic(self, path: str | os.PathLike[str]) -> Path:
+        """Write the nets of the front to one file with their shared weights once, and what is known of each.
+
+        `nas.load(path).at("5ms")` is the best of them within 5 ms on the first target (see `ElasticBundle`). Returns
+        the path. Error: nets with quantization policies.
+        """
+        points = points_of(self.choice, self.candidates)
+        return write_elastic(Path(path), self.candidates.supernet, points, self.choice.metric, self.origin.description)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the page that says what was found: one HTML file, which opens without a network."""

@@ -15,7 +15,7 @@ from ..search_space.transformer import TransformerSpace
 from ..supernet.recipe import Recipe
 from ..supernet.store import Supernet
 from ..tasks import Task
-from ..values import Limit
+from ..values import EXAMPLES, Limit, parse_limit
 from .answer import Answer
 from .costs import cost_named
 from .job import Job
@@ -23,7 +23,6 @@ from .origin import Progress, origin_of, silent
 from .question import Question
 from .reporting.journal import journal
 from .run_folder import alone, prepare_run
-from .units import EXAMPLES, parse_limit
 
 Target = str | os.PathLike[str] | Device
 Limits = Mapping[str, Any] | Sequence[Limit]

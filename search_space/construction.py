@@ -64,6 +64,19 @@ def construct(function: Callable[[Any], nn.Module], trial: RecordingTrial, devic
     return module
 
 
+def constructed_light(function: Callable[[Any], nn.Module], trial: RecordingTrial) -> nn.Module:
+    """`function(trial)` on the meta device; for real where its code reads values or the net holds constants."""
+    try:
+        with Created() as created:
+            net = construct(function, trial, "meta")
+        if not any(t.is_meta for t in created.constants_of(net)):
+            return net
+    except UserError as error:
+        if error.__cause__ is None:
+            raise  # ours; any other may be the meta device's
+    return construct(function, trial, "cpu")
+
+
 def materialised(function: Callable[[Any], nn.Module], example: Inputs, trial: Any) -> nn.Module:
     """`function(trial)`, whose lazy layers take their shapes from one call with `example` (on the default device)."""
     module = function(trial)

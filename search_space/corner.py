@@ -52,6 +52,14 @@ class Corner:
         """
         return _views(full, self._boxes)  # type: ignore[attr-defined]
 
+    def shared(self, full: Tensor) -> Tensor:
+        """The smaller parameter in the memory of `full`; a copy where its rows do not lie at equal distances there."""
+        views = self.views(full)
+        try:
+            return views[0].view(self.shape) if len(views) == 1 else self.of(full)
+        except RuntimeError:  # torch has no other way to say that strides do not allow it
+            return self.of(full)
+
     def of(self, full: Tensor) -> Tensor:
         """The smaller parameter as a contiguous copy."""
         small = full.new_empty(self.shape)

@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import UserError
 from .adopted.space import AdoptedSpace
 from .architecture import GeneValue
-from .construction import construct
+from .construction import construct, constructed_light
 from .presets import check_space, load_preset, load_space_file
 from .python_file import approve, check_approved, digest_of, keep_approvals, python_space
 from .quantization import Quantization
@@ -76,15 +76,17 @@ def with_policies(space: SearchSpace, policies: Quantization | None) -> SearchSp
     return space.quantized(**policies.fields) if policies else space
 
 
-def net_from(description: Description, genes: Mapping[str, GeneValue]) -> nn.Module:
+def net_from(description: Description, genes: Mapping[str, GeneValue], device: str = "cpu") -> nn.Module:
     """A new module of that space, with its policy: the function is run once, which is quicker than to know all genes.
 
+    device: "meta": parameters may have no values, and constants have theirs.
     Errors: those of `space_from`; genes that are not those the function asks for.
     """
     found, policy = _described(description), policies_in(description)
     trial = RecordingTrial(lambda gene: genes.get(gene.name))
+    function = found.function if isinstance(found, SearchSpace) else found
     with torch.random.fork_rng(devices=[]):
-        net = construct(found.function if isinstance(found, SearchSpace) else found, trial, "cpu")
+        net = construct(function, trial, "cpu") if device == "cpu" else constructed_light(function, trial)
     if policy:
         policy.ask(net, trial)
     if odd := genes.keys() - trial.values.keys():

@@ -12,7 +12,16 @@ from torch import Generator, Tensor, nn
 
 from ..errors import UserError, unknown
 from ..files import check_finite, read_json, sha256_of, write_atomic, write_json
-from ..hw_profiles.cost.flat import Plain, check_free_batch, input_names, named_tensors_in, run, tensors_of, with_rows
+from ..hw_profiles.cost.flat import (
+    Plain,
+    check_free_batch,
+    input_names,
+    named_tensors_in,
+    run,
+    shorter,
+    tensors_of,
+    with_rows,
+)
 from ..hw_profiles.cost.onnx_file import exported, quantized_onnx, quiet, to_onnx
 from ..hw_profiles.device import Device
 from ..hw_profiles.policies import unsigned_weights
@@ -22,6 +31,7 @@ from ..search_space.inputs import Inputs, random_like
 from ..search_space.locate import Description
 from ..search_space.quantization import policy_of
 from .adopt.huggingface import WEIGHTS, is_adopted, write_huggingface
+from .adopt.onnx_genai import write_genai
 from .quantize.packed import to_tensors
 from .quantize.quantized import Quantized
 
@@ -49,6 +59,8 @@ def export(
         inputs that of those whose first dimension is as long as that of the first one.
     "huggingface" is a folder that `AutoModel...from_pretrained` loads without nas, of a net of the transformers library
         (see `nas.adopt`); its weights take the place of "safetensors".
+    "onnx-genai" is its decoder with key/value cache, in the layout of ONNX Runtime GenAI: 32 tokens of greedy text are
+        those of torch. Of such nets also the number of tokens stays free in "onnx".
     "onnx-fixed" is "onnx" for exactly the example's batch, 3 to 20 % faster in ONNX Runtime (`model-fixed.onnx`).
     A quantized net is written with packed codes, and as an ONNX file that runs in integer kernels ("torch" has none).
     target: where that file will run (`load_device`). None: it computes what was evaluated on every processor that ONNX
@@ -127,13 +139,15 @@ def stored(net: Quantized) -> dict[str, Tensor]:
 
 
 def _write_onnx(net: Quantized, example: Inputs, folder: Path, unsigned: bool, *, free_batch: bool = True) -> Path:
+    free = {"free_batch": free_batch, "free_length": free_batch and is_adopted(net.module)}
     if net.parts:
         floats, codes = net.floats(), net.integers()
-        content = quantized_onnx(floats, example, codes, free_batch=free_batch, unsigned=unsigned)
+        content = quantized_onnx(floats, example, codes, **free, unsigned=unsigned)
     else:
-        content = to_onnx(net.module, example, free_batch=free_batch)
+        content = to_onnx(net.module, example, **free)
     generator = Generator().manual_seed(0)
     like = with_rows(example, ROWS) if free_batch else example
+    like = shorter(like) if free["free_length"] else like
     _check_onnx(content, net, (example, random_like(like, generator)), unsigned)
     return write_atomic(folder / FILES["onnx" if free_batch else "onnx-fixed"], content)
 
@@ -153,11 +167,19 @@ def _write_huggingface(net: Quantized, example: Inputs, folder: Path, unsigned: 
     return write_huggingface(net.module, example, folder)
 
 
+def _write_genai(net: Quantized, example: Inputs, folder: Path, unsigned: bool) -> Path:
+    del unsigned
+    if net.parts:
+        raise UserError("a quantized net has no format 'onnx-genai' yet; use safetensors or onnx")
+    return write_genai(net.module, example, folder)
+
+
 FILES = {
     "safetensors": WEIGHTS,
     "huggingface": WEIGHTS,
     "onnx": "model.onnx",
     "onnx-fixed": "model-fixed.onnx",
+    "onnx-genai": "onnx-genai/model.onnx",
     "torch": "model.pt2",
 }
 WRITERS: Mapping[str, Callable[[Quantized, Inputs, Path, bool], Path]] = {
@@ -165,6 +187,7 @@ WRITERS: Mapping[str, Callable[[Quantized, Inputs, Path, bool], Path]] = {
     "huggingface": _write_huggingface,
     "onnx": _write_onnx,
     "onnx-fixed": partial(_write_onnx, free_batch=False),
+    "onnx-genai": _write_genai,
     "torch": _write_torch,
 }
 

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from ..errors import UserError, unknown
 from ..files import check_seal, check_sha256, read_json, read_tensors
+from ..hw_profiles.runtimes.onnx_decoder import OnnxDecoder
 from ..hw_profiles.runtimes.onnxruntime import exact_session
 from ..search_space.inputs import tensors_in
 from ..search_space.locate import net_from, policies_in, trust, with_policies
 from ..search_space.quantization import policy_genes, policy_of
 from ..search_space.space import SearchSpace, replace_parameters
 from .adopt.huggingface import read_huggingface
+from .elastic import load_elastic
 from .export import FILES, check_formats, named_tensors
 from .quantize.packed import from_tensors
 from .quantize.quantized import Quantized
@@ -46,7 +48,7 @@ def load(
     format: str = "safetensors",
     kernels: str | None = None,
     trust: bool = False,
-) -> nn.Module:
+) -> Any:
     """The model in `folder` (`best/` of a search, of `nas extract` or `nas.export`), in evaluation mode, ready to call.
 
     Every file must have the checksum that `model.json` records, and `model.json` its own.
@@ -54,9 +56,11 @@ def load(
         moved or changed since.
     net: instead, a module of the same kind, which is filled in place.
     format: "safetensors", which reads "huggingface" as well; or "onnx", "onnx-fixed": a module that runs the file in
-        ONNX Runtime and needs no code of its author; or "torch", the torch.export program.
+        ONNX Runtime and needs no code of its author; "onnx-genai": the same of a decoder, which generates; or "torch",
+        the torch.export program.
     kernels: of a quantized net, what computes with its codes (see `with_kernels`); None: floats that
         compute what integer kernels compute.
+    A file of `Answer.save_elastic` gives its nets, an `ElasticBundle`.
     trust: run the code of the author: the Python file of the space, or what a torch.export program unpickles. A file
         that you have named before (`--space FILE.py:FUNCTION`) needs no more trust.
     Errors: files that are missing, damaged or of another model; code that is not trusted.
@@ -64,6 +68,8 @@ def load(
     >>> files = nas.export(net, task.example, "model")
     >>> model = nas.load("model", net=space.build(space.smallest))
     """
+    if Path(folder).is_file():
+        return load_elastic(Path(folder), space, trusted=trust)
     check_formats([format])
     content = _described(Path(folder))
     path = Path(folder) / FILES[format]
@@ -78,6 +84,8 @@ def load(
         raise UserError(f"kernels={kernels!r} run the codes of the format 'safetensors', not a file of {format!r}")
     if format == "torch":
         return _program(path, trust)
+    if format == "onnx-genai":
+        return OnnxDecoder(path)
     return OnnxModule(path, content["inputs"], content["outputs"], unsigned=content.get("unsigned") is not False)
 
 

@@ -1,7 +1,7 @@
 """A supernet as one safetensors file: weights, learned steps, and in its metadata what they belong to."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -33,8 +33,12 @@ def packed(supernet: "Supernet") -> bytes:
     tensors |= {f"{STEPS}{name}": step.detach().cpu().contiguous() for name, step in supernet.steps.items()}
     tensors |= {f"{DRAWN}{name}": b.initial.cpu().contiguous() for name, b in supernet.shared.items() if b.random}
     check_finite(tensors, "the supernet", infinite=dict(supernet.store.named_buffers()))
-    facts = {**_space(supernet), "statistics_of": supernet.store.statistics_of, "tensors": _sha256(tensors)}
-    return save(tensors, {FACTS: json.dumps(sealed(facts))})
+    return sealed_file(tensors, FACTS, {**_space(supernet), "statistics_of": supernet.store.statistics_of})
+
+
+def sealed_file(tensors: dict[str, Tensor], field: str, facts: Mapping[str, Any]) -> bytes:
+    """A safetensors file whose metadata has one field: facts, with the checksums of the tensors and of themselves."""
+    return save(tensors, {field: json.dumps(sealed({**facts, "tensors": _sha256(tensors)}))})
 
 
 def restore(supernet: "Supernet", path: Path) -> None:
@@ -42,10 +46,8 @@ def restore(supernet: "Supernet", path: Path) -> None:
 
     Errors: a file that cannot be read, is damaged, of another origin, or of another space.
     """
-    facts = _facts(path)
-    tensors = read_tensors(path, infinite=dict(supernet.store.named_buffers()))
-    if facts["tensors"] != _sha256(tensors):
-        raise UserError(f"{path} is damaged: its tensors are not those that were saved; restore the file")
+    facts = read_facts(path, FACTS, "Supernet.save")
+    tensors = checked_tensors(path, facts, dict(supernet.store.named_buffers()))
     space = _space(supernet)
     if {name: facts[name] for name in space} != space:
         raise UserError(f"{path} is of another space: {_difference(facts, space)}; pass the space that it was saved of")
@@ -78,10 +80,11 @@ def _difference(facts: Mapping[str, Any], space: Mapping[str, Any]) -> str:
     return "its tensors have other names, shapes or layouts"
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def read_facts(path: Path, field: str, writer: str) -> dict[str, Any]:
+    """What `sealed_file` was given. writer: what users call for such a file. Errors: another file, or a damaged one."""
     try:
         with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()[FACTS])
+            facts: dict[str, Any] = json.loads(file.metadata()[field])
             check_seal(facts, path)
             return facts
     except OSError as error:
@@ -89,7 +92,15 @@ def _facts(path: Path) -> dict[str, Any]:
     except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file, or a damaged one: {error}; restore the file") from None
     except (TypeError, KeyError, AttributeError, json.JSONDecodeError):
-        raise UserError(f"{path} is not a file of `Supernet.save`, or a damaged one; restore the file") from None
+        raise UserError(f"{path} is not a file of `{writer}`, or a damaged one; restore the file") from None
+
+
+def checked_tensors(path: Path, facts: Mapping[str, Any], infinite: Collection[str]) -> dict[str, Tensor]:
+    """The tensors of the file. infinite: those that may hold infinite numbers. Error: others than the facts say."""
+    tensors = read_tensors(path, infinite)
+    if facts["tensors"] != _sha256(tensors):
+        raise UserError(f"{path} is damaged: its tensors are not those that were saved; restore the file")
+    return tensors
 
 
 def _sha256(tensors: Mapping[str, Tensor]) -> str:

@@ -133,6 +133,16 @@ def with_rows(inputs: Inputs, rows: int) -> Any:
     return map_tensors(lambda x: torch.cat([x[:1]] * rows) if x.dim() and len(x) == size else x, inputs)
 
 
+def is_tokens(x: Tensor) -> bool:
+    """Whether an input has a token in each column, or a mask of them."""
+    return x.dim() == 2 and not x.is_floating_point()
+
+
+def shorter(inputs: Inputs) -> Any:
+    """The same inputs with half the columns of tokens and masks."""
+    return map_tensors(lambda x: x[:, : max(x.shape[1] // 2, 1)] if is_tokens(x) else x, inputs)
+
+
 def batch_size(inputs: Inputs) -> int:
     """The first dimension of the first tensor that has any. Error: none has, or there is no row."""
     size = next((len(x) for x in tensors_of(inputs) if x.dim()), 0)

@@ -175,7 +175,7 @@ def layers_of(net: nn.Module, parts: Parts) -> nn.Module:
     return net.get_submodule(names[0])
 
 
-def __getattr__(name: str) -> type:
+def __getattr__(name: str) -> Any:
     """`Narrowed` and the name of a model or a config of the library, as `auto_map` names classes."""
     import transformers
 

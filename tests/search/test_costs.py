@@ -18,11 +18,11 @@ from nas.search.limits import AppliedLimit, applied
 from nas.search.pipeline import choose
 from nas.search.question import Question
 from nas.search.reporting import terminal, why
-from nas.search.units import EXAMPLES, parse_limit, parse_limits
+from nas.search.units import parse_limits
 from nas.search.verify import verify
 from nas.search_space.locate import describe_space, space_from
 from nas.supernet.store import Supernet
-from nas.values import ENERGY, LATENCY, P95, PARAMS
+from nas.values import ENERGY, EXAMPLES, LATENCY, P95, PARAMS, parse_limit
 
 
 @pytest.fixture(scope="module")
