@@ -7,6 +7,7 @@ One file for each group of commands, imported in the order in which `nas --help`
 from . import search, adopt, train, tune, profile, devices, space  # noqa: F401  (each registers its commands)
 
 # isort: on
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -24,6 +25,8 @@ INTERRUPTED = 130
 NO_READER = 141
 """As of a process that the signal SIGPIPE ends."""
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # in which module depends on the version of Typer
+OBJECTS = 10_000
+"""New objects after which the garbage collector looks for cycles. By default 700: a tenth of a search, for nothing."""
 OUT_OF_MEMORY = "can't allocate memory", "out of memory", "not enough memory"
 
 
@@ -35,6 +38,7 @@ def main() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         degrade(stream)
+    gc.set_threshold(OBJECTS)
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()

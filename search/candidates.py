@@ -32,7 +32,8 @@ class Candidates:
     batch: int = 1
     learned: Learned | None = None
     _costs: dict[Architecture, Cost] = field(default_factory=dict, repr=False)
-    _packed: dict[Architecture, int] = field(default_factory=dict, repr=False)
+    _packed: dict[Architecture, int | None] = field(default_factory=dict, repr=False)
+    _latencies: dict[Architecture, Estimate] = field(default_factory=dict, init=False, repr=False)  # of this device
 
     @cached_property
     def example(self) -> Inputs:
@@ -43,23 +44,23 @@ class Candidates:
     def cost(self, architecture: Architecture) -> Cost:
         if architecture not in self._costs:
             skeleton = self.supernet.space.skeleton(architecture)
+            self._packed[architecture] = packed_bytes(skeleton) if policy_of(skeleton) else None
             self._costs[architecture] = trace_cost(skeleton, self.example, self.device.precision)
         return self._costs[architecture]
 
     def weight_bytes(self, architecture: Architecture) -> float:
         """Of the weights at the device's precision; of a quantized net, of its `model.safetensors`."""
-        if architecture not in self._packed:
-            net = self.supernet.space.skeleton(architecture)
-            if not policy_of(net):
-                return self.cost(architecture).weight_bytes
-            self._packed[architecture] = packed_bytes(net)
-        return self._packed[architecture]
+        cost = self.cost(architecture)
+        packed = self._packed[architecture]
+        return cost.weight_bytes if packed is None else packed
 
     def latency(self, architecture: Architecture) -> Estimate:
-        predicted = self.device.latency(self.cost(architecture))
-        if self.learned is None:
-            return predicted
-        return self.learned.latency(architecture, predicted, self.device.model.pace if self.device.model else 1.0)
+        if architecture not in self._latencies:
+            predicted, model = self.device.latency(self.cost(architecture)), self.device.model
+            if self.learned is not None:
+                predicted = self.learned.latency(architecture, predicted, model.pace if model else 1.0)
+            self._latencies[architecture] = predicted
+        return self._latencies[architecture]
 
     def p95(self, architecture: Architecture) -> Estimate:
         """The 95th percentile of calls."""

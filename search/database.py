@@ -15,12 +15,15 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import UserError
 
 WAIT = 60
 """Seconds, for another process to release the database."""
+PAST = text("SELECT COUNT(*) FROM trials WHERE study_id = :study AND trial_id < :trial")
+"""The number of a trial, as Optuna counts it; through its classes it takes 2 ms."""
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
 """What Optuna raises when it reads rows that it did not write so."""
 
@@ -109,7 +112,7 @@ class _WholeTrials(RDBStorage):
         session.add(trial)
         session.flush()  # which gives it its id
         session.add_all(_rows(trial.trial_id, given))
-        trial.number = trial.count_past_trials(session)
+        trial.number = session.execute(PAST, {"study": study_id, "trial": trial.trial_id}).scalar()
         return trial
 
 
