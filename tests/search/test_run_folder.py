@@ -34,6 +34,13 @@ def run(tmp_path, trained):
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
+def test_what_starts_from_a_progressive_training_draws_from_the_whole_space(tmp_path, space):
+    prepare_run(tmp_path / "first", "digits", space, {**KNOBS, "sampling": "progressive"}).trained()
+    for stated, sampling in (({}, "uniform"), ({"sampling": "progressive"}, "progressive")):
+        run = prepare_run(tmp_path / "second", None, None, {"steps": 2, **stated}, init=tmp_path / "first")
+        assert run.recipe.sampling == sampling
+
+
 def flip(path: Path, at: float) -> None:
     """Flip a bit at this share of the file."""
     content = bytearray(path.read_bytes())
