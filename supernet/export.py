@@ -30,6 +30,7 @@ from ..search_space.architecture import Architecture, architecture_of
 from ..search_space.inputs import Inputs, random_like
 from ..search_space.locate import Description
 from ..search_space.quantization import policy_of
+from .adopt.gguf_file import write_gguf
 from .adopt.huggingface import WEIGHTS, is_adopted, write_huggingface
 from .adopt.onnx_genai import write_genai
 from .quantize.packed import to_tensors
@@ -61,6 +62,7 @@ def export(
         (see `nas.adopt`); its weights take the place of "safetensors".
     "onnx-genai" is its decoder with key/value cache, in the layout of ONNX Runtime GenAI: 32 tokens of greedy text are
         those of torch. Of such nets also the number of tokens stays free in "onnx".
+    "gguf" is a file for llama.cpp, of a Llama whose layers are all of one size.
     "onnx-fixed" is "onnx" for exactly the example's batch, 3 to 20 % faster in ONNX Runtime (`model-fixed.onnx`).
     A quantized net is written with packed codes, and as an ONNX file that runs in integer kernels ("torch" has none).
     target: where that file will run (`load_device`). None: it computes what was evaluated on every processor that ONNX
@@ -160,18 +162,19 @@ def _write_torch(net: Quantized, example: Inputs, folder: Path, unsigned: bool) 
     return write_atomic(folder / FILES["torch"], buffer.getvalue())
 
 
-def _write_huggingface(net: Quantized, example: Inputs, folder: Path, unsigned: bool) -> Path:
+def _write_adopted(
+    format: str,
+    write: Callable[[nn.Module, Inputs, Path], Path],
+    net: Quantized,
+    example: Inputs,
+    folder: Path,
+    unsigned: bool,
+) -> Path:
+    """A format of nets of the transformers library."""
     del unsigned
     if net.parts:
-        raise UserError("a quantized net has no format 'huggingface', which holds floats; use safetensors or onnx")
-    return write_huggingface(net.module, example, folder)
-
-
-def _write_genai(net: Quantized, example: Inputs, folder: Path, unsigned: bool) -> Path:
-    del unsigned
-    if net.parts:
-        raise UserError("a quantized net has no format 'onnx-genai' yet; use safetensors or onnx")
-    return write_genai(net.module, example, folder)
+        raise UserError(f"a quantized net has no format {format!r}, which holds floats; use safetensors or onnx")
+    return write(net.module, example, folder)
 
 
 FILES = {
@@ -180,14 +183,16 @@ FILES = {
     "onnx": "model.onnx",
     "onnx-fixed": "model-fixed.onnx",
     "onnx-genai": "onnx-genai/model.onnx",
+    "gguf": "model.gguf",
     "torch": "model.pt2",
 }
 WRITERS: Mapping[str, Callable[[Quantized, Inputs, Path, bool], Path]] = {
     "safetensors": _write_safetensors,
-    "huggingface": _write_huggingface,
+    "huggingface": partial(_write_adopted, "huggingface", write_huggingface),
+    "gguf": partial(_write_adopted, "gguf", write_gguf),
     "onnx": _write_onnx,
     "onnx-fixed": partial(_write_onnx, free_batch=False),
-    "onnx-genai": _write_genai,
+    "onnx-genai": partial(_write_adopted, "onnx-genai", write_genai),
     "torch": _write_torch,
 }
 

@@ -72,6 +72,8 @@ def load(
         return load_elastic(Path(folder), space, trusted=trust)
     check_formats([format])
     content = _described(Path(folder))
+    if format == "gguf":
+        raise UserError("nas.load reads no GGUF file; from_pretrained(folder, gguf_file='model.gguf') does")
     path = Path(folder) / FILES[format]
     if FILES[format] not in content["sha256"]:
         there = [name for name, file in FILES.items() if file in content["sha256"]]
