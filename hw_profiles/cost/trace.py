@@ -68,6 +68,15 @@ def trace(module: nn.Module, example: Inputs, precision: str) -> Trace:
         raise
 
 
+def reads_values(module: nn.Module, example: Inputs) -> bool:
+    """Whether a forward needs the values of its inputs or parameters, as one that branches on them does."""
+    try:
+        _trace(module, map_tensors(_meta, example), "fp32")
+    except UserError:
+        return True
+    return False
+
+
 def _trace(module: nn.Module, example: Inputs, precision: str) -> Trace:
     inputs = tensors_of(example)
     parameters = {name: _meta(p) for name, p in module.named_parameters()}
