@@ -25,6 +25,8 @@ from .trace import reads_values
 
 BATCHES = 2, 5
 """That a file with a free batch is traced with. A batch of one would be taken for a constant."""
+MOST_WEIGHTS = 2**26
+"""Parameters of a net that is traced so: two files of it are in memory at a time."""
 
 
 def to_onnx(
@@ -92,7 +94,8 @@ def _freed(flat: Flat) -> bytes | None:
 
     What a forward decides by values would be a constant here; one that runs without values decides nothing by them.
     """
-    if reads_values(flat.module, flat.tensors):
+    weights = sum(p.numel() for p in flat.module.parameters())
+    if weights > MOST_WEIGHTS or reads_values(flat.module, flat.tensors):
         return None
     try:
         one, other = (_scripted(replace(flat, tensors=with_rows(flat.tensors, rows)), fold=True) for rows in BATCHES)

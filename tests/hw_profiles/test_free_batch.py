@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from nas.hw_profiles.cost.flat import Flat
-from nas.hw_profiles.cost.onnx_file import _freed, _operators, quiet, to_onnx
+from nas.hw_profiles.cost.onnx_file import _freed, quiet, to_onnx
+from nas.search_space.temporary import unfused
 
 
 class Attention(nn.Module):
@@ -40,7 +41,7 @@ class Branch(nn.Module):
 
 
 def freed(module, example):
-    with quiet(), _operators(), torch.no_grad():
+    with quiet(), unfused(), torch.no_grad():
         return _freed(Flat.of(module.eval(), example))
 
 
