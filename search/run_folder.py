@@ -31,7 +31,7 @@ from ..search_space.transformer import TransformerSpace
 from ..supernet.checkpoint import checkpoints
 from ..supernet.compute import compute_device
 from ..supernet.quantize.learned import is_few
-from ..supernet.recipe import Recipe, check_length, check_nets, make_recipe
+from ..supernet.recipe import Recipe, check_length, check_nets, make_recipe, with_original
 from ..supernet.saved import NAME, packed
 from ..supernet.store import Supernet
 from ..supernet.train import train_in
@@ -240,6 +240,7 @@ def _after(init: Path, task: str | Task | None, space: Space | None, knobs: Mapp
     other.check_trained()
     if isinstance(other.space.function, AdoptedSpace):
         check_nets({**other.recipe.model_dump(), **knobs}, knobs)
+        knobs = with_original(knobs)
     started = {"sampling": "uniform"} if other.recipe.sampling == "progressive" else {}  # which is for a start
     return replace(other, recipe=make_recipe(other.recipe, {**started, **knobs}), init=str(other.folder.resolve()))
 

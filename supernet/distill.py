@@ -13,6 +13,7 @@ from torch.nn.functional import kl_div, log_softmax, mse_loss, softmax
 from torch.utils._pytree import tree_leaves
 
 from ..errors import unknown
+from ..search_space.inputs import map_tensors
 from ..tasks import Task
 from ..tasks.outputs import IGNORED
 from ..tasks.rows import over_rows
@@ -84,3 +85,8 @@ def _compared(name: str, student: Tensor, teacher: Tensor, axis: int | None, tar
     rows = [logits.movedim(axis, -1).flatten(0, -2) for logits in (student, teacher)]
     valid = (torch.ones_like(rows[0][:, 0]) if targets.is_floating_point() else (targets != IGNORED).flatten()).float()
     return over_rows(lambda s, t, weight: divergence(s, t) @ weight, *rows, valid) / valid.sum().clamp(min=1)
+
+
+def full_precision(prediction: Any) -> Any:
+    """What autocast left in bfloat16 as float32."""
+    return map_tensors(lambda t: t.float() if t.dtype == torch.bfloat16 else t, prediction)

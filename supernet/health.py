@@ -59,7 +59,7 @@ def check_health(
 
     >>> health = nas.check_health(supernet, task, nets=3, steps=2)
     """
-    plain = {"sampling": "uniform", "distill": "none", "teacher": "largest", "nets": (), "trains": "all"}
+    plain = {"sampling": "uniform", "distill": "none", "teacher": "largest", "nets": (), "trains": "all", "refit": 0}
     alone_recipe = make_recipe(recipe, {**plain, "steps": steps, "seed": seed})
     chosen = spread(supernet, nets, seed)
     largest = supernet.extract(supernet.space.largest, task).eval()

@@ -116,6 +116,7 @@ def _work(config: Mapping[str, Any]) -> None:
     context = get_context()
     trainer = Trainer(supernet, task, recipe, folder, Group(context.get_world_rank(), context.get_world_size()))
     trainer.resume()
+    trainer.begin()
     while not trainer.finished:
         row = trainer.advance()
         if trainer.group.rank == 0:

@@ -19,11 +19,11 @@ DECAY = 0.2
 """Share of the steps in which the rate of progressive sampling falls."""
 
 
-LATER = ("qat", "minutes", "nets", "teacher", "trains")
+LATER = ("qat", "minutes", "nets", "teacher", "trains", "refit")
 """Knobs that older trainings do not have: at their defaults they do not count in what a training is known by."""
 
 ADOPTED: Mapping[str, Any] = MappingProxyType(
-    {"teacher": "original", "distill_weight": 1.0, "trains": "layers", "lr": 3e-4, "weight_decay": 0.0}
+    {"distill": "none", "trains": "layers", "lr": 3e-4, "weight_decay": 0.0, "refit": 16}
 )
 """Defaults for the nets of a trained model (docs/benchmarks/adopt.md)."""
 LANGUAGE: Mapping[str, Any] = MappingProxyType({"sampling": "progressive", "distill": "none", "steps": 4800})
@@ -70,6 +70,13 @@ class Recipe(BaseModel):
     trains: Literal["all", "layers"] = Field(
         default="all", description="layers: all but embeddings and heads that are tied to them"
     )
+    refit: int = Field(
+        default=0,
+        ge=0,
+        le=MOST,
+        description="training samples on which the FFNs of the one stated net of an adopted model are fitted to the "
+        "original before the first step (`nas.refit`)",
+    )
     qat: bool = Field(
         default=False,
         description="quantization-aware: weights and inputs of few bits are fake-quantized, and steps learned",
@@ -115,10 +122,15 @@ class Recipe(BaseModel):
 
 def adopted_recipe(recipe: Recipe | None = None, knobs: Mapping[str, Any] | None = None) -> Recipe:
     """`make_recipe` for the nets of a trained model: what is not stated is as `ADOPTED` has it. Error: `check_nets`."""
-    stated = {**(recipe.model_dump(exclude_unset=True) if recipe else {}), **(knobs or {})}
+    stated = with_original({**(recipe.model_dump(exclude_unset=True) if recipe else {}), **(knobs or {})})
     check_nets(stated, stated)
-    alone = {"teacher"} if stated.get("distill") == "none" or stated.get("qat") else set()
-    return make_recipe(Recipe(**{name: value for name, value in ADOPTED.items() if name not in alone}), stated)
+    learns = {"distill"} if stated.get("teacher") == "original" else set()
+    return make_recipe(Recipe(**{name: value for name, value in ADOPTED.items() if name not in learns}), stated)
+
+
+def with_original(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Knobs that state a distillation, with its teacher: a step of one stated net has no largest net to learn from."""
+    return {**({"teacher": "original"} if knobs.get("distill", "none") != "none" else {}), **knobs}
 
 
 def check_nets(knobs: Mapping[str, Any], stated: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The original that subnets learn from: the largest net as it was when the training began, which never moves."""
 
-from hashlib import sha256
 from typing import Any
 
 import torch
@@ -12,18 +11,11 @@ from .store import Supernet
 
 
 class Teacher:
-    """A frozen copy of the largest net of a supernet, in evaluation mode.
-
-    digest: of its weights, by which a training that goes on knows that it has the same teacher.
-    """
+    """A frozen copy of the largest net of a supernet, in evaluation mode."""
 
     def __init__(self, supernet: Supernet, task: Task) -> None:
         self.task = task
         self.net: nn.Module = supernet.extract(supernet.space.largest, task).requires_grad_(False)
-        content = sha256()
-        for _, tensor in sorted(self.net.state_dict().items()):
-            content.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        self.digest = content.hexdigest()
 
     @torch.no_grad()
     def prediction(self, inputs: Any) -> Any:

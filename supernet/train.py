@@ -39,7 +39,7 @@ def train(
     """Train the shared weights of `supernet` on `task` and leave it in evaluation mode.
 
     recipe or knobs: see `Recipe` (`nas.train(supernet, task, steps=600, sampling="sandwich")`). The nets of an adopted
-        model learn from the original, by the knobs `recipe.ADOPTED` where no others are stated:
+        model are trained by `recipe.ADOPTED` where nothing else is stated:
         `nas.train(supernet, task, nets=[architecture], minutes=20)`.
     run: a folder for checkpoints. If it holds an unfinished training of the same recipe, space and task, that one
         goes on and ends with the same weights, bit for bit on a CPU, as if it had not been interrupted. While
@@ -81,6 +81,7 @@ def train_in(
         return _together(folder, supernet, task, recipe, progress, workers)
     trainer = Trainer(supernet, task, recipe, folder / CHECKPOINTS if folder else None)
     trainer.resume()
+    trainer.begin()
     while not trainer.finished:
         row = trainer.advance()
         if progress is not None:

@@ -1,7 +1,5 @@
 """One training: sampled subnets, in-place distillation, checkpoints that resume to the same weights."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -18,10 +16,11 @@ from ..search_space.corner import Corner
 from ..search_space.inputs import arguments, map_tensors
 from ..search_space.terms import collected_terms
 from ..tasks import Task
+from .adopt.refit import refit
 from .alarm import Alarm
 from .aware import every_policy, start_qat
 from .checkpoint import newest, save_checkpoint
-from .distill import distilled
+from .distill import distilled, full_precision
 from .group import Group, part_of
 from .length import Length
 from .optimizer import CornerAdamW
@@ -32,7 +31,7 @@ from .saved import STEPS
 from .statistics import placed
 from .store import Supernet
 from .teacher import Teacher
-from .trained import trained_parameters
+from .trained import fingerprint, trained_parameters
 
 MOST_ROLLBACKS = 5
 FIRST = "first"
@@ -46,19 +45,6 @@ class History:
 
     rows: list[dict[str, float]] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
-
-
-def fingerprint(supernet: Supernet, task: Task, recipe: Recipe, teacher: Teacher | None = None) -> str:
-    """Identity of a training: recipe, names and shapes of the weights, genes, task, and the original it learns from."""
-    genes = {n: g.options for n, g in supernet.space.genes.items()}
-    own = [recipe.identity(), genes, supernet.layouts, task.digest, *([teacher.digest] if teacher else [])]
-    text = json.dumps(own, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def full_precision(prediction: Any) -> Any:
-    """What autocast left in bfloat16 as float32."""
-    return map_tensors(lambda t: t.float() if t.dtype == torch.bfloat16 else t, prediction)
 
 
 class Trainer:
@@ -85,7 +71,7 @@ class Trainer:
         self.sampling, self.nets = sampling(recipe.sampling), tuple(map(supernet.space.architecture, recipe.nets))
         self.step, self.rollbacks, self.lr_scale = 0, 0, 1.0
         self.length = Length(recipe, self.group)
-        self.fingerprint = fingerprint(supernet, task, recipe, self.teacher)
+        self.fingerprint = fingerprint(supernet, task, recipe)
         self.good = self._state()  # the newest state that the alarm found healthy
 
     @property
@@ -96,6 +82,16 @@ class Trainer:
     @property
     def finished(self) -> bool:
         return self.step >= self.steps
+
+    def begin(self) -> None:
+        """What a training does before its first step: the FFNs of the one net that it is for are fitted."""
+        if self.step == 0 and self.recipe.refit and len(self.nets) == 1:
+            try:
+                original = self.teacher.net if self.teacher else None
+                refit(self.supernet, self.nets[0], self.task, samples=self.recipe.refit, original=original)
+            except UserError as error:  # of a model whose layers do not add up
+                self.history.events.append(str(error))
+            self.good = self._state()
 
     # One step
 
@@ -276,9 +272,9 @@ class Trainer:
             return
         tensors, state, damaged = result
         if state["fingerprint"] != self.fingerprint:
-            original = ", or one that learns from another original" if self.teacher else ""
             raise UserError(
-                f"{self.folder} holds a training of another recipe, space or task{original}; name another run folder"
+                f"{self.folder} holds a training of another recipe, space or task, or from another start; name another "
+                "run folder"
             )
         self.history = History(**state["history"])
         self._restore(tensors, state)

@@ -111,7 +111,7 @@ def test_nets_of_a_model_learn_from_it(model: Path, text: Path, tmp_path: Path) 
     result = nas_command(*train, "--arch", str(tmp_path / "net.json"), "--minutes", "0.01", "--lr", "0.003")
     assert result.code == 0, result.err
     ended = open_run(distilled)
-    assert (ended.recipe.teacher, ended.recipe.nets, ended.recipe.minutes) == ("original", (dict(net),), 0.01)
+    assert (ended.recipe.distill, ended.recipe.nets, ended.recipe.minutes) == ("none", (dict(net),), 0.01)
     assert ended.history().rows
     before, after = start.supernet(), ended.supernet()
     table = "model.embed_tokens.weight"

@@ -12,7 +12,6 @@ from nas.errors import UserError
 from nas.supernet.group import Group
 from nas.supernet.length import Length
 from nas.supernet.recipe import ADOPTED, Recipe, adopted_recipe, check_length, make_recipe
-from nas.supernet.teacher import Teacher
 from nas.supernet.train import train
 from nas.supernet.trainer import Trainer
 
@@ -107,7 +106,7 @@ def test_a_killed_training_goes_on_with_the_same_original(tmp_path) -> None:
 
     with pytest.raises(Killed):
         train(original(), TASK, recipe, run=tmp_path, progress=kill, check=False)
-    with pytest.raises(UserError, match="learns from another original"):
+    with pytest.raises(UserError, match="from another start"):
         train(nas.Supernet(SPACE, seed=5), TASK, recipe, run=tmp_path, check=False)
     resumed = original()
     assert train(resumed, TASK, recipe, run=tmp_path, check=False) == expected
@@ -187,10 +186,13 @@ def test_knobs_that_do_not_fit_together(knobs, sentence: str) -> None:
 
 
 def test_an_adopted_model_is_trained_for_stated_nets() -> None:
-    recipe = adopted_recipe(None, {"nets": ({"ffn": 1},), "steps": 5, "lr": 1e-3})
-    assert (recipe.teacher, recipe.steps, recipe.lr, recipe.trains) == ("original", 5, 1e-3, ADOPTED["trains"])
+    nets = ({"ffn": 1},)
+    recipe = adopted_recipe(None, {"nets": nets, "steps": 5, "lr": 1e-3})
+    assert (recipe.distill, recipe.steps, recipe.lr, recipe.trains) == ("none", 5, 1e-3, ADOPTED["trains"])
     assert adopted_recipe(recipe, {"minutes": 2}).minutes == 2
-    assert adopted_recipe(None, {"sampling": "sandwich", "distill": "none"}).teacher == "largest"
+    for knobs in ({"distill": "kl"}, {"teacher": "original"}):
+        learning = adopted_recipe(None, {"nets": nets, **knobs})
+        assert (learning.distill, learning.teacher, learning.refit) == ("kl", "original", ADOPTED["refit"])
     with pytest.raises(UserError, match=r"state which are trained: nets=\[architecture"):
         adopted_recipe(None, {"steps": 5})
 
@@ -198,8 +200,3 @@ def test_an_adopted_model_is_trained_for_stated_nets() -> None:
 def test_nets_must_be_of_the_space() -> None:
     with pytest.raises(UserError, match="hidden"):
         Trainer(original(), TASK, Recipe(nets=({"hidden": 5},)), None)
-
-
-def test_the_digest_tells_originals_apart() -> None:
-    assert Teacher(original(), TASK).digest == Teacher(original(), TASK).digest
-    assert Teacher(original(), TASK).digest != Teacher(nas.Supernet(SPACE), TASK).digest

@@ -18,7 +18,7 @@ from nas.supernet.recipe import Recipe
 from nas.supernet.sampling import sandwich, uniform
 from nas.supernet.sharing import _pack_supernet, _unpack_supernet
 from nas.supernet.shipped import quantized_for
-from nas.supernet.trainer import fingerprint
+from nas.supernet.trained import fingerprint
 
 TASK = nas.load_task("digits").subset(train=256, validation=64, test=64)
 
