@@ -32,6 +32,8 @@ from .search_space.space import SearchSpace as SearchSpace
 from .search_space.terms import add_loss as add_loss
 from .search_space.transformer import TransformerSpace as TransformerSpace
 from .supernet.adopt.adopt import adopt as adopt
+from .supernet.adopt.importance import sort_by_importance as sort_by_importance
+from .supernet.adopt.ladder import ladder as ladder
 from .supernet.adopt.refit import refit as refit
 from .supernet.adopt.vocabulary import trim_vocabulary as trim_vocabulary
 from .supernet.elastic import ElasticBundle as ElasticBundle

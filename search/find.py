@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import UserError, check_least, unknown
 from ..hw_profiles import Device, load_device
 from ..hw_profiles.policies import policies_for
+from ..search_space.architecture import GeneValue
 from ..search_space.space import SearchSpace
 from ..search_space.transformer import TransformerSpace
 from ..supernet.recipe import Recipe
@@ -48,6 +49,7 @@ def find(
     seed: int = 0,
     workers: int | None = None,
     ray: str | None = None,
+    start: Sequence[Mapping[str, GeneValue]] = (),
     baselines: bool = False,
     check: bool = True,
     run: str | os.PathLike[str] | None = None,
@@ -71,7 +73,8 @@ def find(
     batch: of the deployed net.
     supernet: one that is trained already; nothing is trained then.
     steps, recipe, device: of the training (see `Recipe`), and where it and evaluations compute.
-    evaluations, algorithm, seed, workers, ray: of the search, as of `nas.search`. baselines: compare it with others.
+    evaluations, algorithm, seed, workers, ray: of the search, as of `nas.search`. start: nets to evaluate first; none:
+        those in the run's start.json, if it has one. baselines: compare it with others.
     check: refuse a space whose small nets are no parts of its large ones, before it is trained (as `nas.train`).
     run: a folder to keep all in, from which the same call goes on where one was killed and further questions begin;
         "auto": one in ~/.cache/nas; None: nothing is written.
@@ -86,7 +89,7 @@ def find(
     named, budgets = _targets(targets)
     devices, bounds = tuple(named.values()), (*budgets, *_limits(limits, named))
     check_least(1, batch=batch)
-    question = Question(tuple(dict.fromkeys(objectives)), evaluations, algorithm, seed, workers, ray)
+    question = Question(tuple(dict.fromkeys(objectives)), evaluations, algorithm, seed, workers, ray, tuple(start))
     policies = None if quantize is None else policies_for(quantize, devices)
     knobs = {**(recipe.model_dump(exclude_unset=True) if recipe else {}), **({} if steps is None else {"steps": steps})}
     made = _space(space, supernet)

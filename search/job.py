@@ -27,6 +27,7 @@ from .question import Question
 from .reporting import journal
 from .reporting.analysis import analyse, comparison_notes
 from .run_folder import Run
+from .start import read_start
 from .study import Study
 
 
@@ -73,6 +74,11 @@ class Job:
             return []
         parts = self.each and len(self.targets) > 1
         return [self.folder / device.name for device in self.targets] if parts else [self.folder]
+
+    @cached_property
+    def asked(self) -> Question:
+        """With the nets that the run says to start from, where the question says none."""
+        return replace(self.question, start=self.question.start or read_start(self.folder))
 
     def check(self) -> None:
         """Errors: limits that no net can keep, where nothing has to be measured to know; costs of which a device gives
@@ -143,7 +149,7 @@ class Job:
             log(done, total, study)
             progress("Searching", done, total, study)
 
-        choice = pipeline.choose(served, limits, self.question, storage=storage, progress=searching)
+        choice = pipeline.choose(served, limits, self.asked, storage=storage, progress=searching)
         others = {}
         if self.baselines:
             comparing = partial(progress, "Comparing")

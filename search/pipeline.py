@@ -98,6 +98,7 @@ def choose(
             algorithm=question.algorithm,
             evaluations=question.evaluations,
             seed=question.seed,
+            start=question.start,
             storage=storage,
             name=question.study_name(served, [bound.limit for bound in bounds]),
             progress=progress,

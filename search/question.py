@@ -1,10 +1,11 @@
 """What a search is asked beside its limits, and the objectives and the name of the study that follow from it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import check_least
+from ..search_space.architecture import Architecture, GeneValue
 from ..search_space.quantization import GENE
 from ..supernet.cluster import check_workers
 from ..values import Limit
@@ -28,6 +29,7 @@ class Question:
     seed: int = 0
     workers: int | None = None
     ray: str | None = None
+    start: tuple[Mapping[str, GeneValue], ...] = ()
 
     def __post_init__(self) -> None:
         check_least(1, evaluations=self.evaluations)
@@ -54,6 +56,8 @@ class Question:
         candidates, devices = served[0], [each.device.model_dump_json() for each in served]
         own: tuple[object, ...] = (candidates.batch, self.objectives, self.algorithm, self.seed)
         space = candidates.supernet.space
+        if self.start:
+            own = (*own, *(Architecture(net).id for net in self.start))
         if any(gene.startswith(GENE) for gene in space.genes):  # of one run, in one storage, there may be several
             own = (*own, space_id(space))
         names = "+".join(each.device.name for each in served)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, check_least
-from ..search_space.architecture import Architecture
+from ..search_space.architecture import Architecture, GeneValue
 from ..search_space.gene_space import GeneSpace
 from ..supernet.cluster import check_workers
 from .algorithms import Algorithm, load_algorithm
@@ -19,6 +19,7 @@ from .failures import missing
 from .objectives import Constraint
 from .problem import Problem, make_problem
 from .recall import Recall, recall
+from .start import starting_from
 from .storage import Store, fingerprint_of, open_store
 from .study import Study
 from .workers import Workers
@@ -41,6 +42,7 @@ def search(
     storage: str | os.PathLike[str] | None = None,
     name: str = "nas",
     warm: bool = True,
+    start: Sequence[Mapping[str, GeneValue]] = (),
     progress: Progress | None = None,
     workers: int | None = None,
     ray: str | None = None,
@@ -54,12 +56,14 @@ def search(
         nothing is evaluated twice, and the result is that of an undisturbed run. A larger `evaluations` continues.
         Values of objectives with a `key` that other searches have stored there are read, not computed (see `recall`).
     warm: begin with the architectures that are known so, beside `evaluations`; else the search finds its own way.
+    start: architectures to evaluate first, such as those of `nas.ladder`; the algorithm goes on from them.
     progress: called after every evaluation with (done, evaluations, study).
     workers: how many processes evaluate at a time; None: one, this one, or as many as the cluster has CPUs.
     ray: the address of a Ray cluster that they run on, "auto" for the one that this machine belongs to. The result is
         the same in any case; objectives must depend on the architecture alone and change nothing that they share.
 
-    Errors: an objective without a direction, unknown names, a storage of another search, no finite value at all.
+    Errors: an objective without a direction, unknown names, a `start` that is not of the space, a storage of another
+    search, no finite value at all.
 
     >>> study = nas.search(space, {"params": nas.minimize(lambda a: cost(a).params)}, evaluations=4)
     >>> len(study)
@@ -68,7 +72,8 @@ def search(
     check_least(1, evaluations=evaluations)
     check_least(0, seed=seed)
     check_workers(workers, ray)
-    problem, chosen = make_problem(space, objectives, constraints), load_algorithm(algorithm)
+    chosen = starting_from(load_algorithm(algorithm), space, start)
+    problem = make_problem(space, objectives, constraints)
     past = recall(storage, space, problem.objectives, name)
     problem = replace(problem, objectives=past.remembering(problem.objectives))
     study, known, begun = Study(space, problem), 0, 0

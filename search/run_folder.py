@@ -4,6 +4,7 @@ run.json              task, space, recipe and the run whose weights it starts fr
 checkpoints/          an unfinished (or the last) training state
 supernet.safetensors  the trained shared weights, and the learned quantization steps, if any
 history.json          training curve and events
+start.json            nets that its searches evaluate first, if any
 manifest.json         SHA-256 of these files: what does not fit together is refused
 study.db, front.csv, report.html, best/   of the newest search; answer.json lists the SHA-256 of the last three
 .lock                 who works in the folder now

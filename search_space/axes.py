@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from .architecture import Architecture
+from .architecture import Architecture, GeneValue
 from .layout import Layout, Segments, segments_of
 from .probe import Probe, Probed
 from .trial import Gene
@@ -27,8 +27,9 @@ class Member:
 class Axis:
     """Dimensions that move together when `gene` shrinks, in nets like `architecture`.
 
-    size, small: length of the axis with the gene at its top and at its bottom. A dimension that holds `unit`
-    consecutive entries for each step of the gene (head_dim rows for each head) is permuted in blocks of `unit`.
+    size, small: length of the axis with the gene at its top and at the smallest option that leaves no parameter out.
+    A dimension that holds `unit` consecutive entries for each step of the gene (head_dim rows for each head) is
+    permuted in blocks of `unit`.
     """
 
     gene: str
@@ -39,24 +40,34 @@ class Axis:
     members: tuple[Member, ...]
 
 
-def axes_of(space: Probed) -> list[Axis]:
+def axes_of(space: Probed, architecture: Architecture | None = None) -> list[Axis]:
     """The shared axes of the space: for each nested gene, the dimensions of parameters that it moves, grouped by size.
+
+    architecture: the net in which genes are at their top; None: for each gene the first that was seen to have it.
 
     >>> sorted({axis.gene for axis in nas.axes_of(space)})
     ['hidden', 'width']
     """
     first_seen: dict[str, Probe] = {}
-    for probe in space.probes:
+    for probe in space.probes if architecture is None else [space.probe(architecture)]:
         for name in probe.genes:
             first_seen.setdefault(name, probe)
-    nested = [g for g in space.genes.values() if g.nested and len(g.options) > 1]
+    nested = [g for g in space.genes.values() if g.nested and len(g.options) > 1 and g.name in first_seen]
     return [axis for gene in nested for axis in _axes(space, gene, first_seen[gene.name])]
 
 
 def _axes(space: Probed, gene: Gene, large: Probe) -> Iterator[Axis]:
-    small = space.probe({**large.architecture, gene.name: gene.options[0]})
-    for (size, less), members in grouped(large.layouts, small.layouts).items():
-        yield Axis(gene.name, large.architecture, size, less, _unit(gene, size, less), members)
+    """By the smallest option that moves dimensions: one below it leaves the parameters out."""
+    known = {probe.architecture: probe for probe in space.probes}
+    for option in gene.options[:-1]:
+        choices = Architecture({**large.architecture, gene.name: option})
+        small = known.get(choices) or space.probe(choices)
+        groups = grouped(large.layouts, small.layouts)
+        for (size, less), members in groups.items():
+            unit = _unit((option, gene.options[-1]), size, less)
+            yield Axis(gene.name, large.architecture, size, less, unit, members)
+        if groups:
+            return
 
 
 def grouped(large: Mapping[str, Layout], small: Mapping[str, Layout]) -> dict[tuple[int, int], tuple[Member, ...]]:
@@ -79,9 +90,9 @@ def _moves(name: str, large: Layout, small: Layout) -> Iterator[tuple[Member, tu
                 yield Member(name, dim, factor), sizes
 
 
-def _unit(gene: Gene, size: int, small: int) -> int:
+def _unit(options: tuple[GeneValue, GeneValue], size: int, small: int) -> int:
     """Entries for each step of an integer gene that the sizes are proportional to, else 1."""
-    low, top = gene.options[0], gene.options[-1]
+    low, top = options
     if (
         isinstance(top, int)
         and isinstance(low, int)
@@ -97,12 +108,17 @@ def permute(
     parameters: Mapping[str, Tensor], layouts: Mapping[str, Layout], axis: Axis, order: Tensor
 ) -> dict[str, Tensor]:
     """The parameters with every member of `axis` permuted by `order` (a permutation of its size // unit blocks)."""
-    entries = (order.unsqueeze(1) * axis.unit + torch.arange(axis.unit)).flatten()
     result = dict(parameters)
-    for m in axis.members:
-        places = _places(segments_of(layouts[m.parameter][m.dim]), m.factor, entries)
+    for m, places in places_of(layouts, axis, order):
         result[m.parameter] = result[m.parameter].index_select(m.dim, places)
     return result
+
+
+def places_of(layouts: Mapping[str, Layout], axis: Axis, order: Tensor) -> Iterator[tuple[Member, Tensor]]:
+    """For every member, where the entries of its whole dimension come from when the axis is permuted by `order`."""
+    entries = (order.unsqueeze(1) * axis.unit + torch.arange(axis.unit)).flatten()
+    for m in axis.members:
+        yield m, _places(segments_of(layouts[m.parameter][m.dim]), m.factor, entries)
 
 
 def _places(segments: Segments, factor: int, entries: Tensor) -> Tensor:

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..files import check_finite, check_seal, read_tensors, sealed
 from ..search_space.quantization import policy_genes
+from .tree import Orders
 
 if TYPE_CHECKING:
     from .store import Supernet
 
 NAME = "supernet.safetensors"
-STEPS, DRAWN = "steps:", "drawn:"
-"""Begin the names of learned steps (`quantize.learned`) and of what random buffers were before any training."""
+STEPS, DRAWN, ORDER = "steps:", "drawn:", "order:"
+"""Begin the names of learned steps (`quantize.learned`), of what random buffers were before any training, and of where
+sorting has put the entries of a dimension (`order:0:NAME`)."""
 FACTS = "supernet"
 """The one field of the metadata: genes and layouts of the space (without quantization policies, whose nets share all
 weights), whose the running statistics are, the SHA-256 of the tensors, and the checksum of these facts."""
@@ -32,13 +34,15 @@ def packed(supernet: "Supernet") -> bytes:
     tensors = {name: t.detach().cpu().contiguous() for name, t in supernet.store.state_dict().items()}
     tensors |= {f"{STEPS}{name}": step.detach().cpu().contiguous() for name, step in supernet.steps.items()}
     tensors |= {f"{DRAWN}{name}": b.initial.cpu().contiguous() for name, b in supernet.shared.items() if b.random}
+    for name, dims in supernet.store.orders.items():
+        tensors |= {f"{ORDER}{dim}:{name}": places.cpu().contiguous() for dim, places in dims.items()}
     check_finite(tensors, "the supernet", infinite=dict(supernet.store.named_buffers()))
     return sealed_file(tensors, FACTS, {**_space(supernet), "statistics_of": supernet.store.statistics_of})
 
 
 def sealed_file(tensors: dict[str, Tensor], field: str, facts: Mapping[str, Any]) -> bytes:
     """A safetensors file whose metadata has one field: facts, with the checksums of the tensors and of themselves."""
-    return save(tensors, {field: json.dumps(sealed({**facts, "tensors": _sha256(tensors)}))})
+    return save(tensors, {field: json.dumps(sealed({**facts, "tensors": sha256_of_tensors(tensors)}))})
 
 
 def restore(supernet: "Supernet", path: Path) -> None:
@@ -51,12 +55,21 @@ def restore(supernet: "Supernet", path: Path) -> None:
     space = _space(supernet)
     if {name: facts[name] for name in space} != space:
         raise UserError(f"{path} is of another space: {_difference(facts, space)}; pass the space that it was saved of")
-    steps, drawn = (_taken(tensors, prefix) for prefix in (STEPS, DRAWN))
+    steps, drawn, orders = (_taken(tensors, prefix) for prefix in (STEPS, DRAWN, ORDER))
     own = {name: t.clone() for name, t in tensors.items()}  # not the file's memory, where numbers lie at any address
     supernet.store.load_state_dict(own, assign=True)
     supernet.store.statistics_of = facts["statistics_of"]
+    supernet.store.orders = _by_name(orders)
     supernet.steps = nn.ParameterDict({name: nn.Parameter(step) for name, step in steps.items()})
     supernet.shared |= {name: replace(supernet.shared[name], initial=value) for name, value in drawn.items()}
+
+
+def _by_name(orders: Mapping[str, Tensor]) -> Orders:
+    results: Orders = {}
+    for key, places in orders.items():
+        dim, _, name = key.partition(":")
+        results.setdefault(name, {})[int(dim)] = places.clone()
+    return results
 
 
 def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -98,12 +111,13 @@ def read_facts(path: Path, field: str, writer: str) -> dict[str, Any]:
 def checked_tensors(path: Path, facts: Mapping[str, Any], infinite: Collection[str]) -> dict[str, Tensor]:
     """The tensors of the file. infinite: those that may hold infinite numbers. Error: others than the facts say."""
     tensors = read_tensors(path, infinite)
-    if facts["tensors"] != _sha256(tensors):
+    if facts["tensors"] != sha256_of_tensors(tensors):
         raise UserError(f"{path} is damaged: its tensors are not those that were saved; restore the file")
     return tensors
 
 
-def _sha256(tensors: Mapping[str, Tensor]) -> str:
+def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, types, shapes and bytes."""
     digest = sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

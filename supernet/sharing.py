@@ -75,15 +75,15 @@ def _pack_supernet(supernet: Supernet) -> tuple[Any, ...]:
     values = {name: (pack(p), p.requires_grad) for name, p in supernet.store.named_parameters()}
     buffers = {name: pack(b) for name, b in supernet.store.named_buffers()}
     steps = {key: pack(step) for key, step in supernet.steps.items()}
-    layouts, statistics_of = (supernet.layouts, supernet.shared), supernet.store.statistics_of
-    return supernet.space, layouts, values, buffers, statistics_of, steps, supernet.training
+    layouts, state = (supernet.layouts, supernet.shared), (supernet.store.statistics_of, supernet.store.orders)
+    return supernet.space, layouts, values, buffers, state, steps, supernet.training
 
 
 def _unpack_supernet(parts: tuple[Any, ...]) -> Supernet:
-    space, (layouts, shared), values, buffers, statistics_of, steps, training = parts
+    space, (layouts, shared), values, buffers, state, steps, training = parts
     parameters = {name: nn.Parameter(unpack(packed), grad) for name, (packed, grad) in values.items()}
     store = Store({**parameters, **{name: unpack(packed) for name, packed in buffers.items()}})
-    store.statistics_of = statistics_of
+    store.statistics_of, store.orders = state
     supernet = Supernet.of(space, layouts, shared, store)
     supernet.steps = nn.ParameterDict({key: nn.Parameter(unpack(step), False) for key, step in steps.items()})
     return supernet.train(training)

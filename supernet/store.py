@@ -26,7 +26,7 @@ from .memory import check_memory
 from .saved import NAME, packed, restore
 from .shared import Buffer, buffers_in, largest_buffers, shared_buffers
 from .statistics import calibrated, with_statistics
-from .tree import Prepared, Store, Where, aliases_of, home, moved
+from .tree import Prepared, Store, Where, aliases_of, home, in_first_order, moved
 
 NOT_CALIBRATED = (
     "the net has running statistics (BatchNorm) that were not measured for it, and computes badly without: "
@@ -142,6 +142,8 @@ class Supernet(nn.Module):
             buffers = {name: buffer if name in kept else buffer.clone() for name, buffer in buffers.items()}
             self.store.trained(self._is_largest(architecture))
         values = {**self.parameters_of(architecture), **buffers, **prepared.constants}
+        if not skeleton.training:
+            values = self._in_first_order(values, architecture)
         with filled(prepared.slots, values):
             yield skeleton
             now = {name: places[local] for places, local, name in prepared.slots if name in kept}
@@ -185,6 +187,13 @@ class Supernet(nn.Module):
     def _cut(self, corners: Mapping[str, Corner]) -> dict[str, Tensor]:
         fulls = [places[local] for places, local in map(self._homes.__getitem__, corners)]
         return dict(zip(corners, cut(fulls, list(corners.values())), strict=True))
+
+    def _in_first_order(self, values: dict[str, Tensor], architecture: Mapping[str, GeneValue]) -> dict[str, Tensor]:
+        """The largest net as it was before it was sorted (`sort_by_importance`): sums of floats depend on the order."""
+        orders = self.store.orders
+        if not orders or policy_genes(architecture) or not self._is_largest(architecture):
+            return values
+        return in_first_order(values, orders)
 
     def _is_largest(self, architecture: Mapping[str, GeneValue]) -> bool:
         """Whether it is the largest net, with any quantization policy."""
@@ -269,8 +278,11 @@ class Supernet(nn.Module):
         module = self.space.build(architecture, "meta")
         skeleton = self.space.skeleton(architecture)
         constants = dict(skeleton.named_buffers()) | self._prepare(skeleton, architecture).constants
-        values = {n: t.detach().clone() for n, t in self.parameters_of(architecture).items()}
-        buffers = {n: t.detach().clone() for n, t in {**constants, **self.buffers_of(architecture)}.items()}
+        parameters, buffers = self.parameters_of(architecture), {**constants, **self.buffers_of(architecture)}
+        values, buffers = (
+            {n: t.detach().clone() for n, t in self._in_first_order(each, architecture).items()}
+            for each in (parameters, buffers)
+        )
         named = {id(p): values[name] for name, p in module.named_parameters()}
         replace_parameters(module, lambda p: nn.Parameter(named[id(p)], p.requires_grad))
         for places, local, name in slots_of(module, buffers):

@@ -12,6 +12,8 @@ from ..errors import UserError
 from ..search_space.temporary import Slot
 
 Owner = Literal["nobody", "largest", "several"]
+Orders = dict[str, dict[int, Tensor]]
+"""For tensors by name and their dimensions: where each entry lies that was there before they were permuted."""
 
 
 class Store(nn.Module):
@@ -20,13 +22,16 @@ class Store(nn.Module):
     aliases: other names of these tensors in the nets (ties), which state dicts of the nets have.
     `statistics_of`: whose the running statistics are: the largest net's, if it alone was trained or its state dict was
     loaded, nobody's yet, or several nets'. `state_dict` keeps that beside the tensors, in its metadata.
+    `orders`: where importance sorting has put what (see `adopt.order`); the largest net is given back in the order that
+    it had before.
     """
 
     statistics_of: Owner
+    orders: "Orders"
 
     def __init__(self, tensors: Mapping[str, Tensor], aliases: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        self._aliases, self.statistics_of = dict(aliases or {}), "nobody"
+        self._aliases, self.statistics_of, self.orders = dict(aliases or {}), "nobody", {}
         for name, tensor in tensors.items():
             module, local = _place(self, name)
             if isinstance(tensor, nn.Parameter):
@@ -78,6 +83,19 @@ def home(store: nn.Module, name: str) -> tuple[dict[str, Any], str]:
 
 def _same(a: Tensor, b: Tensor) -> bool:
     return a is b or (a.shape == b.shape and bool((a == b).all()))
+
+
+def in_first_order(values: Mapping[str, Tensor], orders: Orders) -> dict[str, Tensor]:
+    """The tensors as they were before they were permuted; differentiable."""
+    return {name: _unsorted(value, orders[name]) if name in orders else value for name, value in values.items()}
+
+
+def _unsorted(value: Tensor, order: Mapping[int, Tensor]) -> Tensor:
+    result = value
+    for dim, places in order.items():
+        result = result.index_select(dim, places.to(value.device))
+    # Without gradients it is no parameter any more, and torch's GRU chooses its kernel by that.
+    return result.detach().requires_grad_(value.requires_grad) if result.is_leaf else result
 
 
 def aliases_of(module: nn.Module) -> dict[str, str]:
