@@ -91,3 +91,12 @@ def test_a_space_of_ones_own_has_no_ffns_to_fit() -> None:
     own = nas.adopt(nn.Sequential(nn.Linear(2, 2)), lambda _: nn.Sequential(nn.Linear(2, 2)))
     with pytest.raises(UserError, match=r"adopt one with nas\.adopt"):
         refit(own, own.space.largest, TASK)
+
+
+def test_a_training_for_one_net_begins_with_it() -> None:
+    fitted, trained = (nas.adopt(deepcopy(model("LlamaForCausalLM"))) for _ in range(2))
+    architecture = without(fitted, 1)
+    refit(fitted, architecture, TASK, samples=16)
+    nas.train(trained, TASK, nets=[architecture], steps=1, lr=1e-12, check=False)
+    for name, p in trained.store.named_parameters():
+        torch.testing.assert_close(p, fitted.store.get_parameter(name))
