@@ -17,6 +17,12 @@ def adopt(
     heads: Annotated[str | None, typer.Option(help="The same of key/value heads.")] = None,
     group: Annotated[str | None, typer.Option(help="The same of the query heads that share one.")] = None,
     uniform: Annotated[bool, typer.Option("--uniform", help="One size for all layers, and layers left out.")] = False,
+    scored: Annotated[
+        bool,
+        typer.Option(
+            "--score/--no-score", help="Sort heads and channels by importance, and score what searches begin with."
+        ),
+    ] = True,
 ) -> None:
     """Make a trained model elastic: a run whose largest net is the model. It needs `pip install "nas[adopt]"`.
 
@@ -37,8 +43,10 @@ def adopt(
     source = source_of(model)
 
     from ..search.adopting import adopted_run, check_new
+    from .live import Display
 
     check_new(run)
-    with locked(run, say), console.status("Adopting") as status:
-        made = adopted_run(run, source, task, {**elastic, "uniform": uniform}, status.update)
+    with locked(run, say), Display(console) as progress:
+        sizes = {**elastic, "uniform": uniform}
+        made = adopted_run(run, source, task, elastic=sizes, scored=scored, progress=progress)
     say(f"Adopted: {made.folder} ({len(made.space.genes)} genes); search it with `nas search --run {made.folder}`")

@@ -135,7 +135,7 @@ def search(
     trusting(trust, run)
     with hushed(quiet or as_json), Display(console) as progress:
         if source is not None:
-            run, task = opened_run(run, source, task, say), None
+            run, task = opened_run(run, source, task, progress), None
         answers = find(
             space,
             task,

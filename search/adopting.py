@@ -1,9 +1,11 @@
 """`nas adopt`: a run whose supernet is a trained model."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,38 +16,53 @@ from ..files import cache_folder
 from ..lock import locked
 from ..search_space.inputs import call
 from ..supernet.adopt.adopt import adopt
+from ..supernet.adopt.importance import sort_by_importance
+from ..supernet.adopt.ladder import ladder
 from ..supernet.adopt.source import Source, load_model, load_tokenizer
 from ..supernet.recipe import ADOPTED, Recipe
 from ..tasks import Task, load_task
-from .origin import description_of
+from .origin import Progress, description_of, silent
 from .run_folder import DESCRIPTION, Run, open_run
+from .start import write_start
 
+LOG = logging.getLogger("nas.run")
 TOKENIZER, TEACHER = "tokenizer", "teacher"
 """Options of tasks that are the model's own where they are not stated; the first is a folder in the run, too."""
 OWN = {"text": TOKENIZER, "hf": TOKENIZER, "embeddings": TEACHER}
 
 
 def adopted_run(
-    folder: Path, source: Source, task: str | None, elastic: Mapping[str, Any], say: Callable[[str], None]
+    folder: Path,
+    source: Source,
+    task: str | None = None,
+    *,
+    elastic: Mapping[str, Any] = MappingProxyType({}),
+    scored: bool = True,
+    progress: Progress = silent,
 ) -> Run:
     """Make a run of a trained model; the caller holds the folder's lock.
 
     task: None: `text` for a model that generates it, `embeddings` for another that reads tokens.
-    elastic: as of `nas.adopt`. say: is told what is done.
+    elastic: as of `nas.adopt`. scored: sort heads and channels by importance, and have searches begin with the nets of
+    `nas.ladder`; what was measured for that is kept in the folder, and the same call goes on from it.
     Errors, before anything is written: a folder that holds a run; a model that cannot be opened, belongs to no family,
     or does not take the task's inputs.
     """
     check_new(folder)
-    say(f"Opening {source.gguf or source.place}")
+    progress(f"Opening {source.gguf or source.place}", 0, 0, None)
     model = load_model(source)
     task = task or _default_task(model)
     with TemporaryDirectory() as beside:
         name = _with_own(task, source, Path(beside))
         _check_takes(model, load_task(name), name)
-        say("Deriving the space of its nets")
+        progress("Deriving the space of its nets", 0, 0, None)
         supernet = adopt(model, **elastic)
     name = _with_own(task, source, folder / TOKENIZER)
     loaded = load_task(name)
+    if scored:
+        sort_by_importance(supernet, loaded, folder=folder, progress=progress)
+        rungs = ladder(supernet, loaded, folder=folder, progress=progress)
+        write_start(folder, [rung.architecture for rung in rungs])
     run = Run(
         folder=folder,
         task_name=name,
@@ -58,7 +75,7 @@ def adopted_run(
     return run
 
 
-def opened_run(folder: Path | None, source: Source, task: str | None, say: Callable[[str], None]) -> Path:
+def opened_run(folder: Path | None, source: Source, task: str | None, progress: Progress) -> Path:
     """The folder of a run of the model, which is made if it is not there. folder: None: one in the cache.
 
     Errors: those of `adopted_run`; a folder with the run of another space.
@@ -66,8 +83,8 @@ def opened_run(folder: Path | None, source: Source, task: str | None, say: Calla
     key = hashlib.sha256(repr((source, task)).encode()).hexdigest()[:8]
     folder = folder or cache_folder() / "runs" / f"{Path(source.gguf or source.place).stem}-{key}"
     if not (folder / DESCRIPTION).exists():
-        with locked(folder, say):
-            adopted_run(folder, source, task, {}, say)
+        with locked(folder, LOG.warning):
+            adopted_run(folder, source, task, progress=progress)
     elif "adopted" not in open_run(folder).description:
         raise UserError(f"{folder} is a run of another space than that of the model; name another --run")
     return folder
