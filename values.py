@@ -66,6 +66,8 @@ MEMORY = Metric("memory_mib", "MiB", title="memory")
 SIZE = Metric("size_mib", "MiB", title="size")
 PARAMS = Metric("params", style="count", title="parameters")
 FLOPS = Metric("flops", style="count", title="FLOPs")
+TTFT = Metric("ttft_ms", "ms", title="time to first token")
+TPOT = Metric("tpot_ms", "ms", title="time per output token")
 THROUGHPUT = Metric("throughput_per_s", "/s", "max", title="throughput")
 
 

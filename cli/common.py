@@ -36,6 +36,7 @@ MOST_BATCH = 2**16
 MOST_NETS = 1_000_000
 MOST_PROCESSES = 4096
 MOST_STEPS = 10**9
+MOST_TOKENS = 2**20
 """No sensible number is larger; it is a slip, and would only be noticed when the memory or the day has gone."""
 StepsOption = Annotated[
     int | None, typer.Option("--steps", max=MOST_STEPS, help="Optimizer steps of the supernet's training.")

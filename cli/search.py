@@ -10,6 +10,7 @@ from .common import (
     MOST_BATCH,
     MOST_NETS,
     MOST_PROCESSES,
+    MOST_TOKENS,
     CheckOption,
     DeviceOption,
     RunOption,
@@ -48,6 +49,8 @@ def search(
     ] = None,
     space: SpaceOption = None,
     max_p95: Annotated[list[str] | None, typer.Option(help="95th percentile of calls at most: 8ms.")] = None,
+    max_ttft: Annotated[list[str] | None, typer.Option(help="Time to first token at most: 200ms.")] = None,
+    max_tpot: Annotated[list[str] | None, typer.Option(help="Time per output token at most: 30ms.")] = None,
     max_energy: Annotated[list[str] | None, typer.Option(help="Energy of a call at most: 20mJ.")] = None,
     max_memory: Annotated[list[str] | None, typer.Option(help="Peak memory at most: 50MiB.")] = None,
     max_size: Annotated[list[str] | None, typer.Option(help="Bytes of the weights at most: 4MiB.")] = None,
@@ -55,7 +58,8 @@ def search(
         str | None,
         typer.Option(
             help="Bits as genes: auto, or schemes to choose from, as w8a8 or w8a8,w4a16g64. Behind the bits: t, one "
-            "scale a weight; z, weights with zero points; s, activations without. Or fp16, bf16, fp8."
+            "scale a weight; z, weights with zero points; s, activations without; d, activations with scales found "
+            "at run time. Or fp16, bf16, fp8."
         ),
     ] = None,
     max_params: Annotated[list[str] | None, typer.Option(help="Largest number of parameters: 2M.")] = None,
@@ -64,6 +68,12 @@ def search(
         list[str] | None, typer.Option("--objective", help="Also minimize: energy_mj, params ...; may be repeated.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Batch size of the deployed net.")] = 1,
+    prompt: Annotated[
+        int | None, typer.Option(min=1, max=MOST_TOKENS, help="Of a language model: tokens of a prompt (64).")
+    ] = None,
+    generate: Annotated[
+        int | None, typer.Option(min=2, max=MOST_TOKENS, help="Tokens to generate (32): a call is such a request.")
+    ] = None,
     evaluations: Annotated[int, typer.Option(min=1, max=MOST_NETS, help="Architectures to evaluate.")] = 200,
     algorithm: Annotated[
         str, typer.Option(help="auto, nsga2, linas, random, or a sampler: optuna:GPSampler.")
@@ -113,6 +123,8 @@ def search(
     written = {
         "latency_ms": budget,
         "latency_p95_ms": max_p95,
+        "ttft_ms": max_ttft,
+        "tpot_ms": max_tpot,
         "energy_mj": max_energy,
         "memory_mib": max_memory,
         "size_mib": max_size,
@@ -145,6 +157,8 @@ def search(
             quantize=quantize,
             each=each,
             batch=batch,
+            prompt=prompt,
+            generate=generate,
             steps=steps,
             device=device,
             evaluations=evaluations,

@@ -15,6 +15,7 @@ from ..predictors.latency import Timed
 from ..search_space.quantization import GENE
 from .candidates import Candidates
 from .manifest import check_kept, keep
+from .requests import timed_requests
 from .storage import space_id
 
 CALIBRATION_NETS = 60
@@ -32,7 +33,13 @@ def calibrated(candidates: Candidates, folder: Path, progress: Progress | None =
     This machine is profiled on nets of the space (see `profile`), and taken at the pace at which it runs now. The
     profile is kept in `folder` and used again; delete the file to measure anew. Where nets of the space were timed, on
     whatever device, learned predictors are compared with its latency model, in a table kept in `folder`.
+    Of requests to language models a few are timed here instead (see `requests`).
     """
+    if candidates.request is not None:
+        if not candidates.device.measurable:
+            return candidates
+        candidates = replace(candidates, device=timed_requests(candidates, folder))
+        return replace(candidates, device=_paced(candidates))
     if candidates.device.measurable:
         candidates = replace(candidates, device=_measured(candidates, folder, progress))
     timed = Timed.of(candidates.device, candidates.supernet.space, candidates.cost)
@@ -89,6 +96,8 @@ def prediction_notes(candidates: Candidates) -> list[str]:
             f"Latencies are predicted from the genes by {learned.name}, which misses nets left out by "
             f"{learned.error:.1%} in the mean and so beats the latency model of {device.name}."
         )
+    if candidates.request is not None and device.measurable:
+        notes.append(f"Requests ({candidates.request.text}) were timed with PyTorch, {device.threads or 1} thread(s).")
     pace = device.model.pace if device.model else 1.0
     if pace == 1:
         return notes

@@ -8,6 +8,8 @@ from hashlib import sha256
 import torch
 
 from ..hw_profiles import Cost, Device, Measurement, Protocol, measure_all, trace_cost
+from ..hw_profiles.measuring.serving import measure_serving
+from ..hw_profiles.serving import Request, ServingCost, trace_serving
 from ..predictors.latency import Learned
 from ..search_space.architecture import Architecture
 from ..search_space.inputs import Inputs
@@ -23,7 +25,8 @@ from ..values import Estimate
 class Candidates:
     """Subnets of `supernet` on `device` at batch size `batch`; quality on the task's validation split.
 
-    learned: predicts latencies in the place of the device's model.
+    learned: predicts latencies in the place of the device's model. request: what a net is asked, where that is to
+    generate text: cost, latency, energy and memory are then those of a whole request. None: it is called once.
     """
 
     supernet: Supernet
@@ -31,6 +34,8 @@ class Candidates:
     device: Device
     batch: int = 1
     learned: Learned | None = None
+    request: Request | None = None
+    _served: dict[Architecture, ServingCost] = field(default_factory=dict, repr=False)
     _costs: dict[Architecture, Cost] = field(default_factory=dict, repr=False)
     _packed: dict[Architecture, int | None] = field(default_factory=dict, repr=False)
     _latencies: dict[Architecture, Estimate] = field(default_factory=dict, init=False, repr=False)  # of this device
@@ -42,11 +47,27 @@ class Candidates:
         return example
 
     def cost(self, architecture: Architecture) -> Cost:
+        if self.request is not None:
+            skeleton = self.supernet.space.skeleton(architecture)
+            self._packed.setdefault(architecture, packed_bytes(skeleton) if policy_of(skeleton) else None)
+            return self.served(architecture).whole
         if architecture not in self._costs:
             skeleton = self.supernet.space.skeleton(architecture)
             self._packed[architecture] = packed_bytes(skeleton) if policy_of(skeleton) else None
             self._costs[architecture] = trace_cost(skeleton, self.example, self.device.precision)
         return self._costs[architecture]
+
+    def served(self, architecture: Architecture) -> ServingCost:
+        """The cost of a request and of its parts. Error: the net keeps no key/value cache."""
+        if architecture not in self._served:
+            skeleton, request = self.supernet.space.skeleton(architecture), self.request or Request(batch=self.batch)
+            self._served[architecture] = trace_serving(skeleton, request, self.device.precision)
+        return self._served[architecture]
+
+    @property
+    def call_text(self) -> str:
+        """What a latency is of."""
+        return f"batch {self.batch}" if self.request is None else self.request.text
 
     def weight_bytes(self, architecture: Architecture) -> float:
         """Of the weights at the device's precision; of a quantized net, of its `model.safetensors`."""
@@ -70,7 +91,12 @@ class Candidates:
         return self.device.energy(self.cost(architecture), time=self.latency(architecture))
 
     def measure(self, architectures: Sequence[Architecture], seconds: float) -> list[Measurement]:
-        """Time nets on this machine in turns, as the device runs them; `seconds` at most for each."""
+        """Time nets on this machine in turns, as the device runs them; `seconds` at most for each. Requests are timed
+        with PyTorch."""
+        if self.request is not None:
+            nets = [self.supernet.extract(a, self.task).cpu() for a in architectures]
+            protocol = Protocol(seconds=seconds)
+            return [*measure_serving(nets, self.request, protocol=protocol, threads=self.device.threads)]
         pairs = [(self.supernet.extract(a, self.task).cpu(), self.example) for a in architectures]
         runtime, threads = self.device.local_runtime, self.device.threads
         return measure_all(pairs, protocol=Protocol(seconds=seconds), runtime=runtime, threads=threads)

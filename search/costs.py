@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import unknown
-from ..values import ENERGY, FLOPS, LATENCY, MEMORY, P95, PARAMS, SIZE, Estimate, Metric
+from ..values import ENERGY, FLOPS, LATENCY, MEMORY, P95, PARAMS, SIZE, TPOT, TTFT, Estimate, Metric
 
 if TYPE_CHECKING:
     from ..search_space.architecture import Architecture
@@ -39,12 +39,16 @@ def _peak(candidates: "Candidates", net: "Architecture") -> Estimate:
 TABLE = (
     CostMetric(LATENCY, lambda c, net: c.latency(net), "--budget", measured=True),
     CostMetric(P95, lambda c, net: c.p95(net), "--max-p95", measured=True),
+    CostMetric(TTFT, lambda c, net: c.served(net).ttft(c.device), "--max-ttft", measured=True),
+    CostMetric(TPOT, lambda c, net: c.served(net).tpot(c.device), "--max-tpot", measured=True),
     CostMetric(ENERGY, lambda c, net: c.energy(net), "--max-energy"),
     CostMetric(MEMORY, _peak, "--max-memory"),
     CostMetric(SIZE, lambda c, net: Estimate.counted(SIZE, c.weight_bytes(net) / 2**20), "--max-size"),
     CostMetric(PARAMS, lambda c, net: Estimate.counted(PARAMS, c.cost(net).params), "--max-params", per_device=False),
     CostMetric(FLOPS, lambda c, net: Estimate.counted(FLOPS, c.cost(net).flops), "--max-flops", per_device=False),
 )
+OF_REQUESTS = ("ttft_ms", "tpot_ms")
+"""Where one of them is asked for, a call of a net is a request with a prompt and tokens to generate."""
 COSTS: Mapping[str, CostMetric] = {cost.metric.name: cost for cost in TABLE}
 ALWAYS = ("params", "flops", "memory_mib", "size_mib")
 """What is shown of every net, asked for or not: no device is too little known for it."""

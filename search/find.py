@@ -1,7 +1,7 @@
 """`nas.find`: the whole job in one call, as `nas search` does it."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import nullcontext
 from math import inf
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import UserError, check_least, unknown
 from ..hw_profiles import Device, load_device
 from ..hw_profiles.policies import policies_for
+from ..hw_profiles.serving import Request
 from ..search_space.architecture import GeneValue
 from ..search_space.space import SearchSpace
 from ..search_space.transformer import TransformerSpace
@@ -18,7 +19,7 @@ from ..supernet.store import Supernet
 from ..tasks import Task
 from ..values import EXAMPLES, Limit, parse_limit
 from .answer import Answer
-from .costs import cost_named
+from .costs import OF_REQUESTS, cost_named
 from .job import Job
 from .origin import Progress, origin_of, silent
 from .question import Question
@@ -40,6 +41,8 @@ def find(
     quantize: str | None = None,
     each: bool = False,
     batch: int = 1,
+    prompt: int | None = None,
+    generate: int | None = None,
     supernet: Supernet | None = None,
     steps: int | None = None,
     recipe: Recipe | None = None,
@@ -71,6 +74,9 @@ def find(
     quantize: "auto", or schemes to choose from ("w8a8,w4a16"): bits as genes.
     each: a net for each target, not one for all: the result is a dictionary, in the order of the targets.
     batch: of the deployed net.
+    prompt, generate: of a language model, tokens of a prompt and tokens to generate (64 and 32 where one of them is
+        stated, or a cost "ttft_ms" or "tpot_ms"): latency, energy and memory are then those of the whole request, with
+        a key/value cache.
     supernet: one that is trained already; nothing is trained then.
     steps, recipe, device: of the training (see `Recipe`), and where it and evaluations compute.
     evaluations, algorithm, seed, workers, ray: of the search, as of `nas.search`. start: nets to evaluate first; none:
@@ -89,6 +95,7 @@ def find(
     named, budgets = _targets(targets)
     devices, bounds = tuple(named.values()), (*budgets, *_limits(limits, named))
     check_least(1, batch=batch)
+    request = _request({*objectives, *(limit.metric.name for limit in bounds)}, batch, prompt=prompt, generate=generate)
     question = Question(tuple(dict.fromkeys(objectives)), evaluations, algorithm, seed, workers, ray, tuple(start))
     policies = None if quantize is None else policies_for(quantize, devices)
     knobs = {**(recipe.model_dump(exclude_unset=True) if recipe else {}), **({} if steps is None else {"steps": steps})}
@@ -110,6 +117,7 @@ def find(
             policies,
             each=each,
             batch=batch,
+            request=request,
             baselines=baselines,
             title=title or "nas.find",
         )
@@ -121,6 +129,11 @@ def find(
     with alone(prepared, lambda job: job.run) as job, journal(job.folder, job.title) if job.folder else nullcontext():
         answers = job.answers(*job.supernet(supernet, progress, device), progress)
     return dict(zip((device.name for device in devices), answers, strict=True)) if each else answers[0]
+
+
+def _request(costs: Set[str], batch: int, **stated: int | None) -> Request | None:
+    given = {name: tokens for name, tokens in stated.items() if tokens is not None}
+    return Request(batch=batch, **given) if given or costs & {*OF_REQUESTS} else None
 
 
 def _space(space: Any, supernet: Supernet | None) -> str | SearchSpace | TransformerSpace | None:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from ..errors import UserError
 from ..hw_profiles import Device
+from ..hw_profiles.serving import Request
 from ..search_space.quantization import Quantization
 from ..supernet.store import Supernet
 from ..supernet.trainer import History
@@ -36,7 +37,7 @@ class Job:
     """What is asked for. targets: the first is the one that fronts and reports are of. limits: on one, or on all.
 
     policies: that nets may have; None: none. each: a net for each target, in a folder of its own; they share their
-    evaluations, of which each gets its part. Else one net keeps all limits.
+    evaluations, of which each gets its part. Else one net keeps all limits. request: as of `Candidates`.
     """
 
     origin: Origin
@@ -46,6 +47,7 @@ class Job:
     policies: Quantization | None = None
     each: bool = False
     batch: int = 1
+    request: Request | None = None
     baselines: bool = False
     title: str = ""
 
@@ -86,6 +88,8 @@ class Job:
         check_devices(self.limits, [device.name for device in self.targets])
         if not self.each and any(device.measurable for device in self.targets[1:]):
             raise UserError("a target that is this machine comes first: its nets are measured before the answer")
+        if self.request and self.policies and self.targets[0].measurable:
+            raise UserError("requests are timed here with PyTorch, which runs no quantized nets; leave quantize out")
         for folder in self.folders:
             check_replaceable(folder / BEST)
         self.searched.check()
@@ -93,7 +97,9 @@ class Job:
             check_file(self.storage)
         supernet = Supernet(self.searched.space)
         for device in self.targets:
-            candidates = Candidates(supernet, self.origin.task, device, self.batch)
+            candidates = Candidates(supernet, self.origin.task, device, self.batch, request=self.request)
+            if self.request is not None:
+                candidates.served(self.searched.space.smallest)
             limits = [each for each in self.limits if each.device in ("", device.name)]
             names = [*self.question.objectives, *(limit.metric.name for limit in limits)]
             timed = [name for name in names if device.measurable and cost_named(name).measured]
@@ -129,7 +135,7 @@ class Job:
         ]
 
     def _candidates(self, supernet: Supernet, device: Device, progress: Progress) -> Candidates:
-        candidates = Candidates(supernet, self.origin.task, device, self.batch)
+        candidates = Candidates(supernet, self.origin.task, device, self.batch, request=self.request)
         progress("Timing nets on this machine" if device.measurable else "Preparing", 0, 0, None)
         with TemporaryDirectory() if self.folder is None else nullcontext(self.folder) as folder:
             return calibrated(candidates, Path(folder))

@@ -10,7 +10,7 @@ import pandas as pd
 from ..errors import Infeasible
 from ..search_space.architecture import Architecture
 from ..supernet.evaluate import evaluate_subnet
-from ..values import P95, Estimate, Limit, Metric
+from ..values import Estimate, Limit, Metric
 from .calibration import prediction_notes
 from .candidates import Candidates
 from .costs import ALWAYS, CostMetric, check_estimates, cost_named, on_device
@@ -124,8 +124,9 @@ def _choice(
     costs = _costs(served, bounds, question)
     shown = [cost for cost, on in costs.values() if on is candidates]
     estimates = {name: cost.estimate(on, chosen) for name, (cost, on) in costs.items()}
-    if (timed := verdict.measured.get(chosen.id)) and "latency_p95_ms" in costs:
-        estimates["latency_p95_ms"] = as_estimate(timed, verdict.latency.tier, P95, least=verdict.least)
+    if timed := verdict.measured.get(chosen.id):
+        own = {name: cost.metric for name, (cost, on) in costs.items() if cost.measured and on is candidates}
+        estimates |= {n: as_estimate(timed, verdict.latency.tier, m, least=verdict.least) for n, m in own.items()}
     limits = {bound.name: bound.upper for bound in bounds}
     return Choice(
         architecture=chosen,

@@ -55,6 +55,7 @@ class Question:
         # A device that was calibrated anew predicts other latencies.
         candidates, devices = served[0], [each.device.model_dump_json() for each in served]
         own: tuple[object, ...] = (candidates.batch, self.objectives, self.algorithm, self.seed)
+        own = own if candidates.request is None else (*own, candidates.request)
         space = candidates.supernet.space
         if self.start:
             own = (*own, *(Architecture(net).id for net in self.start))

@@ -13,8 +13,9 @@ from statistics import median
 
 from ..errors import Infeasible
 from ..hw_profiles import Measurement
+from ..hw_profiles.measuring.serving import Served
 from ..search_space.architecture import Architecture
-from ..values import LATENCY, P95, Estimate, Limit, Metric, Tier
+from ..values import LATENCY, P95, TPOT, TTFT, Estimate, Limit, Metric, Tier
 from .calibration import SLACK
 from .candidates import Candidates
 from .costs import COSTS
@@ -65,7 +66,7 @@ def verify(
 ) -> Verdict:
     """The first of `ranked` (best first); on a device at hand, the best of those that keep the bounds when measured.
 
-    limits: on the latency, or on the 95th percentile of calls, of this device. losses: quality by id, the smaller the
+    limits: on what is measured of a call, or of a request, on this device. losses: quality by id, the smaller the
     better; of equal nets the fastest is chosen. Default: each net is better than those behind it. Error: Infeasible, if
     no net keeps the limits.
     """
@@ -105,15 +106,13 @@ class _Trial:
         timed = self.candidates.measure(nets, SECONDS)
         if not self.paces:
             self.base = self._base(nets, timed)
-            reference = replace(timed[0], median_ms=self.base, p95_ms=timed[0].p95_ms * self.base / timed[0].median_ms)
+            reference = timed[0].at_pace(timed[0].median_ms / self.base, timed[0].noise)
             self.limits = [_absolute(limit, reference) for limit in self.limits]
         pace = timed[0].median_ms / self.base
         self.paces.append(pace)
         for net, m in zip(nets, timed, strict=True):
             noise = m.noise if net == self.reference else hypot(m.noise, timed[0].noise)
-            self.measured.setdefault(
-                net.id, replace(m, median_ms=m.median_ms / pace, p95_ms=m.p95_ms / pace, noise=noise)
-            )
+            self.measured.setdefault(net.id, m.at_pace(pace, noise))
 
     def _base(self, nets: Sequence[Architecture], timed: Sequence[Measurement]) -> float:
         """What the reference takes now; where all nets are off by one factor, what is predicted for it.
@@ -176,7 +175,7 @@ class _Trial:
             COSTS[limit.metric.name].estimate(self.candidates, net).value,
             _time(self.measured[net.id], limit.metric),
         )
-        what = " in the 95th percentile of its calls" if limit.metric == P95 else ""
+        what = {LATENCY: "", P95: " in the 95th percentile of its calls"}.get(limit.metric, f" {limit.metric.title}")
         return f"predicted at {_ms(guess)}{what}; it took {_ms(took)}: too slow for {_ms(limit.upper)}"
 
     def _fallen_note(
@@ -220,6 +219,8 @@ class _Trial:
 
 
 def _time(m: Measurement, metric: Metric) -> float:
+    if isinstance(m, Served) and metric in (TTFT, TPOT):
+        return m.ttft_ms if metric == TTFT else m.tpot_ms
     return m.p95_ms if metric == P95 else m.median_ms
 
 

@@ -67,13 +67,13 @@ def measure_beside(
     """
     chosen, count = load_runtime(runtime), threads or torch.get_num_threads()
     wanted = [*pairs, reference]
-    with evaluating(*(model for model, _ in wanted if isinstance(model, nn.Module))), _own_threads():
+    with evaluating(*(model for model, _ in wanted if isinstance(model, nn.Module))), own_threads():
         calls = [chosen.prepare(model, example, count) for model, example in wanted]
         return time_in_turns(calls[:-1], calls[-1], protocol, fastest_ms=fastest_ms, progress=progress)
 
 
 @contextmanager
-def _own_threads() -> Iterator[None]:
+def own_threads() -> Iterator[None]:
     """torch's threads, put back."""
     threads = torch.get_num_threads()
     try:

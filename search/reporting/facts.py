@@ -40,7 +40,7 @@ def facts_of(choice: Choice, candidates: Candidates) -> dict[str, Fact]:
             if choice.test is None
             else Fact(metric.text(choice.test), once)
         ),
-        "latency": Fact(latency.metric.text(latency.value), f"{latency.spread}, batch {candidates.batch}"),
+        "latency": Fact(latency.metric.text(latency.value), f"{latency.spread}, {candidates.call_text}"),
         **{
             result.metric.title + name.removeprefix(result.metric.name): _fact(result, choice.limits.get(name))
             for name, result in choice.costs.items()

@@ -13,7 +13,7 @@ from nas.cli.live import front_rows
 from nas.hw_profiles import Measurement, fused
 from nas.hw_profiles.points import Calibration, Point
 from nas.search.candidates import Candidates
-from nas.search.costs import COSTS, TABLE, check_estimates
+from nas.search.costs import COSTS, OF_REQUESTS, TABLE, check_estimates
 from nas.search.limits import AppliedLimit, applied
 from nas.search.pipeline import choose
 from nas.search.question import Question
@@ -59,7 +59,7 @@ def limit_on(candidates, name, most):
     return AppliedLimit(nas.Limit(COSTS[name].metric, most), candidates)
 
 
-LIMITED = [name for name in COSTS if name != "latency_ms"]
+LIMITED = [name for name in COSTS if name not in ("latency_ms", *OF_REQUESTS)]
 
 
 @pytest.mark.parametrize("name", LIMITED)
