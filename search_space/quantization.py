@@ -25,11 +25,13 @@ GRANULARITIES: tuple[Granularity, ...] = ("layer", "block", "linear")
 GENE = "quantize."
 """Begins the name of every gene of a policy."""
 MOST_GROUP = 4096
-WRITTEN = re.compile(r"w([2-8]|16)a([2-8]|16)(?:g([0-9]{1,9}))?(t?)(z?)(s?)")
+WRITTEN = re.compile(r"w([2-8]|16)a([2-8]|16)(?:g([0-9]{1,9}))?(t?)(z?)(s?)(d?)")
 SHIPPED_ACTIVATIONS = (8, 16)
 """What runtimes have kernels for."""
+BLOCKS = (None, 16, 32, 64, 128, 256)
+"""Groups of weights that a kernel multiplies with dynamic activations; None: `GROUP`."""
 GROUP = 32
-"""Weights of 4 bits or less that share a scale, by default."""
+"""Weights of 4 bits or less, or beside dynamic activations, that share a scale, by default."""
 Format = Literal["bf16", "fp8"]
 FLOATS = ("fp32", "tf32", "fp16", "bf16")
 """Precisions that activations of 16 bits may have on a device."""
@@ -40,7 +42,9 @@ class Scheme:
     """Bits of the weights and of the activations that meet them; 16: a float of half precision, fewer: an integer.
 
     group: weights of a row that share a scale; None: a row (an output channel) has one. whole: all rows share it.
-    zeros: weights have a zero point. signed: activations have none, and signed codes.
+    zeros: weights have a zero point. signed: activations have none, and signed codes. dynamic: activations of 8 bits
+        have a scale for each `group` of the channels of a token, found as the net runs: nothing is calibrated, and a
+        few large ones (of language models) spoil only their neighbours.
     format: floats of another kind: bfloat16 weights, or weights (a scale for each row) and activations in e4m3
         (Micikevicius et al. 2022).
     """
@@ -51,6 +55,7 @@ class Scheme:
     whole: bool = False
     zeros: bool = False
     signed: bool = False
+    dynamic: bool = False
     format: Format | None = None
 
     @classmethod
@@ -58,8 +63,8 @@ class Scheme:
         """`w8a8`, `w4a16`, `w4a16g64z`, `w8a8ts`, `fp8`: the inverse of `text`.
 
         Behind the bits: g64 for groups of 64 weights that share a scale, t for one scale of the whole weight, z for
-        weights with a zero point, s for activations without one. Weights of 4 bits beside activations of 16 have groups
-        of 32 by default. `fp16` is `w16a16`.
+        weights with a zero point, s for activations without one, d for dynamic ones. Weights of 4 bits beside
+        activations of 16, and those beside dynamic ones, have groups of 32 by default. `fp16` is `w16a16`.
         """
         plain = text.strip().lower()
         if plain in FORMATS:
@@ -68,20 +73,25 @@ class Scheme:
         if not match or (match[1] == "16" and match[2] != "16"):
             raise UserError(
                 f"quantization {quoted(text)} is not understood; write the bits of weights and activations as in w8a8, "
-                "w4a16 or w4a16g64 (2 to 8 or 16; weights of 16 bits have activations of 16), behind them t, z and s "
-                "in this order (one scale for the whole weight, weights with a zero point, activations without), or "
-                "fp16, bf16 or fp8"
+                "w4a16 or w4a16g64 (2 to 8 or 16; weights of 16 bits have activations of 16), behind them t, z, s "
+                "and d in this order (one scale for the whole weight, weights with a zero point, activations without, "
+                "activations with scales that are found as the net runs), or fp16, bf16 or fp8"
             )
         group = int(match[3]) if match[3] else None
-        scheme = cls(int(match[1]), int(match[2]), group, bool(match[4]), bool(match[5]), bool(match[6]))
+        whole, zeros, signed, dynamic = map(bool, match.groups()[3:])
+        scheme = cls(int(match[1]), int(match[2]), group, whole, zeros, signed, dynamic)
         _check_details(text, scheme)
-        few = scheme.weights <= 4 and scheme.activations == 16
+        few = scheme.dynamic or (scheme.weights <= 4 and scheme.activations == 16)
         return replace(scheme, group=GROUP) if few and not (scheme.group or scheme.whole) else scheme
 
     @property
     def text(self) -> str:
-        letters = "".join(c for c, given in zip("tzs", (self.whole, self.zeros, self.signed), strict=True) if given)
+        letters = "".join(c for c, given in zip("tzsd", self._letters, strict=True) if given)
         return self.format or f"w{self.weights}a{self.activations}" + (f"g{self.group}" * bool(self.group)) + letters
+
+    @property
+    def _letters(self) -> tuple[bool, ...]:
+        return self.whole, self.zeros, self.signed, self.dynamic
 
     @property
     def halves(self) -> tuple[str, str]:
@@ -90,7 +100,7 @@ class Scheme:
             return self.format, self.format if self.activations < 16 else f"a{self.activations}"
         group = f"g{self.group}" if self.group else ""
         weights = f"w{self.weights}{group}{'t' * self.whole}{'z' * self.zeros}"
-        return weights, f"a{self.activations}{'s' * self.signed}"
+        return weights, f"a{self.activations}{'s' * self.signed}{'d' * self.dynamic}"
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -107,7 +117,8 @@ def _check_details(text: str, scheme: Scheme) -> None:
     """Error: groups, letters that the bits do not have."""
     start = f"quantization {quoted(text)}: "
     groups = scheme.group is None or 8 <= scheme.group <= MOST_GROUP
-    if not groups or (scheme.group is not None and (scheme.weights > 8 or scheme.activations < 16)):
+    fixed = scheme.activations < 16 and not scheme.dynamic
+    if not groups or (scheme.group is not None and (scheme.weights > 8 or fixed)):
         raise UserError(
             f"{start}a group must have 8 to {MOST_GROUP} weights of 8 bits or fewer, beside activations of 16 bits"
         )
@@ -115,6 +126,11 @@ def _check_details(text: str, scheme: Scheme) -> None:
         raise UserError(f"{start}a weight has one scale (t) or one for each group (g{scheme.group}); leave one out")
     if scheme.weights == 16 and (scheme.whole or scheme.zeros):
         raise UserError(f"{start}t and z need weights of 8 bits or fewer; weights of 16 bits have no scales")
+    if scheme.dynamic and (scheme.activations != 8 or scheme.signed or scheme.whole or scheme.group not in BLOCKS):
+        raise UserError(
+            f"{start}d needs activations of 8 bits and groups of {', '.join(str(b) for b in BLOCKS if b)} weights, "
+            "without t and s, as in w8a8d or w4a8g64d"
+        )
     if scheme.activations == 16 and scheme.signed:
         raise UserError(f"{start}s needs activations of 8 bits or fewer; activations of 16 bits are floats")
 
@@ -134,7 +150,8 @@ class Quantization:
     """What a policy may choose for each group of modules.
 
     granularity: one gene for each "layer" (`layers.3`), "block" (`layers.3.mixer`: what lies in one module) or
-    "linear" (each module by itself). keep: patterns of module names that stay as they are.
+    "linear" (each module by itself). keep: patterns of module names that stay as they are, with those that share their
+    weights.
     """
 
     schemes: tuple[Scheme, ...]
@@ -204,14 +221,30 @@ class Quantization:
         raise UserError(f"keep={min(unmatched)!r} names no linear layer, convolution or embedding of the space")
 
     def ask(self, module: "nn.Module", trial: Trial) -> None:
-        """Let the trial choose, and note the schemes at the parts of the module."""
+        """Let the trial choose, and note the schemes at the parts of the module.
+
+        Parts that share a weight (a head tied to the embedding) have one scheme, by the gene of the first. What is no
+        linear layer has no dynamic activations.
+        """
+        from torch import nn
+
         from .projections import open_projections
 
         open_projections(module)
+        tied: dict[int, list[str]] = {}
         for name, part in quantizable(module).items():
-            if not any(fnmatchcase(name, pattern) for pattern in self.keep):
-                gene = GENE + group_of(name, self.granularity)
-                vars(part)["quantization"] = Scheme.parse(str(trial.suggest_categorical(gene, self.texts)))
+            tied.setdefault(id(part.weight), []).append(name)
+        for names in tied.values():
+            if not any(fnmatchcase(name, pattern) for pattern in self.keep for name in names):
+                gene = GENE + group_of(names[0], self.granularity)
+                scheme = Scheme.parse(str(trial.suggest_categorical(gene, self.texts)))
+                for name in names:
+                    part = module.get_submodule(name)
+                    vars(part)["quantization"] = scheme if isinstance(part, nn.Linear) else _of_tables(scheme)
+
+
+def _of_tables(scheme: Scheme) -> Scheme:
+    return replace(scheme, activations=16, dynamic=False) if scheme.dynamic else scheme
 
 
 def canonical(choices: Mapping[str, GeneValue], genes: Mapping[str, Gene]) -> dict[str, GeneValue]:

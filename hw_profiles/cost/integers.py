@@ -94,6 +94,8 @@ def plausible(weight: Tensor, scheme: Scheme) -> Integers:
     codes = _codes(matrix / scale[:, group], zero[:, group], scheme).reshape(shape)
     if not scheme.group:
         scale, zero = np.resize(scale, shape[0]), np.resize(zero, shape[0])
+    if scheme.dynamic:
+        return Integers(scheme, codes, scale, zero)
     return Integers(scheme, codes, scale, zero, PLAUSIBLE_SIGNED if scheme.signed or scheme.format else PLAUSIBLE)
 
 

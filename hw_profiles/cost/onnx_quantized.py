@@ -3,6 +3,7 @@ ONNX Runtime has them.
 
     activations of 8 bits   QuantizeLinear, DequantizeLinear at the input and DequantizeLinear at the weight, which
                             runtimes run as one integer kernel (of convolutions: where quantized ones follow each other)
+    dynamic                 MatMulNBits, which rounds each block of its input as it comes
     weights of 2 to 4 bits  alone: MatMulNBits, which reads them as they are
     fp8                     the input scaled, cast to e4m3 and back; a product of floats
     other weights, tables   arithmetic that ends in a float; what is constant of it runtimes do once, at load
@@ -30,6 +31,9 @@ from ...search_space.quantization import Scheme, policy_of
 from .integers import HALF, Activation, Integers, beyond_half, plausible
 from .onnx_blocks import block_of, packed
 from .onnx_edit import MICROSOFT, Editor
+
+IN_INT8 = 4
+"""The accuracy level of MatMulNBits that multiplies in integers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +158,8 @@ def _linear(graph: Editor, part: Part, node: NodeProto) -> None:
     elif values is not None and (block := block_of(values)):
         inputs = [node.input[0], *packed(graph, values, block)]
         rows, width = values.matrix.shape
-        sizes = {"N": rows, "K": width, "bits": 4, "block_size": block}
+        sizes = {"N": rows, "K": width, "bits": values.bits, "block_size": block}
+        sizes |= {"accuracy_level": IN_INT8} if values.scheme.dynamic else {}
         _product(graph, node, lambda output: graph.node("MatMulNBits", inputs, output, MICROSOFT, **sizes))
     else:
         _round_input(graph, part, node)

@@ -28,6 +28,7 @@ DETAILS: Mapping[str, Callable[[Scheme], bool]] = {
     "t: one scale for a whole weight": lambda scheme: scheme.whole,
     "z: weights with zero points": lambda scheme: scheme.zeros,
     "s: activations without": lambda scheme: scheme.signed,
+    "d: activations with scales found at run time": lambda scheme: scheme.dynamic,
     "bf16: bfloat16": lambda scheme: scheme.format == "bf16",
     "fp8: floats (e4m3)": lambda scheme: scheme.format == "fp8",
 }

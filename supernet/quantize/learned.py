@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ...search_space.inputs import Inputs
 from ...search_space.quantization import Scheme, policy_of
 from .quantized import Part, Quantizer
-from .quantizers import SMALLEST_SCALE, Affine, LogSqrt2
+from .quantizers import SMALLEST_SCALE, Affine, Dynamic, LogSqrt2
 from .settings import PostTraining, fit_steps, fit_weight
 from .softmax import Rounding, fit_softmax, let_softmax, round_softmax, sites
 from .traffic import observe
@@ -133,7 +133,7 @@ def fake_quantized(subnet: nn.Module, steps: Steps) -> Iterator[None]:
             if plan.weight is not None:
                 stack.callback(own.__setitem__, "weight", weight)
                 own["weight"] = _round(steps[weight_key(name, scheme)], plan.weight, weight, weight.numel())
-            if plan.activation is not None:
+            if plan.activation is not None and not isinstance(plan.activation, Dynamic):
                 hook = partial(_round_input, steps[input_key(name, scheme)], plan.activation)
                 stack.callback(part.register_forward_pre_hook(hook).remove)
         for name, bits in sites(subnet).items():

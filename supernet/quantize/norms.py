@@ -1,5 +1,6 @@
 """Norms whose outputs have a scale for each channel, folded into them and into the layers that read them (RepQ-ViT)."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from .blockwise import Blocks
 from .quantizers import Affine
 from .repq import Reparameterized, reparameterize
 from .settings import PostTraining, fit_steps, rounded
-from .traffic import Traffic, answers_of
+from .traffic import Traffic, answers_of, batches_of
 
 GAIN = 1.4
 """Scales for each channel of a norm's outputs are taken below this share of the readers' error, on rows that ranges
@@ -29,15 +30,20 @@ def fold_norms(
 
     blocks: how important outputs are; None: all alike.
     """
-    policy, gaining = policy_of(net), dict[str, _Feeds]()
+    policy, gaining, inputs = policy_of(net), dict[str, _Feeds](), batches_of(inputs)[0]
+    held = Counter(id(p) for _, p in net.named_parameters(remove_duplicate=False))
     for norm, readers in traffic.readers.items():
         schemes, outputs = [policy[name] for name in readers], traffic.inputs[readers[0]]
         kinds = {(s.activations, s.signed, s.format) for s in schemes}
-        if len(kinds) > 1 or schemes[0].activations == 16 or schemes[0].format:  # a float's steps follow its channel
+        if (
+            len(kinds) > 1 or schemes[0].activations == 16 or schemes[0].format or schemes[0].dynamic
+        ):  # a float's steps follow its channel
             continue
         if outputs.shape[1] != len(net.get_submodule(norm).weight):  # type: ignore[arg-type]
             continue
         modules = [net.get_submodule(name) for name in readers]
+        if any(held[id(m.weight)] > 1 for m in modules):  # a tied weight is read elsewhere, too
+            continue
         felt = [1.0 if blocks is None else blocks.felt[n].channels(m) for n, m in zip(readers, modules, strict=True)]
         feeds = _Feeds(net.get_submodule(norm), modules, schemes, settings, felt)
         if feeds.gain(outputs):

@@ -12,7 +12,7 @@ from ...errors import UserError
 from ...search_space.quantization import Scheme, policy_of
 from .floats import Float8
 from .quantized import HALVES, Part, Quantized, Quantizer, apply
-from .quantizers import Affine, LogSqrt2
+from .quantizers import Affine, Dynamic, LogSqrt2
 from .softmax import Rounding, sites
 
 ALIGNED = 8
@@ -48,7 +48,7 @@ def _tensors(quantized: Quantized) -> dict[str, Tensor]:
             result[_inside(name, f"weight.{SCALE}")] = part.weight.scale.half()
             if isinstance(part.weight, Affine) and part.scheme.zeros:
                 result[_inside(name, f"weight.{ZERO}")] = pack(part.weight.zero, part.scheme.weights)
-        if part.activation is not None:
+        if part.activation is not None and not isinstance(part.activation, Dynamic):
             result[_inside(name, ACTIVATION)] = torch.stack(_numbers(part.scheme, part.activation))
     places = sites(net)
     if places:
@@ -103,7 +103,7 @@ def _blank(module: Any, scheme: Scheme) -> Part:
         groups = () if scheme.group is None or len(shape) > 2 else (-(-shape[1] // scheme.group),)
         weight = weight_quantizer(scheme, torch.empty(() if scheme.whole else (shape[0], *groups), device="meta"))
         codes = torch.empty(shape, dtype=torch.float8_e4m3fn if scheme.format == "fp8" else torch.int8, device="meta")
-    if scheme.activations < 16 and not isinstance(module, nn.Embedding):
+    if scheme.activations < 16 and not scheme.dynamic and not isinstance(module, nn.Embedding):
         activation = _activation(scheme, torch.empty(1 if scheme.signed else 2, device="meta"))
     return Part(scheme, weight, codes, activation)
 
@@ -157,7 +157,8 @@ def from_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> Quantized:
 
 def _read(name: str, scheme: Scheme, shape: torch.Size, left: dict[str, Tensor]) -> Part:
     """A part, its tensors taken out of `left`."""
-    weight, codes, activation = None, None, None
+    weight, codes = None, None
+    activation: Quantizer | Dynamic | None = None
     if scheme.weights < 16:
         scale = left.pop(_inside(name, f"weight.{SCALE}")).float()
         zero = left.pop(_inside(name, f"weight.{ZERO}"), None)
@@ -169,6 +170,8 @@ def _read(name: str, scheme: Scheme, shape: torch.Size, left: dict[str, Tensor])
         numbers = left.pop(_inside(name, ACTIVATION))
         scheme = replace(scheme, signed=len(numbers) == 1 and scheme.format is None)
         activation = _activation(scheme, numbers)
+    elif scheme.dynamic and scheme.group:
+        activation = Dynamic(scheme.activations, scheme.group)
     return Part(scheme, weight, codes, activation)
 
 

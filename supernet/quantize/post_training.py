@@ -67,6 +67,7 @@ def quantize(
     blocks = feel(net, inputs, list(policy)) if settings.choose else None
     shared = fold_norms(net, inputs, traffic, settings, blocks) if settings.reparameterized else {}
     if shared:
+        del traffic  # rows of every part: one such set at a time
         traffic, blocks = observe(net, inputs, policy), feel(net, inputs, list(policy)) if settings.choose else None
     parts = {
         n: _part(net.get_submodule(n), learned.get(n, Part(s)), traffic.inputs.get(n), settings)
@@ -76,7 +77,21 @@ def quantize(
         parts[name] = replace(parts[name], activation=activation, folded=True)
     if blocks is not None:
         parts |= {n: _chosen(blocks, n, parts[n], traffic.inputs[n], settings) for n in blocks.felt.keys() - learned}
-    return apply(net, parts, _softmax(net, traffic, settings, steps))
+    return apply(net, _tied(net, parts, traffic), _softmax(net, traffic, settings, steps))
+
+
+def _tied(net: nn.Module, parts: Mapping[str, Part], traffic: Traffic) -> dict[str, Part]:
+    """Parts that share a weight share its codes: those of the part that reads floats, which fit its inputs."""
+    owners: dict[int, Part] = {}
+    for name in sorted(parts, key=lambda name: name not in traffic.inputs):
+        owners.setdefault(id(net.get_submodule(name).weight), parts[name])
+    pairs = [(name, part, owners[id(net.get_submodule(name).weight)]) for name, part in parts.items()]
+    return {name: part if part is owner else _like(part, owner) for name, part, owner in pairs}
+
+
+def _like(part: Part, owner: Part) -> Part:
+    scheme = replace(part.scheme, group=owner.scheme.group, whole=owner.scheme.whole, zeros=owner.scheme.zeros)
+    return replace(part, scheme=scheme, weight=owner.weight, codes=owner.codes)
 
 
 def _learned(net: nn.Module, policy: Mapping[str, Scheme], steps: Steps) -> dict[str, Part]:
@@ -127,7 +142,7 @@ def _with_weight(part: Part, module: Any, inputs: Tensor | None, settings: PostT
 
 def _chosen(blocks: Blocks, name: str, part: Part, inputs: Tensor, settings: PostTraining) -> Part:
     """The part with what suits it best: first its activations, then its weights beside these. Its scheme says so."""
-    if part.scheme.format is not None:
+    if part.scheme.format is not None or part.scheme.dynamic:
         return part
     module, error = blocks.net.get_submodule(name), partial(blocks.error, name)
     if part.activation is not None and not part.folded:

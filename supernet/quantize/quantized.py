@@ -14,7 +14,7 @@ from ...errors import NotFinite
 from ...hw_profiles.cost.integers import Integers, beyond_half
 from ...search_space.quantization import Scheme
 from .floats import Float8
-from .quantizers import Affine, LogSqrt2
+from .quantizers import Affine, Dynamic, LogSqrt2
 from .softmax import Rounding, let_softmax, round_softmax
 
 Quantizer = Affine | Float8
@@ -28,14 +28,14 @@ class Part:
 
     scheme: as it was carried out: whole, zeros and signed are those of `weight` and `activation`. weight and codes: how
     its weights are read, and the codes that are stored; None for weights of 16 bits, which are floats of half
-    precision. activation: of what comes in (one scale for the whole tensor); None: it stays a float. folded: whether
-    the norm before it has taken up a scale for each channel; files do not say that.
+    precision. activation: of what comes in (one scale for the whole tensor, or dynamic); None: it stays a float.
+    folded: whether the norm before it has taken up a scale for each channel; files do not say that.
     """
 
     scheme: Scheme
     weight: Quantizer | None = None
     codes: Tensor | None = None
-    activation: Quantizer | None = None
+    activation: Quantizer | Dynamic | None = None
     folded: bool = False
 
 
@@ -76,7 +76,9 @@ def _words(part: Part) -> dict[str, str]:
     return {"weights": weights, "activations": activations + (", each channel's in the norm" if part.folded else "")}
 
 
-def _quantizer_words(quantizer: Quantizer) -> str:
+def _quantizer_words(quantizer: Quantizer | Dynamic) -> str:
+    if isinstance(quantizer, Dynamic):
+        return f"{quantizer.bits} bits, one scale for {quantizer.group} of a token, found as it comes"
     if isinstance(quantizer, Float8):
         return f"fp8 numbers, one scale {'a row' if quantizer.scale.dim() else 'for all'}"
     middle = 0 if quantizer.signed else 2 ** (quantizer.bits - 1)
@@ -99,7 +101,7 @@ def _integers(part: Part, weight: Quantizer, codes: Tensor) -> Integers:
         codes.view(torch.int8).cpu().numpy() if isinstance(weight, Float8) else codes.cpu().numpy(),
         each_row(weight.scale).astype(np.float32),
         each_row(zero),
-        None if part.activation is None else _input(part.activation),
+        None if part.activation is None or isinstance(part.activation, Dynamic) else _input(part.activation),
     )
 
 
@@ -146,6 +148,6 @@ def half(weight: Tensor, scheme: Scheme) -> Tensor:
     return weight.to(HALVES[scheme.format]).float()
 
 
-def _round_input(activation: Quantizer, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _round_input(activation: Quantizer | Dynamic, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     del module
     return (activation(inputs[0]), *inputs[1:])

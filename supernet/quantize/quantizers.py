@@ -114,6 +114,25 @@ def affine_of(
     return Affine(bits, scale, zero.to(torch.int32), signed, axis, group)
 
 
+@dataclass(frozen=True)
+class Dynamic:
+    """Activations in signed codes, `group` neighbours of the last dimension with a scale of their own, as they come.
+
+    So ONNX Runtime's MatMulNBits rounds them at accuracy level 4.
+    """
+
+    bits: int
+    group: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` as its codes have it."""
+        width = x.shape[-1]
+        blocks = torch.nn.functional.pad(x, (0, -width % self.group)).reshape(*x.shape[:-1], -1, self.group)
+        scale = blocks.abs().amax(-1, keepdim=True) / ((1 << self.bits - 1) - 1)
+        rounded: Tensor = torch.round(blocks / scale.clamp(min=torch.finfo(x.dtype).tiny)) * scale
+        return rounded.flatten(-2)[..., :width]
+
+
 @dataclass(frozen=True, eq=False)
 class LogSqrt2:
     """Softmax outputs as powers of sqrt(2): x ~ delta * 2^(-q / 2) (RepQ-ViT, Li et al. 2023).

@@ -9,7 +9,7 @@ from ...search_space.quantization import Scheme
 from .floats import Float8
 from .observers import fit, observer
 from .quantized import Quantizer, half
-from .quantizers import Affine
+from .quantizers import Affine, Dynamic
 from .softmax import HOW, How
 
 CLIPPED = 6
@@ -52,8 +52,10 @@ PLAIN = PostTraining("min_max", "min_max", 0, reparameterized=False, per_channel
 """What everything better is measured against."""
 
 
-def fit_input(rows: Tensor, scheme: Scheme, settings: PostTraining) -> Quantizer:
+def fit_input(rows: Tensor, scheme: Scheme, settings: PostTraining) -> Quantizer | Dynamic:
     """Of what comes in (rows, channels)."""
+    if scheme.dynamic and scheme.group:
+        return Dynamic(scheme.activations, scheme.group)
     return Float8.of(rows) if scheme.format == "fp8" else fit_steps(rows, scheme, settings)
 
 

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import NotFinite
-from ...search_space.inputs import Inputs, call, tensors_in
+from ...search_space.inputs import Inputs, call, map_tensors, tensors_in
 from .ranges import within_halves
 from .softmax import sites, watching_softmax
 
 MOST_ROWS = 512
-"""Of the inputs of a part that are kept; evenly spread over the samples."""
+"""Of the inputs of a part that are kept, evenly spread over the samples; of more than 256 channels `ROWS_PER_CHANNEL`
+times as many: the Hessian of fewer rows than channels is singular."""
+ROWS_PER_CHANNEL = 2
+TOKENS = 1024
+"""That a net is called with at a time: what it says of each may be as long as its vocabulary."""
 
 
 @dataclass(eq=False)
@@ -28,12 +32,29 @@ class Traffic:
     softmax: dict[str, Tensor] = field(default_factory=dict)
 
 
+def batches_of(inputs: Inputs) -> list[Inputs]:
+    """Samples of tokens a few at a time; others all at once."""
+    first = tensors_in(inputs)[0]
+    if first.is_floating_point() or first.dim() < 2:
+        return [inputs]
+    rows = max(1, TOKENS // first[0].numel())
+    starts = range(0, len(first), rows)
+    return [_rows_from(inputs, len(first), slice(start, start + rows)) for start in starts]
+
+
+def _rows_from(inputs: Inputs, samples: int, rows: slice) -> Any:
+    return map_tensors(lambda x: x[rows] if x.dim() and len(x) == samples else x, inputs)
+
+
 @torch.no_grad()
 def observe(net: nn.Module, inputs: Inputs, parts: Collection[str]) -> Traffic:
-    """Run the net once. Errors: inputs of a part that are not finite; numbers of a part in fp16 beyond 65,504."""
+    """Run the net once on each sample. Errors: inputs of a part that are not finite; numbers of a part in fp16 beyond
+    65,504."""
     traffic, norms = Traffic(), {name for name, m in net.named_modules() if name not in parts and _is_norm(m)}
     seen: dict[str, list[Tensor]] = {}
     made: dict[int, tuple[str, Tensor]] = {}  # holds the tensors, so that no other gets the identity of one
+    kept: dict[tuple[int, bool], tuple[Tensor, Tensor]] = {}  # what several parts read is kept once
+    batches = batches_of(inputs)
 
     def leaves(name: str, output: Any) -> None:
         if isinstance(output, Tensor):
@@ -42,13 +63,21 @@ def observe(net: nn.Module, inputs: Inputs, parts: Collection[str]) -> Traffic:
     def enters(name: str, x: Any) -> None:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             return  # indices of an embedding
-        seen.setdefault(name, []).append(_rows(name, x, net.get_submodule(name)))
+        maps = isinstance(net.get_submodule(name), nn.Conv1d | nn.Conv2d)
+        if (id(x), maps) not in kept:
+            kept[id(x), maps] = x, _rows(name, x.movedim(1, -1) if maps else x, len(batches))
+        seen.setdefault(name, []).append(kept[id(x), maps][1])
         if id(x) in made and name not in (readers := traffic.readers.setdefault(made[id(x)][0], [])):
             readers.append(name)
 
     with _watching(net, norms, leaves, parts, enters), within_halves(net), watching_softmax(net, sites(net)) as outputs:
-        call(net, inputs)
-    traffic.inputs = {name: _spread(torch.cat(calls)) for name, calls in seen.items()}
+        for batch in batches:
+            call(net, batch)
+            made.clear()
+            kept.clear()
+    whole = {tuple(map(id, calls)): calls for calls in seen.values()}
+    rows = {key: _spread(torch.cat(calls)) for key, calls in whole.items()}
+    traffic.inputs = {name: rows[tuple(map(id, calls))] for name, calls in seen.items()}
     traffic.softmax = {name: torch.cat(calls) for name, calls in outputs.items()}
     return traffic
 
@@ -81,15 +110,14 @@ def _is_norm(module: nn.Module) -> bool:
     return {"weight"} <= own.keys() <= {"weight", "bias"} and all(p.dim() == 1 for p in own.values())
 
 
-def _rows(name: str, x: Tensor, module: nn.Module) -> Tensor:
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
-        x = x.movedim(1, -1)
+def _rows(name: str, x: Tensor, batches: int) -> Tensor:
     rows = x.reshape(-1, x.shape[-1])
     if not rows.isfinite().all():
         raise NotFinite(f"the calibration data give numbers at the input of {name} that are not finite")
-    return _spread(rows).clone()
+    return _spread(rows, batches).clone()
 
 
-def _spread(rows: Tensor) -> Tensor:
-    """At most MOST_ROWS of them."""
-    return rows[:: -(-len(rows) // MOST_ROWS)]
+def _spread(rows: Tensor, batches: int = 1) -> Tensor:
+    """As many of them as are kept of each of so many batches."""
+    most = -(-max(MOST_ROWS, ROWS_PER_CHANNEL * rows.shape[1]) // batches)
+    return rows[:: -(-len(rows) // most)]
