@@ -12,6 +12,7 @@ from .hw_profiles import graph_of as graph_of
 from .hw_profiles import load_device as load_device
 from .hw_profiles import trace_cost as trace_cost
 from .hw_profiles.measuring.profile import profile as profile
+from .hw_profiles.measuring.serving import serving as serving
 from .search.algorithms import algorithms as algorithms
 from .search.answer import Answer as Answer
 from .search.find import find as find
@@ -35,6 +36,9 @@ from .supernet.adopt.adopt import adopt as adopt
 from .supernet.adopt.importance import sort_by_importance as sort_by_importance
 from .supernet.adopt.ladder import ladder as ladder
 from .supernet.adopt.refit import refit as refit
+from .supernet.adopt.speculative import best_draft as best_draft
+from .supernet.adopt.speculative import drafting as drafting
+from .supernet.adopt.speculative import speculate as speculate
 from .supernet.adopt.vocabulary import trim_vocabulary as trim_vocabulary
 from .supernet.elastic import ElasticBundle as ElasticBundle
 from .supernet.evaluate import evaluate as evaluate
