@@ -39,7 +39,7 @@ def ladder(
     *,
     cost: Cost | None = None,
     fractions: Sequence[float] = FRACTIONS,
-    samples: int = 4,
+    samples: int = 16,
     folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> list[Rung]:
@@ -50,7 +50,7 @@ def ladder(
     fraction; what it picks was scored in another net, and is scored anew in this one until it picks nothing else. The
     next, smaller net is found likewise from there. So what does not add up is corrected at each step.
     cost: of a net; None: its parameters, without those that no gene changes (embeddings). fractions: of the cost of the
-    largest net, in descending order. samples: of the training split.
+    largest net, in descending order. samples: of the training split; of too few, what is picked is luck.
     folder: losses are kept there, in replacements.json, as they are measured; the same call goes on from it.
     progress: called as `progress(stage, done, total, None)`.
     Sort the supernet first (`nas.sort_by_importance`). Give the nets to a search as `start`. Returns the largest net
