@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError, unknown
 from ..files import check_seal, check_sha256, read_json, read_tensors
-from ..hw_profiles.runtimes.onnx_decoder import OnnxDecoder
+from ..hw_profiles.measuring.onnx_decoder import OnnxDecoder
 from ..hw_profiles.runtimes.onnxruntime import exact_session
 from ..search_space.inputs import tensors_in
 from ..search_space.locate import net_from, policies_in, trust, with_policies

@@ -9,7 +9,7 @@ from tiny_models import inputs, model, supernet, tokens
 
 import nas
 from nas import UserError
-from nas.hw_profiles.runtimes.onnx_decoder import OnnxDecoder
+from nas.hw_profiles.measuring.onnx_decoder import OnnxDecoder
 from nas.supernet.adopt.onnx_genai import check_decoder
 
 transformers = pytest.importorskip("transformers")
