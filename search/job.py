@@ -136,9 +136,9 @@ class Job:
 
     def _candidates(self, supernet: Supernet, device: Device, progress: Progress) -> Candidates:
         candidates = Candidates(supernet, self.origin.task, device, self.batch, request=self.request)
-        progress("Timing nets on this machine" if device.measurable else "Preparing", 0, 0, None)
+        progress("Preparing", 0, 0, None)
         with TemporaryDirectory() if self.folder is None else nullcontext(self.folder) as folder:
-            return calibrated(candidates, Path(folder))
+            return calibrated(candidates, Path(folder), partial(_timing, progress))
 
     def _answer(
         self,
@@ -176,3 +176,9 @@ class Job:
             f"{self.folder} cannot hold a task or a space that is a Python object: nas.find goes on with it, but "
             f"`nas extract --run` cannot open it; state them {BY_NAME}."
         ]
+
+
+def _timing(progress: Progress, done: float, total: float, what: str) -> None:
+    """A profile of this machine that the search begins with. what: a part of it, which the stage leaves out."""
+    del what
+    progress("Timing nets on this machine", round(done), round(total), None)

@@ -58,10 +58,16 @@ def test_a_cell_says_the_bits_and_rows_go_up_from_the_input() -> None:
 
 def test_letters_and_formats_are_said_and_explained() -> None:
     net = Architecture(
-        {"quantize.layers.0.a": "w8a8ts", "quantize.layers.0.b": "w4a16g64z", "quantize.c": "fp8", "quantize.d": "bf16"}
+        {
+            "quantize.layers.0.a": "w8a8ts",
+            "quantize.layers.0.b": "w4a16g64z",
+            "quantize.c": "fp8",
+            "quantize.d": "bf16",
+            "quantize.e": "w8a8d",
+        }
     )
     words = {e.text for e in ElementTree.fromstring(bits.draw_bits(net, {})).iter() if e.tag.endswith("}text")}
-    assert words >= {"w8t", "a8s", "w4g64z", "a16", "fp8", "bf16"}
+    assert words >= {"w8t", "a8s", "w4g64z", "a16", "fp8", "bf16", "a8d"}
     explained = list(bits.DETAILS)
     assert [m for m in explained if m not in words_of(net)] == []
     assert [m for m in explained if m in words_of(Architecture({"quantize.a": "w8a8"}))] == []
