@@ -28,6 +28,8 @@ from .start import write_start
 LOG = logging.getLogger("nas.run")
 TOKENIZER, TEACHER = "tokenizer", "teacher"
 """Options of tasks that are the model's own where they are not stated; the first is a folder in the run, too."""
+SCORED = 4
+"""Samples that single replacements are scored on: of SmolLM2 there are 298, and each takes seconds."""
 OWN = {"text": TOKENIZER, "hf": TOKENIZER, "embeddings": TEACHER}
 
 
@@ -61,7 +63,7 @@ def adopted_run(
     loaded = load_task(name)
     if scored:
         sort_by_importance(supernet, loaded, folder=folder, progress=progress)
-        rungs = ladder(supernet, loaded, folder=folder, progress=progress)
+        rungs = ladder(supernet, loaded, samples=SCORED, folder=folder, progress=progress)
         write_start(folder, [rung.architecture for rung in rungs])
     run = Run(
         folder=folder,
