@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -75,6 +75,7 @@ def profile(
     plan = plan_of(device, space, nets, inputs_of(task, input_shape, setting.batch), setting.seed)
     kept = path.with_name(f"{path.name}.progress.json") if path else None
     session = open_session(kept, session_key(plan, setting), setting.protocol.slow)
+    plan = _continued(plan, session)
     while chosen := next_nets(plan, session) or nets_again(plan, session):
         batch = _timed(plan, session, chosen, setting, progress or (lambda *_: None))
         session = add(session, batch, kept)
@@ -158,9 +159,17 @@ def processor() -> str:
     return next((name for name in names if len(name) > 1 and not name.isdigit()), platform.machine())
 
 
+def _continued(plan: Plan, session: Session) -> Plan:
+    """The plan with the nets that are timed already: the rates that a choice follows are measured in each process."""
+    timed = session.timed()
+    begun = [index for index, net in enumerate(plan.pool) if net.key in timed]
+    chosen = tuple(dict.fromkeys((*begun, *plan.chosen)))
+    return replace(plan, chosen=chosen[: max(len(begun), len(plan.chosen))])
+
+
 def session_key(plan: Plan, setting: Setting) -> dict[str, Any]:
     """What must be the same for a profile to go on."""
-    ids = "".join(net.architecture.id for net in plan.nets)
+    ids = "".join(net.architecture.id for net in plan.pool) + str(len(plan.chosen))
     return {
         "device": " / ".join(plan.device.key),
         "space": {net.source.family: net.source.shapes for net in plan.pool},

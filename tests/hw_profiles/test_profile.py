@@ -13,7 +13,7 @@ from nas_command import nas_command, tiny_space
 
 import nas
 from nas.errors import UserError
-from nas.hw_profiles import load_device
+from nas.hw_profiles import benchmark, load_device
 from nas.hw_profiles.measuring import choosing
 from nas.hw_profiles.measuring import profile as profile_module
 from nas.hw_profiles.measuring.choosing import AGAIN, chosen_of
@@ -179,6 +179,9 @@ def test_a_kill_loses_the_batch_in_flight_and_no_more(tmp_path: Path, monkeypatc
     kept = json.loads(path.with_name("here.json.progress.json").read_text())
     assert len(kept["batches"]) == 1
     assert not path.exists()
+    rates = benchmark.local_rates()  # another process measures others, and would choose other nets
+    other = replace(rates, bytes_per_s=rates.bytes_per_s / 9, launch_us=rates.launch_us / 9)
+    monkeypatch.setattr(benchmark, "local_rates", lambda: other)
     device = profile(*arguments, setting=QUICK, out=path)
     assert sum(counted) - counted[1] == 12 + 6  # and those of the first batch again
     first = {t["net"] for t in kept["batches"][0]["nets"]}
