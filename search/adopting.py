@@ -30,6 +30,8 @@ TOKENIZER, TEACHER = "tokenizer", "teacher"
 """Options of tasks that are the model's own where they are not stated; the first is a folder in the run, too."""
 SCORED = 4
 """Samples that single replacements are scored on: of SmolLM2 there are 298, and each takes seconds."""
+FRACTIONS = tuple(round(1 - 0.05 * i, 2) for i in range(1, 16))
+"""Of the parameters without embeddings: with few of them left, a net still takes the time of its vocabulary."""
 OWN = {"text": TOKENIZER, "hf": TOKENIZER, "embeddings": TEACHER}
 
 
@@ -63,7 +65,7 @@ def adopted_run(
     loaded = load_task(name)
     if scored:
         sort_by_importance(supernet, loaded, folder=folder, progress=progress)
-        rungs = ladder(supernet, loaded, samples=SCORED, folder=folder, progress=progress)
+        rungs = ladder(supernet, loaded, samples=SCORED, fractions=FRACTIONS, folder=folder, progress=progress)
         write_start(folder, [rung.architecture for rung in rungs])
     run = Run(
         folder=folder,

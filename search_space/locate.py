@@ -1,4 +1,4 @@
-"""From what a user writes (`--space vit-digits | my.yaml | my.py:function`) to a space that can be found again."""
+"""From what a user writes (`--space vit-digits | my.yaml | my.py:function`) to a space that can be built again."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,8 +48,8 @@ def describe_space(
         file, digest = Path(path).resolve(), digest_of(Path(path))
         approve(file, digest)  # kept with the run that it is of
         return {"python": str(file), "function": name, "sha256": digest, **fit}
-    found = load_space_file(Path(text)) if text.endswith((".yaml", ".yml")) else load_preset(text)
-    return describe_space(found, input_shape, classes, vocabulary)
+    named = load_space_file(Path(text)) if text.endswith((".yaml", ".yml")) else load_preset(text)
+    return describe_space(named, input_shape, classes, vocabulary)
 
 
 def trust(description: Description) -> None:
@@ -66,8 +66,8 @@ def space_from(description: Description) -> SearchSpace:
     A Python space is run from the file it was described with, and only if that file has not changed since and is
     trusted. Errors: it is not; a description that is damaged.
     """
-    found, policies = _described(description), policies_in(description)
-    space = found if isinstance(found, SearchSpace) else SearchSpace(found)
+    described, policies = _described(description), policies_in(description)
+    space = described if isinstance(described, SearchSpace) else SearchSpace(described)
     return space.quantized(**policies.fields) if policies else space
 
 
@@ -82,9 +82,9 @@ def net_from(description: Description, genes: Mapping[str, GeneValue], device: s
     device: "meta": parameters may have no values, and constants have theirs.
     Errors: those of `space_from`; genes that are not those the function asks for.
     """
-    found, policy = _described(description), policies_in(description)
+    described, policy = _described(description), policies_in(description)
     trial = RecordingTrial(lambda gene: genes.get(gene.name))
-    function = found.function if isinstance(found, SearchSpace) else found
+    function = described.function if isinstance(described, SearchSpace) else described
     with torch.random.fork_rng(devices=[]):
         net = construct(function, trial, "cpu") if device == "cpu" else constructed_light(function, trial)
     if policy:

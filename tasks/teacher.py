@@ -63,7 +63,9 @@ def _read(folder: Path) -> nn.Module:
         from transformers import AutoModel
     except ImportError:
         raise UserError(MISSING.format("transformers")) from None
-    model: nn.Module = AutoModel.from_pretrained(str(inner), local_files_only=True, dtype=torch.float32)
+    model: nn.Module = AutoModel.from_pretrained(
+        str(inner), local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+    )
     return model
 
 

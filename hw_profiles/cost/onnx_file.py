@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from textwrap import shorten
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -183,8 +184,9 @@ def quiet() -> Iterator[None]:
     """torch's exporters print their progress and warn of their own internals; none of it helps a user."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    torch._C._jit_set_onnx_log_enabled(False)  # else the whole graph of a net that the first exporter refuses
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    # The first exporter logs the whole graph of a net that it refuses, and switches its log on by itself.
+    log = patch.object(torch._C, "_jit_onnx_log", lambda *_: None)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), log:
         warnings.simplefilter("ignore")
         try:
             yield

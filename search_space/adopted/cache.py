@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...errors import UserError
-from .library import transformers
+from .installed import transformers
 
 Cache = Any
 """A `DynamicCache` of the transformers library: keys and values (batch, key/value heads, tokens, channels) by layer."""

@@ -9,34 +9,23 @@ import torch
 from torch import nn
 
 from ...errors import UserError
-from .library import transformers
+from .installed import transformers
 
 
 def prototype(architecture: str, config: Mapping[str, Any], generation: Mapping[str, Any]) -> nn.Module:
     """The model of a class and a config, as `config.to_dict()` gives it. Error: the library has no such class."""
     library = transformers()
-    model_class = getattr(library, architecture, None)
-    if model_class is None:
-        raise UserError(f"transformers {library.__version__} has no class {architecture}; install a version that has")
+    model_class: Any = getattr(library, architecture, None)
+    if not (isinstance(model_class, type) and issubclass(model_class, library.PreTrainedModel)):
+        raise UserError(
+            f"transformers {library.__version__} has no model class {architecture!r}; install a version that has"
+        )
     made = library.AutoConfig.for_model(**config)
     with parameters_on_meta():
         model: nn.Module = model_class._from_config(made)
     if generation:
         model.generation_config = library.GenerationConfig.from_dict(dict(generation))
     return model.eval()
-
-
-@contextmanager
-def quiet_library() -> Iterator[None]:
-    """The library draws no progress bars meanwhile."""
-    logging = transformers().utils.logging
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from ...errors import UserError
-from ...search_space.adopted.library import transformers
+from ...search_space.adopted.installed import transformers
 from ...search_space.adopted.space import AdoptedSpace, Elastic
 from ...search_space.buffers import persistent_buffers
 from ...search_space.layout import Rule

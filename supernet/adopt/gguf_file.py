@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UserError
-from ...search_space.adopted.library import transformers
-from ...search_space.adopted.prototype import quiet_library
+from ...search_space.adopted.installed import quiet_library, transformers
 from ...search_space.inputs import Inputs
 from .huggingface import as_library, check_adopted, check_equal
 

@@ -21,8 +21,9 @@ from ...errors import UserError
 from ...hw_profiles.cost.flat import named_tensors_in, run
 from ...search_space.adopted import modeling_narrowed
 from ...search_space.adopted.family import Family, family_of, head_dim_of
+from ...search_space.adopted.installed import quiet_library
 from ...search_space.adopted.modeling_narrowed import Sizes
-from ...search_space.adopted.prototype import parameters_on_meta, prototype, quiet_library
+from ...search_space.adopted.prototype import parameters_on_meta, prototype
 from ...search_space.inputs import Inputs
 from ..tree import aliases_of
 from .companions import copy_companions

@@ -15,7 +15,7 @@ from ...hw_profiles.cost.flat import tensors_of
 from ...hw_profiles.cost.onnx_file import program_to_onnx, quiet
 from ...hw_profiles.measuring.onnx_decoder import PAST, PRESENT, OnnxDecoder, cache_names
 from ...search_space.adopted.family import family_of, head_dim_of
-from ...search_space.adopted.library import transformers
+from ...search_space.adopted.installed import transformers
 from ...search_space.adopted.modeling_narrowed import Sizes
 from ...search_space.inputs import Inputs
 from .companions import copy_companions

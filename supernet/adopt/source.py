@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
-from ...search_space.adopted.library import transformers
+from ...search_space.adopted.installed import quiet_library, transformers
 
 if TYPE_CHECKING:  # what a user names is checked before torch is imported, which takes seconds
     from torch import nn
@@ -28,8 +28,8 @@ class Source:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the library's `from_pretrained` takes beside the place."""
-        return {} if self.gguf is None else {"gguf_file": self.gguf}
+        """What the library's `from_pretrained` takes beside the place; no code that lies there is run."""
+        return {"trust_remote_code": False} | ({} if self.gguf is None else {"gguf_file": self.gguf})
 
     @property
     def text(self) -> str:
@@ -74,7 +74,8 @@ def load_model(source: Source) -> "nn.Module":
         names = library.AutoConfig.from_pretrained(source.place, **source.options).architectures or []
         model_class = getattr(library, names[0]) if names else library.AutoModelForCausalLM
         safe = {} if source.gguf else {"use_safetensors": True}
-        model = model_class.from_pretrained(source.place, dtype="float32", **source.options, **safe).eval()
+        with quiet_library():
+            model = model_class.from_pretrained(source.place, dtype="float32", **source.options, **safe).eval()
         model.name_or_path = source.text
         return _plain(model)
     except Exception as error:  # of many libraries behind it

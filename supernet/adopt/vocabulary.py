@@ -15,7 +15,7 @@ from torch import nn
 
 from ...errors import UserError
 from ...files import write_atomic
-from ...search_space.adopted.library import transformers
+from ...search_space.adopted.installed import transformers
 from ...tasks.arguments import paths_in
 from ...tasks.corpus import Part, corpus_of
 from ...tasks.token_files import texts_of

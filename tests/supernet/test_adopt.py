@@ -1,5 +1,8 @@
 """Trained models as supernets: the largest net is the model, to the bit; every net generates as it computes."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -108,3 +111,28 @@ def test_a_model_of_ones_own_with_its_space_function() -> None:
 def test_wrong_input_is_one_sentence(call, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         call()
+
+
+def test_a_folder_runs_no_code_of_its_author_and_unpickles_nothing(tmp_path: Path) -> None:
+    model("LlamaForCausalLM").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    classes = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: ...\nclass Model: ...\n")
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "evil", "auto_map": classes}))
+    with pytest.raises(UserError, match="cannot be opened"):
+        nas.adopt(tmp_path)
+    assert not (tmp_path / "ran").exists()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model("LlamaForCausalLM").state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot be opened"):
+        nas.adopt(tmp_path)
+
+
+def test_a_description_names_a_model_class() -> None:
+    space = supernet("LlamaForCausalLM").space
+    description = describe_space(space.function, (9,), TOKENS)
+    for name in ("NoSuchModel", "AutoTokenizer", "logging"):
+        other = {**description, "adopted": {**description["adopted"], "architecture": name}}
+        with pytest.raises(UserError, match=f"no model class '{name}'"):
+            space_from(other)
