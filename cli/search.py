@@ -140,13 +140,14 @@ def search(
     source = _source(model, space)
 
     # What follows imports torch; wrong words have been refused by now.
-    from ..search.adopting import opened_run
     from ..search.find import find
     from .live import Display
 
     trusting(trust, run)
     with hushed(quiet or as_json), Display(console) as progress:
         if source is not None:
+            from ..search.adopting import opened_run
+
             run, task = opened_run(run, source, task, progress), None
         answers = find(
             space,

@@ -16,7 +16,8 @@ def prototype(architecture: str, config: Mapping[str, Any], generation: Mapping[
     """The model of a class and a config, as `config.to_dict()` gives it. Error: the library has no such class."""
     library = transformers()
     model_class: Any = getattr(library, architecture, None)
-    if not (isinstance(model_class, type) and issubclass(model_class, library.PreTrainedModel)):
+    is_model = isinstance(model_class, type) and issubclass(model_class, library.PreTrainedModel)
+    if not is_model:
         raise UserError(
             f"transformers {library.__version__} has no model class {architecture!r}; install a version that has"
         )
