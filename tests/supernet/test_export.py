@@ -4,6 +4,7 @@ import json
 import shutil
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -18,6 +19,7 @@ from nas.files import sealed
 from nas.hw_profiles import measure
 from nas.hw_profiles.cost.flat import named_tensors_in
 from nas.search_space.inputs import call
+from nas.supernet import export as export_module
 from nas.supernet.export import save_bundle
 
 
@@ -316,3 +318,30 @@ def test_calibration_takes_keywords_and_nets_that_return_mappings():
     assert_same(by_name.module(tokens(), mask()), in_order.module(tokens(), mask()))
     with pytest.raises(UserError, match=r"does not take calibration data of shape \(2, 9\)"):
         nas.quantize(module, torch.rand(2, 9))
+
+
+def cancelling(shift: float = 0.0) -> nn.Module:
+    """Sums of 4,096 numbers around 1e4 that cancel to about 1: float32 leaves three digits of it."""
+    net = nn.Sequential(nn.Linear(4096, 64))
+    generator = torch.Generator().manual_seed(0)
+    half = 1e4 * torch.randn(64, 2048, generator=generator)
+    net[0].weight.data = torch.cat([half, -half * (1 + 1e-5 * torch.randn(64, 2048, generator=generator))], 1)
+    net[0].bias.data.fill_(shift)
+    return net.eval()
+
+
+def test_a_file_may_differ_by_what_float32_leaves_open_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, net = torch.ones(1, 4096), cancelling()
+    with torch.no_grad():
+        exact = cancelling().double()(x.double())
+        rounding = float(((net(x) - exact).abs() / exact.abs().clamp(min=1)).max())
+    assert rounding > export_module.ONNX_TOLERANCE
+    nas.export(net, x, tmp_path / "same", ["onnx-fixed"])
+    other = cancelling(shift=2 * export_module.ROUNDING * rounding * float(exact.abs().clamp(min=1).max()))
+    content = export_module.to_onnx(other, x, free_batch=False)
+    monkeypatch.setattr(export_module, "to_onnx", lambda *_, **__: content)
+    with pytest.raises(UserError, match="the ONNX file differs from the module"):
+        nas.export(net, x, tmp_path / "other", ["onnx-fixed"])
+    assert not (tmp_path / "other" / "model-fixed.onnx").exists()
